@@ -1,0 +1,21 @@
+"""What every test shares: one thread per test process and the real data where it is present."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder that SELFTAUGHT_DATA names; the test is skipped where there is none."""
+    folder = os.environ.get("SELFTAUGHT_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("SELFTAUGHT_DATA does not name a folder with mnist/ and cifar10/ Parquet files")
+    return Path(folder)
