@@ -1,0 +1,103 @@
+"""The method in a user's own loop: one forward pass, a loss that learns from the model's own explanation."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selftaught import losses, targets
+from selftaught import similarity as similarities
+from selftaught.errors import InputError
+from selftaught.saliency import Explainer
+from selftaught.saliency.capture import as_logits
+
+
+class IntrospectiveLoss:
+    """Algorithm 1 of Gu, Wu and Tresp (ACCV 2020): L(p, q) + weight · L(p, y).
+
+    q are soft labels from the model's own explanation of the batch (Eq. 6): alpha on the true class, the rest
+    shared by how alike each class's saliency map is to the true class's. They are constants: no gradient flows
+    through them. The loss makes the forward pass, so the loop changes in two lines::
+
+        criterion = selftaught.IntrospectiveLoss(model)     # was: nn.CrossEntropyLoss()
+        loss = criterion(x, y)                              # was: criterion(model(x), y)
+
+    Algorithm 1 first trains with one-hot labels: set `criterion.warmup = True` for the first epochs (the paper
+    uses 10 of 50), since the maps of an untrained network say little.
+
+    Args:
+        model: a classifier from (B, ...) to logits (B, C); also compiled, or wrapped in DDP or by Fabric.
+        saliency: `"grad-cam"` (costs almost nothing), `"grad"`, `"grad-input"` or `"guided-backprop"`.
+        layer: for Grad-CAM, a module of the model or its dotted name; by default the output of the last block.
+        alpha: probability of the true class in q, in (0, 1].
+        weight: λ, the weight of the one-hot cross-entropy.
+        similarity: `"cosine"` (the paper's), `"multiscale-mse"` or `"wasserstein"`.
+        relu: for Grad-CAM, keep only the positive part of the maps.
+
+    Attributes:
+        warmup: while true, the loss is the plain cross-entropy, stage 1 of Algorithm 1.
+        logits: (B, C), detached, of the last call.
+        targets: (B, C), detached, of the last call: q, or the one-hot labels while warming up.
+
+    Raises:
+        InputError: an option out of range or of an unknown name.
+
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    >>> criterion = IntrospectiveLoss(model)
+    >>> x, y = torch.randn(2, 1, 8, 8), torch.tensor([0, 2])
+    >>> criterion(x, y).backward()
+    >>> criterion.targets.sum(1), criterion.targets[0, 0]
+    (tensor([1., 1.]), tensor(0.9000))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        saliency: str = "grad-cam",
+        layer: nn.Module | str | None = None,
+        alpha: float = 0.9,
+        weight: float = 0.1,
+        similarity: str = "cosine",
+        relu: bool = False,
+    ) -> None:
+        if not 0 < alpha <= 1:
+            raise InputError(f"alpha must be in (0, 1], not {alpha}")
+        if not 0 <= weight < float("inf"):
+            raise InputError(f"weight must be a finite number of at least 0, not {weight}")
+        self.model = model
+        self.alpha, self.weight = alpha, weight
+        self.explainer = Explainer(saliency, layer, relu)
+        self.similarity = similarities.get(similarity)
+        self.warmup = False
+        self.logits: Tensor
+        self.targets: Tensor
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The scalar loss of a batch x (B, ...) with labels y (B,), from one forward pass of the model.
+
+        Raises:
+            ExplanationError: the model cannot be explained, or every map is zero or one is not finite.
+        """
+        if self.warmup:
+            logits = as_logits(self.model(x))
+            self.logits, self.targets = logits.detach(), F.one_hot(y, logits.shape[1]).to(logits.dtype)
+            return F.cross_entropy(logits, y)
+        explanation = self.explainer(self.model, x)
+        logits = explanation.logits if torch.is_grad_enabled() else explanation.logits.detach()
+        self.logits = logits.detach()
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            self.targets = self.soften(self.similarity(explanation.maps, y), y)
+        return losses.soft_cross_entropy(logits, self.targets) + self.weight * F.cross_entropy(logits, y)
+
+    def soften(self, similarity: Tensor, labels: Tensor) -> Tensor:
+        """The targets q (B, C) made of similarities (B, C): Eq. 6."""
+        return targets.introspective(similarity, labels, self.alpha)
+
+    def __repr__(self) -> str:
+        options: dict[str, Any] = {
+            "saliency": self.explainer.saliency,
+            "alpha": self.alpha,
+            "weight": self.weight,
+        }
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"

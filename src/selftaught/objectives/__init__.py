@@ -1,0 +1,12 @@
+"""One small class per training method: what one step minimises."""
+
+import importlib
+import pkgutil
+
+from selftaught.objectives.base import Objective, Step, create, names, settings, summary
+
+__all__ = ["Objective", "Step", "create", "names", "settings", "summary"]
+
+# A new method is one file here: importing it registers its class.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,114 @@
+"""What every training method is to the trainer, and the register of methods."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from selftaught import errors
+from selftaught.errors import InputError
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one training step computed.
+
+    Attributes:
+        loss: scalar, with its graph.
+        logits: (B, C), detached.
+        terms: the parts of the loss by name, detached scalars.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass
+class Objective(ABC):
+    """A training method; its dataclass fields are its settings, checked when it is made.
+
+    Class attributes:
+        key: the method's name on the command line.
+        summary: one line for people.
+    """
+
+    key: ClassVar[str]
+    summary: ClassVar[str]
+    model: nn.Module = dataclasses.field(init=False, repr=False, compare=False)
+
+    def model_options(self) -> dict[str, Any]:
+        """What the method needs of the model: keyword arguments of `models.create`."""
+        return {}
+
+    def bind(self, model: nn.Module) -> None:
+        """Take the model to be trained, once, before the first step."""
+        self.model = model
+
+    def start_epoch(self, epoch: int) -> None:  # noqa: B027  (most methods have no stages)
+        """Hear which epoch begins, counted from 0."""
+
+    @abstractmethod
+    def step(self, x: Tensor, y: Tensor) -> Step:
+        """The loss of a batch x (B, ...) with labels y (B,), model in train mode."""
+
+
+_METHODS: dict[str, type[Objective]] = {}
+_ORDER = ["ce", "dropout", "ls", "cp", "le", "le-permut", "le-uniform"]
+
+
+def register(cls: type[Objective]) -> type[Objective]:
+    """Class decorator: make a method known by its key."""
+    _METHODS[cls.key] = cls
+    return cls
+
+
+def names() -> list[str]:
+    """The method keys, baselines first."""
+    return sorted(_METHODS, key=lambda key: (_ORDER.index(key) if key in _ORDER else len(_ORDER), key))
+
+
+def _find(key: str) -> type[Objective]:
+    if key not in _METHODS:
+        raise errors.unknown("method", key, names())
+    return _METHODS[key]
+
+
+def settings(key: str) -> dict[str, Any]:
+    """A method's own settings and their defaults.
+
+    >>> settings("ls")
+    {'alpha': 0.9}
+    """
+    return {field.name: field.default for field in dataclasses.fields(_find(key)) if field.init}
+
+
+def summary(key: str) -> str:
+    """A method in one line."""
+    return _find(key).summary
+
+
+def create(key: str, **options: Any) -> Objective:
+    """A method with its settings.
+
+    Raises:
+        InputError: an unknown method, a setting it does not have, or a value out of range.
+    """
+    cls = _find(key)
+    for name in options:
+        if name not in settings(key):
+            raise errors.unknown(f"setting of {key}", name, settings(key))
+    return cls(**options)
+
+
+def check_range(name: str, value: float, allowed: Callable[[float], bool], text: str) -> None:
+    """Refuse a setting out of range.
+
+    Raises:
+        InputError: naming the setting, its range and the value.
+    """
+    if not allowed(value):
+        raise InputError(f"{name} must be {text}, not {value}")

@@ -1,0 +1,165 @@
+"""The explanation's own backward pass, on the graph that the loss's backward pass will use too.
+
+Two operations are differentiated in two ways: BatchNorm in train mode (the explanation holds the batch's
+statistics constant, so that each sample's maps are its own; design.md) and, for guided backpropagation, ReLU
+(Springenberg et al., 2014). Each records both rules during the one forward pass; a flag says which is in force.
+A torch-function mode sees every call, whether it comes from a module, a function or a method, in place or
+not, so that nothing of the model is replaced and no hook is left on it.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_RELU = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+_CLAMP = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_}
+_CLAMP |= {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
+_BATCH_NORM = inspect.signature(F.batch_norm)
+# torch.batch_norm is a builtin: it has no signature to bind.
+_TORCH_BATCH_NORM = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
+_CHUNK_BYTES = 2**28
+
+
+class _Flag:
+    """Whether the backward pass now running is the explanation's."""
+
+    on = False
+
+
+class _FrozenStatistics(torch.autograd.Function):
+    """Identity on a BatchNorm output; the explanation's gradient bypasses the batch statistics."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, source: Tensor, scale: Tensor, explaining: _Flag) -> Tensor:
+        # Dirty, not a view or a copy: what follows may be an in-place ReLU, and BatchNorm saves only its input.
+        ctx.mark_dirty(output)
+        ctx.save_for_backward(scale)
+        ctx.explaining = explaining
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        if not ctx.explaining.on:
+            return grad, None, None, None
+        (scale,) = ctx.saved_tensors
+        return None, grad * scale.to(grad.dtype), None, None
+
+
+class ExplanationRules(TorchFunctionMode):
+    """Record, during a forward pass, how the explanation's backward differs from the loss's.
+
+    Args:
+        guided: pass only positive gradients through ReLUs.
+
+    Attributes:
+        relus: how many ReLU calls were seen.
+    """
+
+    def __init__(self, guided: bool = False) -> None:
+        super().__init__()
+        self.guided = guided
+        self.relus = 0
+        self._explaining = _Flag()
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """While inside, backward passes through the recorded graph follow the explanation's rules."""
+        self._explaining.on = True
+        try:
+            yield
+        finally:
+            self._explaining.on = False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func is F.batch_norm:
+            return self._batch_norm(out, **_BATCH_NORM.bind(*args, **kwargs).arguments)
+        if func is torch.batch_norm:
+            return self._batch_norm(out, **{**dict(zip(_TORCH_BATCH_NORM, args, strict=False)), **kwargs})
+        if self.guided and (func in _RELU or (func in _CLAMP and _clamps_at_zero(*args, **kwargs))):
+            self._relu(out)
+        return out
+
+    def _batch_norm(
+        self,
+        out: Tensor,
+        input: Tensor,
+        weight: Tensor | None = None,
+        training: bool = False,
+        eps: float = 1e-5,
+        **_: Any,
+    ) -> Tensor:
+        if not training or not input.requires_grad or not torch.is_grad_enabled():
+            return out
+        source = input.detach()
+        source = source if source.dtype == torch.float64 else source.float()
+        axes = [axis for axis in range(source.dim()) if axis != 1]
+        scale = (source.var(axes, correction=0) + eps).rsqrt()
+        if weight is not None:
+            scale = scale * weight.detach()
+        scale = scale.view(1, -1, *[1] * (source.dim() - 2))
+        return _FrozenStatistics.apply(out, input, scale, self._explaining)
+
+    def _relu(self, out: Tensor) -> None:
+        self.relus += 1
+        if out.requires_grad:
+            flag = self._explaining
+            # On the output: its input may feed other branches, whose gradient must not be clamped.
+            out.register_hook(lambda grad: grad.clamp(min=0) if flag.on else grad)
+
+
+def _clamps_at_zero(input: Tensor, min: Any = None, max: Any = None, **_: Any) -> bool:
+    return max is None and isinstance(min, (int, float)) and min == 0
+
+
+def class_gradients(
+    logits: Tensor, target: Tensor, classes: Sequence[int], *, chunk_size: int | None, vectorized: bool
+) -> Iterator[Tensor]:
+    """Gradients of the logits of `classes` with respect to `target`, some classes at a time.
+
+    Args:
+        logits: (B, C), with a graph to `target`; the graph is kept.
+        target: (B, ...).
+        classes: the K classes to differentiate.
+        chunk_size: how many classes at once; by default as many as fit 256 MB of gradients.
+        vectorized: push the classes of a chunk through one batched backward, instead of one each.
+
+    Yields:
+        (k, B, ...) for k classes at a time, K in total.
+    """
+    if not vectorized:
+        chunk_size = 1
+    elif chunk_size is None:
+        chunk_size = max(1, _CHUNK_BYTES // max(1, target.numel() * target.element_size()))
+    for start in range(0, len(classes), chunk_size):
+        chunk = classes[start : start + chunk_size]
+        if len(chunk) == 1:
+            cotangent = torch.zeros_like(logits)
+            cotangent[:, chunk[0]] = 1
+            yield _gradient(logits, target, cotangent)[None]
+        else:
+            cotangents = logits.new_zeros(len(chunk), *logits.shape)
+            cotangents[range(len(chunk)), :, chunk] = 1
+            yield _gradient(logits, target, cotangents, batched=True)
+
+
+def _gradient(output: Tensor, target: Tensor, cotangent: Tensor, batched: bool = False) -> Tensor:
+    (grad,) = torch.autograd.grad(
+        output, target, cotangent, retain_graph=True, is_grads_batched=batched, allow_unused=True
+    )
+    if grad is None:
+        grad = target.new_zeros(*cotangent.shape[:1], *target.shape) if batched else torch.zeros_like(target)
+    return grad

@@ -1,0 +1,159 @@
+"""`explain`: logits and one saliency map per class, for a whole batch, from one forward pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selftaught import errors
+from selftaught.errors import ExplanationError, InputError
+from selftaught.saliency.gradcam import GradCAM
+from selftaught.saliency.gradients import Grad, GradInput, GuidedBackprop
+from selftaught.saliency.plan import Plan
+from selftaught.saliency.preserve import preserved_buffers, preserved_rng, unwrap
+
+_METHODS: dict[str, type[Any]] = {
+    "grad-cam": GradCAM,
+    "grad": Grad,
+    "grad-input": GradInput,
+    "guided-backprop": GuidedBackprop,
+}
+
+
+def names() -> list[str]:
+    """The saliency methods, by the names that `saliency=` takes.
+
+    >>> names()
+    ['grad-cam', 'grad', 'grad-input', 'guided-backprop']
+    """
+    return list(_METHODS)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a batch's explanation holds.
+
+    Attributes:
+        logits: (B, C).
+        maps: (B, K, *spatial), one for each of the K classes explained (all C by default), float32 or float64.
+        plan: for Grad-CAM, the layer and the form of its weights; None otherwise.
+    """
+
+    logits: Tensor
+    maps: Tensor
+    plan: Plan | None = None
+
+
+class Explainer:
+    """A saliency method ready to explain batch after batch inside a training step.
+
+    Unlike `explain` it makes an ordinary forward pass: BatchNorm statistics and random states move on, and the
+    logits keep their graph, so that one forward serves the loss and the explanation.
+
+    Args:
+        saliency: one of `names()`.
+        layer: for Grad-CAM, a module of the model or its dotted name; found by itself if None.
+        relu: for Grad-CAM, keep only the positive part of the maps.
+        chunk_size: how many classes to differentiate at once; by default as many as fit 256 MB of gradients.
+        plan: for Grad-CAM, a decision stored earlier, to be trusted instead of made on the first batch.
+
+    Raises:
+        InputError: an unknown saliency method, or an option that it does not have.
+    """
+
+    def __init__(
+        self,
+        saliency: str = "grad-cam",
+        layer: nn.Module | str | None = None,
+        relu: bool = False,
+        chunk_size: int | None = None,
+        plan: Plan | None = None,
+    ) -> None:
+        if saliency not in _METHODS:
+            raise errors.unknown("saliency", saliency, names())
+        if chunk_size is not None and chunk_size < 1:
+            raise InputError(f"chunk_size must be at least 1, not {chunk_size}")
+        options = {"layer": layer, "relu": relu or None, "plan": plan}
+        given = {name: value for name, value in options.items() if value is not None}
+        if given and saliency != "grad-cam":
+            raise InputError(f"{next(iter(given))}= belongs to saliency='grad-cam', not to {saliency!r}")
+        self.saliency = saliency
+        self._method = _METHODS[saliency](chunk_size=chunk_size, **given)
+
+    def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None = None) -> Explanation:
+        """Explain a batch x (B, ...); the maps are detached, the logits keep their graph.
+
+        Raises:
+            ExplanationError: every map is zero, or a map is not finite.
+        """
+        with torch.enable_grad():
+            logits, maps = self._method(model, x, classes)
+        _check_maps(maps, self.saliency)
+        return Explanation(logits, maps.detach(), getattr(self._method, "plan", None))
+
+
+def explain(
+    model: nn.Module,
+    x: Tensor,
+    saliency: str = "grad-cam",
+    layer: nn.Module | str | None = None,
+    relu: bool = False,
+    classes: Sequence[int] | None = None,
+    *,
+    chunk_size: int | None = None,
+    plan: Plan | None = None,
+) -> Explanation:
+    """One saliency map for every class and every sample, from one forward pass.
+
+    The model is explained in the mode it is in. In train mode the maps explain the function that each sample
+    went through: BatchNorm's statistics are the batch's, held constant. Mode, parameters, buffers, `.grad`,
+    hooks and random states are left as found, also after an exception.
+
+    Args:
+        model: a classifier from (B, ...) to logits (B, C), or to an object with `.logits`.
+        x: (B, ...), the input batch; floating point for all but Grad-CAM.
+        saliency: `"grad-cam"`, `"grad"`, `"grad-input"` or `"guided-backprop"`.
+        layer: for Grad-CAM, a module of the model or its dotted name; by default the output of the last block.
+        relu: for Grad-CAM, keep only the positive part of the maps.
+        classes: the K classes to explain; all of them if None.
+        chunk_size: how many classes to differentiate at once, to bound memory.
+        plan: for Grad-CAM, the `.plan` of an earlier explanation of this model in this mode, to save its probe.
+
+    Returns:
+        `.logits` (B, C) and `.maps`, both detached: (B, K, *spatial of the layer) for Grad-CAM,
+        (B, K, *shape of one input) for the others.
+
+    Raises:
+        InputError: an unknown saliency method or layer, or classes out of range.
+        ExplanationError: no layer to explain, or maps that are all zero or not finite.
+
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    >>> explanation = explain(model, torch.randn(2, 1, 8, 8))
+    >>> explanation.maps.shape, explanation.plan.layer, explanation.plan.head
+    (torch.Size([2, 3, 6, 6]), '1', 'linear')
+    """
+    explainer = Explainer(saliency, layer, relu, chunk_size, plan)
+    with torch.inference_mode(False), preserved_rng(x.device), preserved_buffers(unwrap(model)):
+        # Tensors made in inference mode cannot be recorded; a copy made outside it can.
+        explanation = explainer(model, x.clone() if x.is_inference() else x, classes)
+    return Explanation(explanation.logits.detach(), explanation.maps, explanation.plan)
+
+
+def _check_maps(maps: Tensor, saliency: str) -> None:
+    # One reduction and one comparison on the host: NaN and infinity survive the maximum.
+    largest = float(maps.detach().abs().amax()) if maps.numel() else 0.0
+    if largest == 0:
+        raise ExplanationError(
+            f"every {saliency} map is zero, no gradient reaches what is explained: choose another layer= or "
+            "saliency=, or initialise the classifier with weights that are not zero"
+        )
+    if not largest < float("inf"):
+        raise ExplanationError(
+            f"the {saliency} maps are not finite, the model overflows: lower the learning rate, or use float32 "
+            "or bfloat16 instead of float16"
+        )
+
+
+__all__ = ["Explainer", "Explanation", "explain", "names"]

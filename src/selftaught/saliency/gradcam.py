@@ -1,0 +1,93 @@
+"""Grad-CAM (Selvaraju et al., 2017) for all classes at once."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selftaught.errors import InputError
+from selftaught.saliency.backward import ExplanationRules
+from selftaught.saliency.capture import Capture
+from selftaught.saliency.heads import HEADS, Head, exact
+from selftaught.saliency.plan import Plan, make_plan
+from selftaught.saliency.preserve import eager, unwrap
+
+
+class GradCAM:
+    """map_k = Σ_c α_kc A_c with α_kc the spatial mean of ∂logit_k/∂A_c; signed unless `relu`.
+
+    How the weights are computed is decided on the first batch and again only when a part of the model changes
+    between train and eval mode (a dropout in the head, say, is not linear in train mode).
+
+    Args:
+        layer: the module whose output is A, or its dotted name; found on the first batch if None.
+        relu: keep only the positive part of the maps.
+        chunk_size: how many classes a general head differentiates at once.
+        plan: a stored decision, to be trusted instead of made.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module | str | None = None,
+        relu: bool = False,
+        chunk_size: int | None = None,
+        plan: Plan | None = None,
+    ) -> None:
+        self.layer, self.relu, self.chunk_size = layer, relu, chunk_size
+        self.plan = plan
+        self._given = plan is not None
+        self._plans: dict[tuple[bool, ...], Plan] = {}
+        self._compiled: dict[str, Callable[[Tensor], Any]] = {}
+
+    def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+        """Logits (B, C), with their graph, and maps (B, K, *spatial) of the K classes, detached."""
+        module = unwrap(model)
+        plan = self.plan = self._plan_for(model, module, x)
+        classifier = plan.classifier if plan.head == "channel-wise" else None
+        with Capture(module, plan.layer, classifier) as captured:
+            rules = self._forward(model, x, plan, captured)
+        weight = module.get_submodule(plan.classifier).weight if plan.classifier is not None else None
+        head = Head(captured, rules, plan.channel_dim, weight, self.chunk_size, plan.vectorized)  # type: ignore[arg-type]
+        every = range(captured.logits.shape[1]) if classes is None else classes
+        with torch.autocast(x.device.type, enabled=False):
+            weights = HEADS[plan.head](head, every)
+            if weights is None:
+                raise InputError(
+                    f"the stored plan says the head is {plan.head!r}, which does not fit this model"
+                )
+            with torch.no_grad():
+                maps = _weighted_sum(weights, head.channels_first(captured.activation))
+        return captured.logits, maps.clamp(min=0) if self.relu else maps
+
+    def _plan_for(self, model: nn.Module, module: nn.Module, x: Tensor) -> Plan:
+        if self._given:
+            assert self.plan is not None
+            return self.plan
+        modes = tuple(part.training for part in module.modules())
+        if modes not in self._plans:
+            self._plans[modes] = make_plan(model, x, self.layer)
+        return self._plans[modes]
+
+    def _forward(self, model: nn.Module, x: Tensor, plan: Plan, captured: Capture) -> ExplanationRules:
+        rules = ExplanationRules()
+        if plan.head == "linear" and type(model).__name__ == "OptimizedModule":
+            captured.run(lambda: self._recompiled(model, plan.layer)(x))
+        else:
+            # Any other head needs a backward through its parts, which compiled code does not expose.
+            with eager(model), nullcontext() if plan.head == "linear" else rules:
+                captured.run(lambda: model(x))
+        return rules
+
+    def _recompiled(self, model: nn.Module, layer: str) -> Callable[[Tensor], Any]:
+        """The compiled model, compiled once more with the layer's hook in place: one added later never fires."""
+        if layer not in self._compiled:
+            module = unwrap(model)
+            self._compiled[layer] = model.dynamo_ctx(lambda x: module(x))  # type: ignore[operator]
+        return self._compiled[layer]
+
+
+def _weighted_sum(weights: Tensor, activation: Tensor) -> Tensor:
+    maps = weights @ exact(activation.detach()).flatten(2)
+    return maps.unflatten(2, activation.shape[2:])

@@ -1,0 +1,75 @@
+"""Maps in input space: the gradient of every logit with respect to the input, and what is made of it."""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from selftaught.errors import ExplanationError, InputError
+from selftaught.saliency.backward import ExplanationRules, class_gradients
+from selftaught.saliency.capture import as_logits
+from selftaught.saliency.heads import exact
+from selftaught.saliency.preserve import eager
+
+
+class Grad:
+    """∂logit_k/∂x, signed (Simonyan et al., 2014).
+
+    Args:
+        chunk_size: how many classes to differentiate at once.
+    """
+
+    guided = False
+
+    def __init__(self, chunk_size: int | None = None) -> None:
+        self.chunk_size = chunk_size
+
+    def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+        """Logits (B, C), with their graph, and maps (B, K, *shape of one input) of the K classes, detached."""
+        _check(model, x)
+        # The user's own tensor must not start to require gradients.
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        rules = ExplanationRules(self.guided)
+        # Compiled code hides its inside from the rules.
+        with eager(model), rules:
+            # A copy: the model may work on its input in place.
+            logits = as_logits(model(x.clone()))
+        if self.guided and rules.relus == 0:
+            warnings.warn("guided backpropagation saw no ReLU: its maps are the plain gradient", stacklevel=4)
+        every = range(logits.shape[1]) if classes is None else classes
+        # Batched convolution backwards are slower than a loop over the classes on a CPU (field measurement).
+        vectorized = x.is_cuda or not any(isinstance(part, _ConvNd) for part in model.modules())
+        with rules.explaining(), torch.autocast(x.device.type, enabled=False):
+            chunks = list(
+                class_gradients(logits, x, every, chunk_size=self.chunk_size, vectorized=vectorized)
+            )
+        return logits, self._maps(exact(torch.cat(chunks).movedim(0, 1)), exact(x.detach()))
+
+    def _maps(self, gradients: Tensor, x: Tensor) -> Tensor:
+        return gradients
+
+
+class GradInput(Grad):
+    """x · ∂logit_k/∂x (Shrikumar et al., 2017)."""
+
+    def _maps(self, gradients: Tensor, x: Tensor) -> Tensor:
+        return gradients * x[:, None]
+
+
+class GuidedBackprop(Grad):
+    """∂logit_k/∂x with only positive gradients passed back through ReLUs (Springenberg et al., 2015)."""
+
+    guided = True
+
+
+def _check(model: nn.Module, x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise InputError(
+            f"input of dtype {x.dtype} has no gradient: convert it to float, or use saliency='grad-cam'"
+        )
+    if any(isinstance(part, nn.SyncBatchNorm) and part.training for part in model.modules()):
+        raise ExplanationError(
+            "SyncBatchNorm in train mode mixes samples across processes: use BatchNorm, or saliency='grad-cam'"
+        )

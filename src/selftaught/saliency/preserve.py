@@ -1,0 +1,73 @@
+"""Leave a model as it was found, and see through the wrappers around it."""
+
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# By class name: importing torch._dynamo or lightning only to ask isinstance would cost seconds.
+_WRAPPED_AS = {
+    "OptimizedModule": "_orig_mod",
+    "DistributedDataParallel": "module",
+    "DataParallel": "module",
+    "_FabricModule": "module",
+}
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's own module inside torch.compile, DDP, DataParallel and Fabric wrappers.
+
+    >>> unwrap(nn.DataParallel(nn.Linear(2, 3)))
+    Linear(in_features=2, out_features=3, bias=True)
+    """
+    while type(model).__name__ in _WRAPPED_AS:
+        model = getattr(model, _WRAPPED_AS[type(model).__name__])
+    return model
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether any part of `model` runs as compiled code, where hooks and function modes are not seen."""
+    return any(
+        type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
+def eager(model: nn.Module) -> AbstractContextManager[Any]:
+    """While inside, what was compiled of `model` runs as it was written."""
+    return torch.compiler.set_stance("force_eager") if is_compiled(model) else nullcontext()
+
+
+@contextmanager
+def preserved_rng(device: torch.device) -> Iterator[None]:
+    """Restore the random states of Python, NumPy and torch (CPU and `device`) on leaving."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    accelerators = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=accelerators):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+@contextmanager
+def preserved_buffers(model: nn.Module) -> Iterator[None]:
+    """Restore every buffer of `model` (BatchNorm statistics, ...) on leaving, also those it replaced."""
+    saved: list[tuple[nn.Module, str, Tensor, Tensor]] = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, value in saved:
+                module._buffers[name] = buffer
+                buffer.copy_(value)
