@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from selftaught.errors import InputError
+
 _RELU = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _CLAMP = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_}
 _CLAMP |= {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
@@ -123,6 +125,23 @@ class ExplanationRules(TorchFunctionMode):
 
 def _clamps_at_zero(input: Tensor, min: Any = None, max: Any = None, **_: Any) -> bool:
     return max is None and isinstance(min, (int, float)) and min == 0
+
+
+def chosen(classes: Sequence[int] | None, logits: Tensor) -> Sequence[int]:
+    """The classes to explain, all of them if None.
+
+    Raises:
+        InputError: none, or one that the model does not have.
+    """
+    count = logits.shape[1]
+    if classes is None:
+        return range(count)
+    if len(classes) == 0:
+        raise InputError("classes= is empty: name at least one class, or None for all")
+    for label in classes:
+        if not 0 <= label < count:
+            raise InputError(f"class {label} is out of range: the model has classes 0 to {count - 1}")
+    return [int(label) for label in classes]
 
 
 def class_gradients(

@@ -11,6 +11,7 @@ from selftaught import errors
 from selftaught.errors import ExplanationError, InputError
 from selftaught.saliency.gradcam import GradCAM
 from selftaught.saliency.gradients import Grad, GradInput, GuidedBackprop
+from selftaught.saliency.heads import not_finite
 from selftaught.saliency.plan import Plan
 from selftaught.saliency.preserve import preserved_buffers, preserved_rng, unwrap
 
@@ -143,17 +144,14 @@ def explain(
 
 def _check_maps(maps: Tensor, saliency: str) -> None:
     # One reduction and one comparison on the host: NaN and infinity survive the maximum.
-    largest = float(maps.detach().abs().amax()) if maps.numel() else 0.0
+    largest = float(maps.abs().amax())
     if largest == 0:
         raise ExplanationError(
             f"every {saliency} map is zero, no gradient reaches what is explained: choose another layer= or "
             "saliency=, or initialise the classifier with weights that are not zero"
         )
     if not largest < float("inf"):
-        raise ExplanationError(
-            f"the {saliency} maps are not finite, the model overflows: lower the learning rate, or use float32 "
-            "or bfloat16 instead of float16"
-        )
+        raise not_finite(saliency)
 
 
 __all__ = ["Explainer", "Explanation", "explain", "names"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from selftaught.errors import InputError
-from selftaught.saliency.backward import ExplanationRules
+from selftaught.saliency.backward import ExplanationRules, chosen
 from selftaught.saliency.capture import Capture
 from selftaught.saliency.heads import HEADS, Head, exact
 from selftaught.saliency.plan import Plan, make_plan
@@ -50,7 +50,7 @@ class GradCAM:
             rules = self._forward(model, x, plan, captured)
         weight = module.get_submodule(plan.classifier).weight if plan.classifier is not None else None
         head = Head(captured, rules, plan.channel_dim, weight, self.chunk_size, plan.vectorized)  # type: ignore[arg-type]
-        every = range(captured.logits.shape[1]) if classes is None else classes
+        every = chosen(classes, captured.logits)
         with torch.autocast(x.device.type, enabled=False):
             weights = HEADS[plan.head](head, every)
             if weights is None:

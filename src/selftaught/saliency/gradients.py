@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from selftaught.errors import ExplanationError, InputError
-from selftaught.saliency.backward import ExplanationRules, class_gradients
+from selftaught.saliency.backward import ExplanationRules, chosen, class_gradients
 from selftaught.saliency.capture import as_logits
 from selftaught.saliency.heads import exact
 from selftaught.saliency.preserve import eager
@@ -38,7 +38,7 @@ class Grad:
             logits = as_logits(model(x.clone()))
         if self.guided and rules.relus == 0:
             warnings.warn("guided backpropagation saw no ReLU: its maps are the plain gradient", stacklevel=4)
-        every = range(logits.shape[1]) if classes is None else classes
+        every = chosen(classes, logits)
         # Batched convolution backwards are slower than a loop over the classes on a CPU (field measurement).
         vectorized = x.is_cuda or not any(isinstance(part, _ConvNd) for part in model.modules())
         with rules.explaining(), torch.autocast(x.device.type, enabled=False):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from selftaught.errors import ExplanationError
 from selftaught.saliency.backward import ExplanationRules, class_gradients
 from selftaught.saliency.capture import Capture
 
@@ -46,6 +47,14 @@ class Head:
 def exact(tensor: Tensor) -> Tensor:
     """Map arithmetic is never done in less than float32: half a bfloat16 digit costs 0.009 in cosine."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def not_finite(saliency: str) -> ExplanationError:
+    """The error for maps with NaN or infinite values."""
+    return ExplanationError(
+        f"the {saliency} maps are not finite, the model overflows: lower the learning rate, or use float32 or "
+        "bfloat16 instead of float16"
+    )
 
 
 def linear(head: Head, classes: Sequence[int]) -> Tensor | None:

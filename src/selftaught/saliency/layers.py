@@ -72,11 +72,11 @@ def find(records: Sequence[Record], logits: Tensor) -> str:
     ]
     # One generic direction in logit space tells which positions reach the logits at all.
     direction = torch.arange(1, logits.shape[1] + 1, device=logits.device).cos()
-    grads = torch.autograd.grad(
-        (logits * direction).sum(), [output for _, output in outputs], retain_graph=True, allow_unused=True
-    )
     last = True
-    for (index, _), grad in reversed(list(zip(outputs, grads, strict=True))):
+    for index, output in reversed(outputs):
+        (grad,) = torch.autograd.grad(
+            logits, output, direction.expand_as(logits), retain_graph=True, allow_unused=True
+        )
         if grad is None:
             continue
         reached = grad.abs().amax(channel_dim(records[: index + 1]))
@@ -104,6 +104,8 @@ def channel_dim(records: Sequence[Record]) -> int:
             case _BatchNorm(num_features=width) | nn.GroupNorm(num_channels=width):
                 layout = 1
             case nn.Linear(out_features=width) | nn.LayerNorm(normalized_shape=(*_, width)):
+                layout = -1
+            case nn.Embedding(embedding_dim=width):
                 layout = -1
             case _:
                 continue

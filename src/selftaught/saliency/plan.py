@@ -15,7 +15,7 @@ from selftaught.errors import ExplanationError
 from selftaught.saliency import layers
 from selftaught.saliency.backward import ExplanationRules
 from selftaught.saliency.capture import Capture, as_logits
-from selftaught.saliency.heads import HEADS, Head
+from selftaught.saliency.heads import HEADS, Head, not_finite
 from selftaught.saliency.preserve import eager, preserved_rng, unwrap
 
 _PROBE_SAMPLES = 8
@@ -69,6 +69,8 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
         eager(model),
     ):
         records, logits = layers.record(module, forward)
+        if not logits.isfinite().all():
+            raise not_finite("grad-cam")
         name = layers.find(records, logits) if layer is None else layers.name_of(module, layer)
         last = max((i for i, r in enumerate(records) if r.name == name), default=None)
         if last is None:
