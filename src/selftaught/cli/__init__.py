@@ -1,0 +1,36 @@
+"""The command line: a thin shell that turns what goes wrong into one line and an exit code."""
+
+import sys
+
+from selftaught.errors import InputError, SelftaughtError
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 a run failed, 2 wrong input, 130 interrupted and resumable."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    import typer
+
+    from selftaught.cli.app import app
+
+    try:
+        code = app(arguments, prog_name="selftaught", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except SelftaughtError as error:
+        return _refuse(str(error), WRONG_INPUT if isinstance(error, InputError) else FAILED)
+    except Exception as error:
+        # The base class of typer's usage errors has moved between its versions; its interface has not.
+        if not hasattr(error, "format_message"):
+            raise
+        return _refuse(error.format_message(), WRONG_INPUT)
+    return code if isinstance(code, int) else DONE
+
+
+def _refuse(message: str, code: int) -> int:
+    print("selftaught: error: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,111 @@
+"""The flags that several commands share, each defined once."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from selftaught.errors import InputError
+
+_METHOD, _TRAINING, _DATA, _MACHINE, _OUTPUT = "Method", "Training", "Data", "Machine", "Output"
+
+
+def _flag(help: str, panel: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything that changes what is trained; None stands for the protocol's default."""
+
+    model: Annotated[str | None, _flag("A model (see `selftaught ls models`).", _TRAINING)] = None
+    saliency: Annotated[
+        str | None, _flag("Which maps: grad-cam, grad, grad-input, guided-backprop.", _METHOD)
+    ] = None
+    similarity: Annotated[
+        str | None, _flag("How maps are compared: cosine, multiscale-mse, wasserstein.", _METHOD)
+    ] = None
+    alpha: Annotated[float | None, _flag("Probability of the true class in soft labels.", _METHOD)] = None
+    weight: Annotated[float | None, _flag("Weight λ of the one-hot cross-entropy.", _METHOD)] = None
+    warmup: Annotated[int | None, _flag("Epochs of plain training first (a fifth).", _METHOD)] = None
+    strength: Annotated[float | None, _flag("Strength of the confidence penalty.", _METHOD)] = None
+    drop_rate: Annotated[float | None, _flag("Dropout rate.", _METHOD)] = None
+    layer: Annotated[str | None, _flag("Grad-CAM's layer, by its dotted name.", _METHOD)] = None
+    relu: Annotated[
+        bool | None, _flag("Keep only the positive part of Grad-CAM maps.", _METHOD, "--relu/--no-relu")
+    ] = None
+    epochs: Annotated[int | None, _flag("Passes over the training data.", _TRAINING)] = None
+    batch_size: Annotated[int | None, _flag("Images per step.", _TRAINING)] = None
+    lr: Annotated[float | None, _flag("Initial learning rate.", _TRAINING)] = None
+    momentum: Annotated[float | None, _flag("Momentum of SGD.", _TRAINING)] = None
+    weight_decay: Annotated[float | None, _flag("Weight decay.", _TRAINING)] = None
+    milestones: Annotated[
+        str | None,
+        _flag("Epochs after which the rate falls to a tenth, or none.", _TRAINING, metavar="E,E,..."),
+    ] = None
+    seed: Annotated[int | None, _flag("Seed of the (first) trial.", _TRAINING)] = None
+    image_size: Annotated[int | None, _flag("Resize images to this many pixels.", _DATA)] = None
+    train_size: Annotated[int | None, _flag("Train on this many images, stratified.", _DATA)] = None
+    val_fraction: Annotated[float | None, _flag("Part of the training data to hold out.", _DATA)] = None
+    threads: Annotated[int | None, _flag("CPU threads of one trial; part of its identity.", _MACHINE)] = None
+    precision: Annotated[str | None, _flag("32-true, bf16-mixed or 16-mixed.", _MACHINE)] = None
+    device: Annotated[str | None, _flag("cpu, cuda or auto.", _MACHINE)] = None
+
+    def given(self) -> dict[str, Any]:
+        """What the user set, under the names that `selftaught.training.presets.resolve` takes."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.milestones is not None:
+            values["milestones"] = parse_milestones(self.milestones)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where the result goes and what is said on the way."""
+
+    out: Annotated[Path | None, _flag("Directory of the run or comparison.", _OUTPUT)] = None
+    as_json: Annotated[bool, _flag("Print the result as JSON.", _OUTPUT, "--json")] = False
+    quiet: Annotated[bool, _flag("No progress, only the result.", _OUTPUT, "--quiet", "-q")] = False
+
+
+def parse_milestones(text: str) -> list[int]:
+    """Epoch numbers separated by commas or spaces; ``none`` for no milestones.
+
+    >>> parse_milestones("80,120"), parse_milestones("none")
+    ([80, 120], [])
+    """
+    if text.strip() == "none":
+        return []
+    try:
+        return [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise InputError(
+            f"milestones {text!r} are not epoch numbers: write them as 80,120, or none"
+        ) from None
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorator: each parameter annotated with a dataclass of options becomes one flag per field."""
+    parameters = inspect.signature(command).parameters.values()
+    groups: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
+
+    def call(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    own = [p for p in parameters if p.name not in groups]
+    shared = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hint)
+        for group in groups.values()
+        for field, hint in zip(
+            fields(group), get_type_hints(group, include_extras=True).values(), strict=True
+        )
+    ]
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
+    return call

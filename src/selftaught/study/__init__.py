@@ -1,0 +1,1 @@
+"""Many runs as one experiment: which trials, who runs them, what they say together."""

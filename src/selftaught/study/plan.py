@@ -1,0 +1,75 @@
+"""Which trials a comparison consists of."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selftaught import errors, objectives
+from selftaught.errors import InputError
+from selftaught.training.config import RunConfig
+from selftaught.training.presets import method_settings, resolve
+from selftaught.training.session import rehearse
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a study and where it goes."""
+
+    config: RunConfig
+    directory: Path
+
+
+def plan(
+    data: str, methods: Sequence[str], trials: int = 5, seed: int = 0, **options: Any
+) -> list[RunConfig]:
+    """One configuration per method and seed (``seed, seed + 1, ...``), all seeds of a method together.
+
+    `options` are those of `resolve`; each method takes the settings that it has.
+
+    Raises:
+        InputError: an unknown or repeated method, no trial, a value out of range, or a setting that none of
+            the methods has.
+    """
+    if trials < 1:
+        raise InputError(f"trials is {trials} but should be at least 1")
+    check_methods(methods)
+    check_used(methods, (name for name, value in options.items() if value is not None))
+    configs = [
+        resolve(data, method, seed=seed + offset, **options) for method in methods for offset in range(trials)
+    ]
+    for first_of_method in configs[::trials]:
+        rehearse(first_of_method)
+    return configs
+
+
+def split_methods(text: str) -> list[str]:
+    """Method keys from a list separated by commas or spaces, in order.
+
+    >>> split_methods("ce, ls le")
+    ['ce', 'ls', 'le']
+    """
+    return text.replace(",", " ").split()
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Refuse an empty list, an unknown key and a key given twice."""
+    if not methods:
+        raise InputError(f"no method given: name some of {', '.join(objectives.names())}")
+    for index, method in enumerate(methods):
+        if method not in objectives.names():
+            raise errors.unknown("method", method, objectives.names())
+        if method in methods[:index]:
+            raise InputError(f"method {method!r} is given twice: name each method once")
+
+
+def check_used(methods: Sequence[str], options: Iterable[str]) -> None:
+    """Refuse a method's setting that would change nothing, because none of `methods` has it."""
+    had = {name for method in methods for name in objectives.settings(method)}
+    for name in options:
+        if name in method_settings() - had:
+            owners = [method for method in objectives.names() if name in objectives.settings(method)]
+            flag = "--" + name.replace("_", "-")
+            raise InputError(
+                f"{flag} is not a setting of {', '.join(methods)}: it belongs to {', '.join(owners)}"
+            )

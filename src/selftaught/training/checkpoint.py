@@ -1,0 +1,44 @@
+"""The state of an unfinished run on disk."""
+
+import io
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selftaught.errors import InputError
+from selftaught.training.loop import Position
+from selftaught.training.record import CHECKPOINT, write
+from selftaught.training.session import Session
+
+
+def save(directory: Path, session: Session, position: Position) -> None:
+    """Write the run's state in one step."""
+    buffer = io.BytesIO()
+    trial = session.config.trial_id
+    torch.save({"trial_id": trial, "position": asdict(position), **session.state()}, buffer)
+    write(directory / CHECKPOINT, buffer.getvalue())
+
+
+def restore(directory: Path, session: Session) -> Position:
+    """Put `session` where the checkpoint left it and return its position; the start where there is none.
+
+    Only tensors and plain values are unpickled, so a checkpoint from a stranger cannot run code.
+    """
+    path = directory / CHECKPOINT
+    if not path.is_file():
+        return Position()
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if state["trial_id"] != session.config.trial_id:
+            raise InputError(f"{path} belongs to another run: remove it to start this run from the beginning")
+        session.restore(state)
+        return Position(**state["position"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is not a usable checkpoint: remove it to start from the beginning"
+        ) from error

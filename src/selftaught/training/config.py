@@ -1,0 +1,119 @@
+"""A run's configuration: everything that changes its result, and the name that follows from it."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from selftaught.errors import InputError
+
+PROTOCOL = 1
+"""Raised whenever the trainer changes what a given configuration leads to."""
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Device = Literal["cpu", "cuda"]
+
+
+class RunConfig(BaseModel):
+    """Everything that changes the result of a run; two runs are the same run if these are equal.
+
+    Made by `selftaught.training.presets.resolve`, which fills in the protocol's defaults. Values out of range
+    raise pydantic's ``ValidationError``; `parse` turns that into a one-line `InputError`. `settings` are the
+    method's own, complete; the method knows their ranges.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    protocol: int = PROTOCOL
+    data: str
+    data_fingerprint: str
+    image_size: Annotated[int, Field(ge=1)] | None = None
+    train_size: Annotated[int, Field(ge=2)] | None = None
+    val_fraction: float = Field(0.0, ge=0, lt=1)
+    split_seed: int = Field(0, ge=0)
+    model: str
+    method: str
+    settings: dict[str, bool | int | float | str | None] = {}
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    lr: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    padding: int = Field(0, ge=0)
+    flip: bool = False
+    seed: int = Field(0, ge=0, lt=2**63)
+    threads: int = Field(1, ge=1)
+    precision: Precision = "32-true"
+    device: Device = "cpu"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        increasing = all(a < b for a, b in zip(self.milestones, self.milestones[1:], strict=False))
+        if not increasing or any(m >= self.epochs for m in self.milestones):
+            raise InputError(
+                f"milestones {_listed(self.milestones)} must increase and lie before the last of {self.epochs} epochs"
+            )
+        warmup = self.settings.get("warmup", 0)
+        if isinstance(warmup, int) and warmup >= self.epochs:
+            raise InputError(
+                f"warmup {warmup} leaves no epoch for {self.method} out of {self.epochs}: lower it"
+            )
+        if self.precision == "16-mixed" and self.device == "cpu":
+            raise InputError("precision '16-mixed' needs a GPU: use bf16-mixed or 32-true on the cpu")
+        return self
+
+    def canonical(self) -> str:
+        """The configuration as JSON with sorted keys: what is hashed."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def trial_id(self) -> str:
+        """The first 12 hex digits of the SHA-256 of `canonical`."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+
+    @property
+    def warmup(self) -> int:
+        """The epochs (from 0) before the method proper starts; 0 for methods without a warm-up."""
+        return int(self.settings.get("warmup") or 0)
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """What `other` has different, one ``name: ours -> theirs`` each."""
+        ours, theirs = _flat(self), _flat(other)
+        return [
+            f"{name}: {ours.get(name, 'unset')} -> {theirs.get(name, 'unset')}"
+            for name in dict.fromkeys([*ours, *theirs])
+            if ours.get(name) != theirs.get(name)
+        ]
+
+
+def parse(values: dict[str, Any]) -> RunConfig:
+    """The configuration with these values; a value out of range is a one-line `InputError`.
+
+    >>> parse({"data": "d", "data_fingerprint": "", "model": "m", "method": "ce", "epochs": 0,
+    ...        "batch_size": 2, "lr": 0.1, "momentum": 0, "weight_decay": 0})
+    Traceback (most recent call last):
+    selftaught.errors.InputError: epochs is 0 but should be greater than or equal to 1
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_one_line(error)) from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if first["type"] == "value_error":  # raised by a validator above, already one line
+        return str(first["ctx"]["error"])
+    culprit = ".".join(str(part) for part in first["loc"])
+    return f"{culprit} is {first['input']!r} but {first['msg'].replace('Input ', '')}"
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    values = config.model_dump(mode="json")
+    return values | values.pop("settings")
+
+
+def _listed(values: tuple[int, ...]) -> str:
+    return ",".join(map(str, values))

@@ -1,0 +1,30 @@
+"""What a run ran on, for its record."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+import selftaught
+
+
+def describe(device: torch.device) -> dict[str, str | int]:
+    """Versions and hardware; nothing that names the machine or its user."""
+    return {
+        "selftaught": selftaught.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "processor": _processor(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "none",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,172 @@
+"""The files of a run: their names, how they are written so that a kill leaves no half file, how they are read.
+
+Nothing here imports torch, so that reports can be made from records alone.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.numpy import load_file
+
+from selftaught.errors import InputError, SelftaughtError
+from selftaught.training.config import RunConfig
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+CHECKPOINT = "checkpoint.pt"
+WEIGHTS = "model.safetensors"
+PREDICTIONS = "predictions.safetensors"
+RESULT = "result.json"
+
+
+class DataSummary(BaseModel):
+    """What the model was trained on and how its input is prepared: images in [0, 1], minus mean, over std."""
+
+    model_config = ConfigDict(frozen=True)
+
+    classes: tuple[str, ...]
+    channels: int
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train: int
+    val: int
+    test: int
+
+
+class Result(BaseModel):
+    """What a finished run came to: the last epoch's model on the test images.
+
+    `accuracy` and `ece` (15 bins) are fractions, `nll` is in nats per image, `seconds` counts training only,
+    over all sessions of an interrupted run.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    trial_id: str
+    accuracy: float
+    nll: float
+    ece: float
+    epochs: int
+    seconds: float
+    images_per_second: float
+    data: DataSummary
+    environment: dict[str, str | int]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run as it lies on disk."""
+
+    directory: Path
+    config: RunConfig
+    result: Result
+
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Test logits, float32 (N, C), and labels, int64 (N,)."""
+        tensors = load_file(self.directory / PREDICTIONS)
+        return tensors["logits"], tensors["labels"]
+
+    def correct(self) -> np.ndarray:
+        """Which test images the last epoch's model got right: bool (N,)."""
+        logits, labels = self.predictions()
+        return logits.argmax(axis=1) == labels
+
+
+def read(directory: str | os.PathLike) -> Record:
+    """The record of the finished run in `directory`; an `InputError` says what is missing."""
+    directory = Path(directory)
+    config = read_config(directory)
+    if config is None:
+        raise InputError(f"{directory} is not a run directory: it has no {CONFIG}")
+    if not is_finished(directory):
+        raise InputError(f"the run in {directory} is not finished: the command that started it resumes it")
+    try:
+        result = Result.model_validate_json((directory / RESULT).read_bytes())
+    except ValidationError:
+        raise InputError(
+            f"{directory / RESULT} cannot be read: it is damaged or of another version"
+        ) from None
+    return Record(directory, config, result)
+
+
+def read_config(directory: Path) -> RunConfig | None:
+    """The configuration of the run in `directory`, None where there is no run."""
+    path = directory / CONFIG
+    if not path.is_file():
+        return None
+    try:
+        return RunConfig.model_validate_json(path.read_bytes())
+    except ValidationError:
+        raise InputError(f"{path} cannot be read: it is damaged or of another version") from None
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether the run came to its end; `result.json` is the last file that a run writes."""
+    return (directory / RESULT).is_file()
+
+
+def claim(directory: Path, config: RunConfig) -> None:
+    """Make `directory` the run directory of `config`, or refuse it.
+
+    Raises:
+        InputError: it is a file, cannot be written, holds another run (the differences are named), or holds
+            something that is not a run.
+    """
+    make_directory(directory)
+    for left_by_a_kill in directory.glob(".*.tmp"):
+        left_by_a_kill.unlink(missing_ok=True)
+    existing = read_config(directory)
+    if existing is None:
+        strangers = [path.name for path in directory.iterdir() if not path.name.startswith(".")]
+        if strangers:
+            raise InputError(f"{directory} is not empty and not a run ({strangers[0]}): choose another --out")
+        write(directory / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
+    elif existing != config:
+        changes = "; ".join(existing.differences(config))
+        raise InputError(f"{directory} holds another run ({changes}): choose another --out or remove it")
+
+
+def make_directory(directory: Path) -> None:
+    """Create a directory that can be written to, or raise an `InputError` that says why not."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except FileExistsError:
+        raise InputError(f"{directory} is a file: --out must name a directory") from None
+    except OSError as error:
+        raise InputError(f"cannot write to {directory}: {error.strerror}; choose another --out") from None
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace a file in one step: whoever reads it, also after a kill, sees the old or the new content."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SelftaughtError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_metrics(directory: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object per epoch."""
+    write(directory / METRICS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def read_metrics(directory: Path, epochs: int) -> list[dict[str, Any]]:
+    """The first `epochs` lines: a resumed run drops what it wrote after the checkpoint that it resumes from."""
+    path = directory / METRICS
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines[:epochs]]

@@ -1,0 +1,162 @@
+"""One run from its configuration to its record."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from selftaught.data import ImageData
+from selftaught.training import checkpoint, environment, record, seeds
+from selftaught.training.config import RunConfig
+from selftaught.training.evaluate import predict, scores
+from selftaught.training.loop import Stopped, train_epoch
+from selftaught.training.presets import data_of
+from selftaught.training.progress import Progress
+from selftaught.training.record import Result
+from selftaught.training.session import Session, start
+from selftaught.training.trained import TrainedModel, load
+
+__all__ = ["Stopped", "TrainedModel", "load", "train"]
+
+
+def train(
+    config: RunConfig,
+    out_dir: str | os.PathLike,
+    on_progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Result:
+    """Train as configured, in `out_dir`, from where an earlier session left off; a finished run is only read.
+
+    The model of the last epoch is the result: nothing is selected, and the test images are seen once, at the
+    end. On the CPU an interrupted run ends with the same bytes as an uninterrupted one.
+
+    Args:
+        config: from `selftaught.training.presets.resolve`.
+        out_dir: the run directory; created if needed.
+        on_progress: called a few times per second and at the end of each epoch.
+        should_stop: asked after each step; once it says yes the run is saved there and `Stopped` is raised.
+
+    Raises:
+        InputError: the directory holds something else, or the data is not what was configured.
+        Stopped: `should_stop` said so.
+        SelftaughtError: the loss became NaN or infinite; the last checkpoint is kept.
+    """
+    directory = Path(out_dir)
+    record.claim(directory, config)
+    if record.is_finished(directory):
+        return record.read(directory).result
+    images = data_of(config)
+    with seeds.contained(config.threads):
+        session = start(config, images)
+        run = _Run(directory, session, images, on_progress or _ignore, should_stop or _never)
+        run.train()
+        return run.finish()
+
+
+class _Run:
+    """A session, its directory, and how far it has come."""
+
+    def __init__(
+        self,
+        directory: Path,
+        session: Session,
+        images: ImageData,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.directory, self.session, self.images = directory, session, images
+        self.on_progress, self.should_stop = on_progress, should_stop
+        self.position = checkpoint.restore(directory, session)
+        self.lines = record.read_metrics(directory, self.position.epoch)
+        self.resumed_at = self.position.epoch * len(session.batches) + self.position.step
+        self.images_before, self.seconds_before = self.position.images, self.position.seconds
+
+    def train(self) -> None:
+        """The remaining epochs, each saved when it is done."""
+        while self.position.epoch < self.session.config.epochs:
+            lr = self.session.optimizer.param_groups[0]["lr"]
+            try:
+                train_epoch(self.session, self.position, self.report, self.should_stop)
+            except Stopped:
+                checkpoint.save(self.directory, self.session, self.position)
+                raise
+            self.end_epoch(lr)
+
+    def end_epoch(self, lr: float) -> None:
+        """Write the epoch's line and the checkpoint, in this order: a line too many is dropped on resume."""
+        means = self.position.means()
+        line = {"epoch": self.position.epoch + 1, "lr": lr, "train_accuracy": means.pop("accuracy"), **means}
+        if len(self.images.val_labels):
+            logits = predict(self.session, self.images.val_images, self.images.val_labels)
+            line |= scores(logits, self.images.val_labels, "val_")
+        line |= {"seconds": self.position.seconds, "images_per_second": self.speed()}
+        self.lines.append(line)
+        record.write_metrics(self.directory, self.lines)
+        self.report(line)
+        self.position.next_epoch()
+        checkpoint.save(self.directory, self.session, self.position)
+
+    def finish(self) -> Result:
+        """Evaluate the last epoch's model on the test images and write the record; result.json comes last."""
+        images, position, session = self.images, self.position, self.session
+        logits = predict(session, images.test_images, images.test_labels)
+        weights = {name: value.cpu().contiguous() for name, value in session.model.state_dict().items()}
+        result = Result(
+            trial_id=session.config.trial_id,
+            **scores(logits, images.test_labels),
+            epochs=position.epoch,
+            seconds=position.seconds,
+            images_per_second=position.images / position.seconds,
+            data=_summary(session, images),
+            environment=environment.describe(session.fabric.device),
+        )
+        record.write(self.directory / record.WEIGHTS, save(weights))
+        predictions = {"logits": logits, "labels": images.test_labels}
+        record.write(self.directory / record.PREDICTIONS, save(predictions))
+        record.write(self.directory / record.RESULT, (result.model_dump_json(indent=2) + "\n").encode())
+        return result
+
+    def report(self, line: dict[str, Any] | None = None) -> None:
+        """Say where the run is."""
+        means = self.position.means()
+        self.on_progress(
+            Progress(
+                epoch=self.position.epoch,
+                epochs=self.session.config.epochs,
+                step=self.position.step,
+                steps=len(self.session.batches),
+                loss=means["loss"],
+                accuracy=means["accuracy"],
+                images_per_second=self.speed(),
+                seconds=self.position.seconds - self.seconds_before,
+                resumed_at=self.resumed_at,
+                metrics=line or {},
+            )
+        )
+
+    def speed(self) -> float:
+        """Training images per second of this session."""
+        return (self.position.images - self.images_before) / (self.position.seconds - self.seconds_before)
+
+
+def _summary(session: Session, images: ImageData) -> record.DataSummary:
+    return record.DataSummary(
+        classes=images.classes,
+        channels=images.channels,
+        image_size=images.image_size,
+        mean=tuple(session.mean),
+        std=tuple(session.std),
+        train=len(images.train_labels),
+        val=len(images.val_labels),
+        test=len(images.test_labels),
+    )
+
+
+def _ignore(_: Progress) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False

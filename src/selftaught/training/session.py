@@ -1,0 +1,112 @@
+"""What one run needs in memory: model, objective, optimiser, schedule and batches, on their device."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from selftaught import data, models, objectives
+from selftaught.data import ImageData
+from selftaught.data.batches import Batches
+from selftaught.errors import ExplanationError
+from selftaught.objectives import Objective
+from selftaught.training import seeds
+from selftaught.training.config import RunConfig
+from selftaught.training.presets import data_of
+
+
+@dataclass
+class Session:
+    """The parts of a run; `model` and `optimizer` are wrapped by Fabric for the device and the precision."""
+
+    config: RunConfig
+    fabric: Fabric
+    objective: Objective
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    batches: Batches
+    mean: list[float]
+    std: list[float]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a step reads and changes, as tensors and plain values."""
+        cuda = self.fabric.device.type == "cuda"
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.fabric.device) if cuda else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"], self.fabric.device)
+
+    def evaluation_batches(self, images: torch.Tensor, labels: torch.Tensor) -> Batches:
+        """Images in their order, normalised as in training."""
+        return Batches(images, labels, 256, self.mean, self.std, device=self.fabric.device)
+
+
+def start(config: RunConfig, images: ImageData) -> Session:
+    """A session at step 0. Sets the global RNG.
+
+    Trials with one seed are paired over methods: the initial weights and the order and augmentation of the
+    batches depend on the seed alone. What a method itself draws comes from the global RNG, seeded last.
+    """
+    objective = objectives.create(config.method, **config.settings)
+    torch.manual_seed(seeds.derive(config.seed, "init"))
+    model = models.create(
+        config.model, images.num_classes, images.channels, images.image_size, **objective.model_options()
+    )
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    fabric = Fabric(accelerator=config.device, devices=1, precision=config.precision)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.milestones), gamma=0.1)
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    objective.bind(wrapped)
+    mean, std = data.channel_stats(images.train_images)
+    batches = Batches(
+        images.train_images,
+        images.train_labels,
+        config.batch_size,
+        mean,
+        std,
+        device=fabric.device,
+        seed=seeds.derive(config.seed, "batches"),
+        padding=config.padding,
+        flip=config.flip,
+    )
+    torch.manual_seed(seeds.derive(config.seed, "method"))
+    return Session(config, fabric, objective, wrapped, optimizer, schedule, batches, mean, std)
+
+
+def rehearse(config: RunConfig) -> None:
+    """Take the method's first step on a few images, so that a wrong option is refused before anything is written.
+
+    Raises:
+        InputError: a layer or a saliency that the model does not have, images too small for it, ...
+    """
+    images = data_of(config)
+    with seeds.contained(config.threads):
+        session = start(config, images)
+        session.objective.start_epoch(config.warmup)
+        x, y = next(
+            iter(session.evaluation_batches(images.train_images[:8], images.train_labels[:8]).epoch(0))
+        )
+        with suppress(
+            ExplanationError
+        ):  # eight images and an untrained model prove nothing; the run will tell
+            session.objective.step(x, y)
