@@ -9,7 +9,7 @@ demo: install
 	$(BIN)/selftaught compare digits --methods ce,ls,cp,le --trials 5
 
 test: install-dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# Small tensors: a second thread only fights with the other test process.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _seeded():

@@ -29,39 +29,52 @@ def as_logits(output: Any) -> Tensor:
     return logits
 
 
+def does_not_run(layer: str) -> ExplanationError:
+    """The error for a layer that the forward pass does not reach."""
+    return ExplanationError(f"layer {layer!r} does not run or returns no tensor: give another layer=")
+
+
 class Capture:
-    """While open, keeps a layer's output and the classifier's input of each forward pass.
+    """While open, keeps what a forward pass computes at a layer, at the classifier and at the model's own end.
 
     Args:
         module: the model, unwrapped.
-        layer: dotted name of the layer.
+        layer: dotted name of the layer to explain, if its output is wanted.
         classifier: dotted name of the final linear layer, if its input is wanted.
+        end: whether the module's own logits are wanted, to differentiate: what wrappers return may refuse it.
 
     Attributes:
         activation: the layer's output, the point to differentiate at.
         pooled: the classifier's input, or None.
-        logits: the (B, C) logits, set by `run`.
+        end: the module's own logits (B, C), or None.
+        logits: the (B, C) logits that the outermost wrapper returned, set by `run`.
     """
 
-    def __init__(self, module: nn.Module, layer: str, classifier: str | None) -> None:
-        self._layer = module.get_submodule(layer)
-        self._classifier = None if classifier is None else module.get_submodule(classifier)
-        self._name = layer
+    def __init__(
+        self, module: nn.Module, layer: str | None = None, classifier: str | None = None, end: bool = False
+    ) -> None:
+        self._layer = layer
+        self._hooks: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
+        if layer is not None:
+            self._hooks.append((module.get_submodule(layer).register_forward_hook, self._keep_activation))
+        if classifier is not None:
+            register = module.get_submodule(classifier).register_forward_pre_hook
+            self._hooks.append((register, self._keep_pooled))
+        if end:
+            self._hooks.append((module.register_forward_hook, self._keep_end))
         self._handles: list[Any] = []
         self._activation: Tensor | None = None
         self.pooled: Tensor | None = None
+        self.end: Tensor | None = None
         self.logits: Tensor
 
     def __enter__(self) -> "Capture":
-        self._handles.append(self._layer.register_forward_hook(self._keep_activation))
-        if self._classifier is not None:
-            self._handles.append(self._classifier.register_forward_pre_hook(self._keep_pooled))
+        self._handles = [register(hook) for register, hook in self._hooks]
         return self
 
     def __exit__(self, *exc: object) -> None:
         for handle in self._handles:
             handle.remove()
-        self._handles.clear()
 
     def run(self, forward: Callable[[], Any]) -> None:
         """Make one forward pass and keep its logits.
@@ -70,10 +83,8 @@ class Capture:
             ExplanationError: the layer did not run.
         """
         self.logits = as_logits(forward())
-        if self._activation is None:
-            raise ExplanationError(
-                f"layer {self._name!r} does not run or returns no tensor: give another layer="
-            )
+        if self._layer is not None and self._activation is None:
+            raise does_not_run(self._layer)
 
     @property
     def activation(self) -> Tensor:
@@ -91,6 +102,9 @@ class Capture:
         # What follows gets a copy: it may work in place, and the maps need the values as the layer gave them.
         passed_on = tensor.clone()
         return (passed_on, *output[1:]) if isinstance(output, tuple) else passed_on
+
+    def _keep_end(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        self.end = as_logits(output)
 
     def _keep_pooled(self, _module: nn.Module, args: Any) -> None:
         self.pooled = args[0] if args else None

@@ -92,7 +92,12 @@ class Explainer:
         with torch.enable_grad():
             logits, maps = self._method(model, x, classes)
         _check_maps(maps, self.saliency)
-        return Explanation(logits, maps.detach(), getattr(self._method, "plan", None))
+        return Explanation(logits, maps.detach(), self.plan)
+
+    @property
+    def plan(self) -> Plan | None:
+        """For Grad-CAM, how the last batch was explained."""
+        return getattr(self._method, "plan", None)
 
 
 def explain(

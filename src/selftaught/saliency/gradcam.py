@@ -46,7 +46,7 @@ class GradCAM:
         module = unwrap(model)
         plan = self.plan = self._plan_for(model, module, x)
         classifier = plan.classifier if plan.head == "channel-wise" else None
-        with Capture(module, plan.layer, classifier) as captured:
+        with Capture(module, plan.layer, classifier, end=plan.head == "general") as captured:
             rules = self._forward(model, x, plan, captured)
         weight = module.get_submodule(plan.classifier).weight if plan.classifier is not None else None
         head = Head(captured, rules, plan.channel_dim, weight, self.chunk_size, plan.vectorized)  # type: ignore[arg-type]

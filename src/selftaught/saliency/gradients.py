@@ -9,9 +9,9 @@ from torch.nn.modules.conv import _ConvNd
 
 from selftaught.errors import ExplanationError, InputError
 from selftaught.saliency.backward import ExplanationRules, chosen, class_gradients
-from selftaught.saliency.capture import as_logits
+from selftaught.saliency.capture import Capture
 from selftaught.saliency.heads import exact
-from selftaught.saliency.preserve import eager
+from selftaught.saliency.preserve import eager, unwrap
 
 
 class Grad:
@@ -33,19 +33,20 @@ class Grad:
         x = x if x.requires_grad else x.detach().requires_grad_()
         rules = ExplanationRules(self.guided)
         # Compiled code hides its inside from the rules.
-        with eager(model), rules:
+        with eager(model), Capture(unwrap(model), end=True) as captured, rules:
             # A copy: the model may work on its input in place.
-            logits = as_logits(model(x.clone()))
+            captured.run(lambda: model(x.clone()))
+        assert captured.end is not None
         if self.guided and rules.relus == 0:
             warnings.warn("guided backpropagation saw no ReLU: its maps are the plain gradient", stacklevel=4)
-        every = chosen(classes, logits)
+        every = chosen(classes, captured.end)
         # Batched convolution backwards are slower than a loop over the classes on a CPU (field measurement).
         vectorized = x.is_cuda or not any(isinstance(part, _ConvNd) for part in model.modules())
         with rules.explaining(), torch.autocast(x.device.type, enabled=False):
             chunks = list(
-                class_gradients(logits, x, every, chunk_size=self.chunk_size, vectorized=vectorized)
+                class_gradients(captured.end, x, every, chunk_size=self.chunk_size, vectorized=vectorized)
             )
-        return logits, self._maps(exact(torch.cat(chunks).movedim(0, 1)), exact(x.detach()))
+        return captured.logits, self._maps(exact(torch.cat(chunks).movedim(0, 1)), exact(x.detach()))
 
     def _maps(self, gradients: Tensor, x: Tensor) -> Tensor:
         return gradients

@@ -82,9 +82,10 @@ def channel_wise(head: Head, classes: Sequence[int]) -> Tensor | None:
 
 def general(head: Head, classes: Sequence[int]) -> Tensor:
     """One vector-Jacobian product of the head for each class, batched where that is faster."""
+    assert head.captured.end is not None
     with head.rules.explaining():
         chunks = class_gradients(
-            head.captured.logits,
+            head.captured.end,
             head.captured.activation,
             classes,
             chunk_size=head.chunk_size,

@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from selftaught.errors import ExplanationError
 from selftaught.saliency import layers
 from selftaught.saliency.backward import ExplanationRules
-from selftaught.saliency.capture import Capture, as_logits
+from selftaught.saliency.capture import Capture, as_logits, does_not_run
 from selftaught.saliency.heads import HEADS, Head, not_finite
 from selftaught.saliency.preserve import eager, preserved_rng, unwrap
 
@@ -74,7 +74,7 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
         name = layers.find(records, logits) if layer is None else layers.name_of(module, layer)
         last = max((i for i, r in enumerate(records) if r.name == name), default=None)
         if last is None:
-            raise ExplanationError(f"layer {name!r} does not run or returns no tensor: give another layer=")
+            raise does_not_run(name)
         if records[last].output.dim() < 3:
             raise ExplanationError(
                 f"layer {name!r} returns shape {tuple(records[last].output.shape)}, without spatial extent: "
@@ -87,7 +87,7 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
             classifier=next((r.name for r in records if _makes(logits, r)), None),
             vectorized=not any(isinstance(r.module, _ConvNd) for r in records[last + 1 :]),
         )
-        with Capture(module, name, plan.classifier) as captured, ExplanationRules() as rules:
+        with Capture(module, name, plan.classifier, end=True) as captured, ExplanationRules() as rules:
             captured.run(forward)
         weight = state.get(f"{plan.classifier}.weight")
         head = Head(captured, rules, plan.channel_dim, weight, chunk_size=None, vectorized=plan.vectorized)
