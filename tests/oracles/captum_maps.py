@@ -34,10 +34,10 @@ class _ChannelsFirst(nn.Module):
         return (tokens, *out[1:]) if isinstance(out, tuple) else tokens
 
 
-def captum_maps(model, x, saliency, layer=None, channels_last=False, relu=False) -> Tensor:
-    """(B, C, ...) maps of an eval-mode copy of `model`, by C separate captum calls."""
+def captum_maps(model, x, saliency, layer=None, channels_last=False, relu=False, classes=None) -> Tensor:
+    """(B, C, ...) maps of an eval-mode copy of `model`, by a captum call for each class."""
     reference = _Logits(model)
-    num_classes = reference(x).shape[1]
+    classes = range(reference(x).shape[1]) if classes is None else classes
     x = x.clone().requires_grad_()
     if saliency == "grad-cam":
         target = reference.inner.get_submodule(layer)
@@ -47,7 +47,7 @@ def captum_maps(model, x, saliency, layer=None, channels_last=False, relu=False)
             setattr(reference.inner.get_submodule(parent), name, wrapped)
             target = wrapped.seen
         method = LayerGradCam(reference, target)
-        maps = [method.attribute(x, target=k, relu_attributions=relu)[:, 0] for k in range(num_classes)]
+        maps = [method.attribute(x, target=k, relu_attributions=relu)[:, 0] for k in classes]
     else:
         method = {"grad": Saliency, "grad-input": InputXGradient, "guided-backprop": GuidedBackprop}[
             saliency
@@ -55,7 +55,7 @@ def captum_maps(model, x, saliency, layer=None, channels_last=False, relu=False)
         options = {"abs": False} if saliency == "grad" else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            maps = [method.attribute(x, target=k, **options) for k in range(num_classes)]
+            maps = [method.attribute(x, target=k, **options) for k in classes]
     return torch.stack(maps, dim=1).detach()
 
 
