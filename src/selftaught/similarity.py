@@ -1,0 +1,170 @@
+"""How alike the saliency maps of two classes are (Section 4 of the paper).
+
+Every measure takes maps of shape (B, C, *spatial), as `selftaught.explain` returns them, and labels of shape
+(B,), and returns a tensor of shape (B, C) in [-1, 1]: the similarity of each class's map to the map of the true
+class. `multiscale_mse` and `wasserstein` look at positions. Their spatial axes are the last two, or the only
+one of (B, C, N); axes before them, such as the input channels of (B, C, K, H, W), are not spatial.
+
+Half precision is computed and returned in float32, also under autocast. Maps are divided by their largest
+magnitude first, so that tiny and huge ones do not under- or overflow.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selftaught._inputs import as_float, check_labels
+from selftaught.errors import InputError, unknown
+
+
+def cosine(maps: Tensor, labels: Tensor) -> Tensor:
+    """Cosine between each class's flattened map and the true class's: cos(e_k, e_c) of Eq. 6.
+
+    A map that is zero everywhere has cosine 0 with every map, itself included.
+
+    Args:
+        maps: (B, C, *spatial), floating point.
+        labels: (B,), int64.
+
+    Returns:
+        (B, C) in [-1, 1].
+
+    Raises:
+        InputError: maps without spatial axes or elements, labels of the wrong shape, dtype or range.
+
+    >>> maps = torch.tensor([[[1.0, 0.0], [1.0, 1.0], [-2.0, 0.0], [0.0, 0.0]]])
+    >>> cosine(maps, torch.tensor([0]))
+    tensor([[ 1.0000,  0.7071, -1.0000,  0.0000]])
+    """
+    flat = _scaled(maps, labels).flatten(2)
+    norm = torch.linalg.vector_norm(flat, dim=2)
+    # Not a matrix product: autocast would round it to half precision.
+    dot = (flat * _of_truth(flat, labels)).sum(2)
+    # A map with a peak of 1 has a norm of at least 1: the bound acts on zero maps only.
+    scale = (norm * norm.gather(1, labels[:, None])).clamp_min(1)
+    return (dot / scale).clamp(-1, 1)
+
+
+def multiscale_mse(maps: Tensor, labels: Tensor) -> Tensor:
+    """Mean over scales s of 1 - ½‖â_s - b̂_s‖², for maps average-pooled by s and then scaled to unit norm.
+
+    The scales are those of 1, 2 and 4 which no spatial axis is shorter than; pooling leaves out the remainder of
+    an axis that s does not divide. A map that is zero at some scale has no unit norm and stays zero there: the
+    formula then gives 1 against another zero map and ½ against any other.
+
+    Args:
+        maps: (B, C, *spatial), floating point.
+        labels: (B,), int64.
+
+    Returns:
+        (B, C) in [-1, 1].
+
+    Raises:
+        InputError: maps without spatial axes or elements, labels of the wrong shape, dtype or range.
+
+    >>> maps = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]]])
+    >>> multiscale_mse(maps, torch.tensor([0]))  # 0 at scale 1, 1 at scale 2
+    tensor([[1.0000, 0.5000]])
+    """
+    maps = _scaled(maps, labels)
+    scales = [scale for scale in (1, 2, 4) if scale <= min(maps.shape[axis] for axis in _spatial_axes(maps))]
+    total = torch.zeros(maps.shape[:2], dtype=maps.dtype, device=maps.device)
+    for scale in scales:
+        unit = _unit(_average_pooled(maps, scale).flatten(2))
+        total = total + 1 - (unit - _of_truth(unit, labels)).square().sum(2) / 2
+    return (total / len(scales)).clamp(-1, 1)
+
+
+def wasserstein(maps: Tensor, labels: Tensor) -> Tensor:
+    """1 - 2·W, W the mean over the spatial axes of the 1-D Wasserstein-1 distance between the maps' marginals.
+
+    The marginals are those of the maps' absolute values scaled to unit mass, summed over every other axis, the
+    positions along an axis lie evenly in [0, 1], and the distance is exact: the area between the two cumulative
+    distributions. A zero map is uniform mass; along an axis of length 1 the distance is 0.
+
+    Args:
+        maps: (B, C, *spatial), floating point.
+        labels: (B,), int64.
+
+    Returns:
+        (B, C) in [-1, 1].
+
+    Raises:
+        InputError: maps without spatial axes or elements, labels of the wrong shape, dtype or range.
+
+    >>> maps = torch.tensor([[[1.0, 0.0, 0.0], [0.0, -3.0, 0.0], [0.0, 0.0, 0.5]]])
+    >>> wasserstein(maps, torch.tensor([0]))
+    tensor([[ 1.,  0., -1.]])
+    """
+    mass = _scaled(maps, labels).abs()
+    distances = [_marginal_distance(mass, labels, axis) for axis in _spatial_axes(mass)]
+    return (1 - 2 * torch.stack(distances).mean(0)).clamp(-1, 1)
+
+
+SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": cosine,
+    "multiscale-mse": multiscale_mse,
+    "wasserstein": wasserstein,
+}
+
+
+def get(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The similarity called `name`, one of `SIMILARITIES`.
+
+    Raises:
+        InputError: there is none of that name.
+
+    >>> get("cosine") is cosine
+    True
+    """
+    if name not in SIMILARITIES:
+        raise unknown("similarity", name, SIMILARITIES)
+    return SIMILARITIES[name]
+
+
+def _scaled(maps: Tensor, labels: Tensor) -> Tensor:
+    """The checked maps in float32 or better, each divided by its largest magnitude, its peak; zero maps stay zero."""
+    if maps.dim() < 3 or not maps.is_floating_point() or 0 in maps.shape[2:]:
+        raise InputError(
+            "maps must be floating point of shape (batch, classes, *spatial) with at least one element each, got "
+            f"{maps.dtype} of shape {tuple(maps.shape)}"
+        )
+    check_labels(labels, maps.shape[0], maps.shape[1])
+    maps = as_float(maps)
+    peak = maps.abs().amax(tuple(range(2, maps.dim())), keepdim=True)
+    return maps / peak.masked_fill(peak == 0, 1)
+
+
+def _of_truth(flat: Tensor, labels: Tensor) -> Tensor:
+    """The true class's row of (B, C, F), as (B, 1, F); a gather, since indexing takes negative labels for valid."""
+    return flat.gather(1, labels[:, None, None].expand(-1, 1, flat.shape[2]))
+
+
+def _spatial_axes(maps: Tensor) -> range:
+    return range(max(2, maps.dim() - 2), maps.dim())
+
+
+def _average_pooled(maps: Tensor, scale: int) -> Tensor:
+    if maps.dim() == 3:
+        return F.avg_pool1d(maps, scale)
+    return F.avg_pool2d(maps.flatten(1, -3), scale).unflatten(1, maps.shape[1:-2])
+
+
+def _unit(flat: Tensor) -> Tensor:
+    """Rows of unit norm; a row that pooling cancelled to rounding error of the map's peak, 1, counts as zero."""
+    norm = torch.linalg.vector_norm(flat, dim=2, keepdim=True)
+    return flat / torch.where(norm <= 8 * torch.finfo(flat.dtype).eps, torch.inf, norm)
+
+
+def _marginal_distance(mass: Tensor, labels: Tensor, axis: int) -> Tensor:
+    """(B, C): the distance to the true class's marginal along one axis of length n, positions i / (n - 1)."""
+    length = mass.shape[axis]
+    others = [other for other in range(2, mass.dim()) if other != axis]
+    marginal = mass.sum(others) if others else mass
+    total = marginal.sum(2, keepdim=True)
+    # The peak is 1, so a mass below 1 is 0.
+    cumulative = torch.where(total == 0, 1 / length, marginal / total.clamp_min(1)).cumsum(2)
+    gap = (cumulative - _of_truth(cumulative, labels)).abs()
+    return gap[..., :-1].sum(2) / max(length - 1, 1)

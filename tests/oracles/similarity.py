@@ -1,0 +1,68 @@
+"""The similarities of design.md, one sample, class and position at a time, in NumPy float64; POT for Wasserstein."""
+
+import numpy as np
+import ot
+
+
+def pairwise(measure, maps, labels):
+    """(B, C): `measure` of each class's map and the true class's."""
+    maps = np.asarray(maps, dtype=np.float64)
+    return np.array(
+        [[measure(one, sample[label]) for one in sample] for sample, label in zip(maps, labels, strict=True)]
+    )
+
+
+def cosine(a, b):
+    a, b = a.ravel(), b.ravel()
+    norms = np.sqrt((a * a).sum()) * np.sqrt((b * b).sum())
+    return 0.0 if norms == 0 else (a * b).sum() / norms
+
+
+def average_pool(array, scale):
+    """Means over blocks of the last two axes, or of the only one; what is left over at the end is cut off."""
+    if array.ndim == 1:
+        return np.array([array[i * scale : (i + 1) * scale].mean() for i in range(len(array) // scale)])
+    rows, columns = array.shape[-2] // scale, array.shape[-1] // scale
+    pooled = np.empty((*array.shape[:-2], rows, columns))
+    for i in range(rows):
+        for j in range(columns):
+            block = array[..., i * scale : (i + 1) * scale, j * scale : (j + 1) * scale]
+            pooled[..., i, j] = block.mean(axis=(-2, -1))
+    return pooled
+
+
+def unit(array):
+    norm = np.sqrt((array * array).sum())
+    return array if norm == 0 else array / norm
+
+
+def multiscale_mse(a, b):
+    terms = []
+    for scale in (1, 2, 4):
+        if min(a.shape[-2:]) >= scale:
+            difference = unit(average_pool(a, scale)) - unit(average_pool(b, scale))
+            terms.append(1 - 0.5 * (difference**2).sum())
+    return np.mean(terms)
+
+
+def marginal(array, axis):
+    mass = np.abs(array)
+    if mass.sum() == 0:
+        mass = np.ones_like(mass)
+    others = tuple(i for i in range(array.ndim) if i != axis % array.ndim)
+    return mass.sum(axis=others) / mass.sum()
+
+
+def wasserstein(a, b):
+    axes = (-1,) if a.ndim == 1 else (-2, -1)
+    distances = []
+    for axis in axes:
+        length = a.shape[axis]
+        if length == 1:
+            distances.append(0.0)
+            continue
+        positions = np.linspace(0, 1, length)
+        distances.append(
+            ot.emd2_1d(positions, positions, marginal(a, axis), marginal(b, axis), metric="euclidean")
+        )
+    return 1 - 2 * np.mean(distances)

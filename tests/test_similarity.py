@@ -1,0 +1,239 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selftaught import similarity
+from selftaught.errors import InputError
+from tests.oracles import similarity as oracle
+
+ORACLES = {
+    "cosine": oracle.cosine,
+    "multiscale-mse": oracle.multiscale_mse,
+    "wasserstein": oracle.wasserstein,
+}
+NAMES = sorted(ORACLES)
+SHAPES = [(1,), (7,), (784,), (1, 1), (1, 9), (3, 2), (5, 5), (8, 8), (3, 4, 4), (1, 28, 28), (2, 3, 4, 5)]
+
+
+def random_maps(batch, classes, shape, dtype=torch.float64):
+    return torch.randn(batch, classes, *shape, dtype=dtype), torch.randint(classes, (batch,))
+
+
+def expected(name, maps, labels):
+    return oracle.pairwise(ORACLES[name], maps.detach().numpy(), labels.numpy())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)], ids=str)
+def test_equals_the_oracle(name, shape, dtype, tolerance):
+    maps, labels = random_maps(3, 4, shape, dtype)
+    result = similarity.get(name)(maps, labels)
+    assert result.shape == (3, 4)
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, expected(name, maps, labels), atol=tolerance)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    name=st.sampled_from(NAMES),
+    batch=st.integers(1, 4),
+    classes=st.integers(1, 12),
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    zeros=st.floats(0, 1),
+    seed=st.integers(0, 2**31),
+)
+def test_equals_the_oracle_for_any_shape_and_zero_maps(name, batch, classes, shape, zeros, seed):
+    torch.manual_seed(seed)
+    maps, labels = random_maps(batch, classes, shape)
+    maps[torch.rand(batch, classes) < zeros] = 0
+    result = similarity.get(name)(maps, labels)
+    np.testing.assert_allclose(result, expected(name, maps, labels), atol=1e-12)
+    assert result.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("classes", [2, 1000])
+def test_few_and_many_classes(name, classes):
+    maps, labels = random_maps(2, classes, (2, 3))
+    np.testing.assert_allclose(similarity.get(name)(maps, labels), expected(name, maps, labels), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_true_class_is_like_itself(name):
+    maps, labels = random_maps(16, 10, (8, 8), torch.float32)
+    own = similarity.get(name)(maps, labels).gather(1, labels[:, None])
+    torch.testing.assert_close(own, torch.ones(16, 1), atol=1e-6, rtol=0)
+
+
+def test_zero_maps():
+    maps, labels = torch.zeros(1, 3, 4, 4), torch.tensor([0])
+    maps[0, 2, 0, 0] = 1
+    torch.testing.assert_close(similarity.cosine(maps, labels), torch.zeros(1, 3))
+    torch.testing.assert_close(similarity.multiscale_mse(maps, labels), torch.tensor([[1.0, 1.0, 0.5]]))
+    # Uniform mass against all mass at one end: the mean position, ½, is the distance.
+    torch.testing.assert_close(similarity.wasserstein(maps, labels), torch.tensor([[1.0, 1.0, 0.0]]))
+
+
+def test_opposite_maps():
+    one = torch.zeros(1, 1, 4, 4)
+    one[..., 0, 0] = 1
+    maps, labels = torch.cat([one, -one, one.flip(2, 3)], dim=1), torch.tensor([0])
+    assert similarity.cosine(maps, labels).tolist() == [[1, -1, 0]]
+    assert similarity.multiscale_mse(maps, labels).tolist()[0][1] == -1
+    assert similarity.wasserstein(maps, labels).tolist() == [
+        [1, 1, -1]
+    ]  # magnitudes only: the sign is not seen
+
+
+def test_one_element_maps():
+    maps, labels = torch.tensor([2.0, -0.3, 0.0]).view(1, 3, 1, 1), torch.tensor([0])
+    assert similarity.cosine(maps, labels).tolist() == [[1, -1, 0]]
+    assert similarity.multiscale_mse(maps, labels).tolist() == [[1, -1, 0.5]]
+    assert similarity.wasserstein(maps, labels).tolist() == [[1, 1, 1]]
+
+
+@pytest.mark.parametrize(("size", "scales"), [((3, 3), 2), ((4, 4), 3), ((1, 8), 1), ((7, 2), 2)])
+def test_scales_that_fit_are_used(size, scales):
+    maps = torch.rand(1, 2, *size, dtype=torch.float64)
+    pooled = [[oracle.average_pool(m, scale) for m in maps[0].numpy()] for scale in (1, 2, 4)[:scales]]
+    terms = [1 - 0.5 * ((oracle.unit(a) - oracle.unit(b)) ** 2).sum() for a, b in pooled]
+    result = similarity.multiscale_mse(maps, torch.tensor([0]))[0, 1].item()
+    assert result == pytest.approx(np.mean(terms), abs=1e-12)
+
+
+def test_a_map_that_pooling_cancels_up_to_rounding_is_zero_at_that_scale():
+    a, b = 0.1, 0.7
+    block = torch.tensor([[a, b], [-a, -b]])  # sums to 0 or to a rounding error, depending on the order
+    maps = torch.stack([block, torch.ones(2, 2)])[None]
+    # scale 1: orthogonal, 0; scale 2: a zero map against a unit map, ½.
+    torch.testing.assert_close(similarity.multiscale_mse(maps, torch.tensor([1]))[0, 0], torch.tensor(0.25))
+
+
+def test_input_channels_are_not_pooled_over():
+    maps = torch.zeros(1, 2, 2, 4, 4)
+    maps[0, 0, 0], maps[0, 1, 1] = 1, 1  # the same map, but in another channel
+    labels = torch.tensor([0])
+    assert similarity.multiscale_mse(maps, labels).tolist() == [[1, 0]]
+    assert similarity.wasserstein(maps, labels).tolist() == [[1, 1]]  # channels are summed into the marginals
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_tiny_and_huge_maps(name, scale):
+    maps, labels = random_maps(4, 5, (6, 6), torch.float32)
+    measure = similarity.get(name)
+    torch.testing.assert_close(measure(maps * scale, labels), measure(maps, labels), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scale_of_each_map_does_not_matter(name):
+    maps, labels = random_maps(4, 5, (6, 6))
+    factors = torch.rand(4, 5, 1, 1, dtype=torch.float64) + 0.1
+    measure = similarity.get(name)
+    torch.testing.assert_close(measure(maps * factors, labels), measure(maps, labels), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_computed_in_float32(name, dtype):
+    maps, labels = random_maps(4, 5, (6, 6), dtype)
+    result = similarity.get(name)(maps, labels)
+    assert result.dtype == torch.float32
+    np.testing.assert_allclose(result, expected(name, maps.double(), labels), atol=2e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_does_not_round_the_maps(name):
+    maps, labels = random_maps(4, 5, (6, 6), torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = similarity.get(name)(maps, labels)
+    torch.testing.assert_close(result, similarity.get(name)(maps, labels), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_layout_does_not_matter(name):
+    maps, labels = random_maps(4, 5, (3, 6, 7))
+    for strided in (
+        maps.transpose(3, 4).contiguous().transpose(3, 4),
+        maps.movedim(2, -1).contiguous().movedim(-1, 2),
+    ):
+        torch.testing.assert_close(
+            similarity.get(name)(strided, labels), similarity.get(name)(maps, labels), atol=1e-12, rtol=0
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_maps_that_require_grad(name):
+    maps, labels = random_maps(4, 5, (6, 6))
+    maps[0, 0] = 0
+    tracked = maps.clone().requires_grad_()
+    result = similarity.get(name)(tracked, labels)
+    torch.testing.assert_close(result.detach(), similarity.get(name)(maps, labels))
+    result.sum().backward()
+    assert tracked.grad.isfinite().all()
+    np.testing.assert_array_equal(tracked.detach(), maps)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_is_passed_on_never_hidden(name):
+    maps, labels = random_maps(2, 3, (4, 4))
+    maps[0, 1, 2, 2] = torch.nan
+    nan = similarity.get(name)(maps, labels).isnan()
+    assert nan[0].any()
+    assert not nan[1].any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_batch(name):
+    maps = torch.zeros(0, 3, 4, 4)
+    assert similarity.get(name)(maps, torch.zeros(0, dtype=torch.int64)).shape == (0, 3)
+
+
+def test_cosine_compiles_into_one_graph():
+    maps, labels = random_maps(4, 5, (6, 6), torch.float32)
+    compiled = torch.compile(similarity.cosine, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(maps, labels), similarity.cosine(maps, labels))
+
+
+def test_registry():
+    assert sorted(similarity.SIMILARITIES) == NAMES
+    with pytest.raises(InputError, match=r"unknown similarity 'cosin': did you mean 'cosine'\?"):
+        similarity.get("cosin")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 3]), r"labels must lie in 0\.\.2 for 3 classes, got 0\.\.3"),
+        (torch.tensor([-1, 2]), r"labels must lie in 0\.\.2 for 3 classes, got -1\.\.2"),
+        (
+            torch.tensor([0, 1], dtype=torch.int32),
+            r"labels must be int64 .* of shape \(2,\), got torch\.int32",
+        ),
+        (torch.tensor([0.0, 1.0]), r"labels must be int64 .* got torch\.float32"),
+        (
+            torch.tensor([[0], [1]]),
+            r"labels must be int64 .* of shape \(2,\), got torch\.int64 of shape \(2, 1\)",
+        ),
+        (torch.tensor([0, 1, 2]), r"of shape \(2,\), got torch\.int64 of shape \(3,\)"),
+    ],
+)
+def test_bad_labels(name, labels, message):
+    with pytest.raises(InputError, match=message) as error:
+        similarity.get(name)(torch.randn(2, 3, 4, 4), labels)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "maps",
+    [torch.randn(2, 3), torch.ones(2, 3, 4, dtype=torch.int64), torch.randn(2, 3, 0)],
+    ids=["2-D", "int", "empty"],
+)
+def test_bad_maps(name, maps):
+    with pytest.raises(InputError, match="maps must be floating point of shape"):
+        similarity.get(name)(maps, torch.tensor([0, 1]))
