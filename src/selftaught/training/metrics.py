@@ -1,0 +1,65 @@
+"""Accuracy, negative log-likelihood and expected calibration error of a set of predictions, as floats.
+
+All take logits of shape (N, C), floating point, and int64 labels of shape (N,) on one device, sum in float64, and
+raise `selftaught.errors.InputError` for other shapes, dtypes, labels out of range, or no predictions at all.
+"""
+
+import torch
+from torch import Tensor
+
+from selftaught._inputs import as_float, batch_and_classes, check_labels
+from selftaught.errors import InputError
+
+
+@torch.no_grad()
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """The fraction, in 0..1, of samples whose largest logit is the label's.
+
+    >>> accuracy(torch.eye(4), torch.tensor([0, 1, 2, 0]))
+    0.75
+    """
+    _check(logits, labels)
+    return (logits.argmax(1) == labels).double().mean().item()
+
+
+@torch.no_grad()
+def nll(logits: Tensor, labels: Tensor) -> float:
+    """The mean negative log-likelihood of the labels, in nats.
+
+    >>> round(nll(torch.zeros(3, 2), torch.tensor([0, 1, 1])), 4)  # log 2
+    0.6931
+    """
+    _check(logits, labels)
+    return -logits.log_softmax(1, dtype=torch.float64).gather(1, labels[:, None]).mean().item()
+
+
+@torch.no_grad()
+def ece(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Expected calibration error (Guo et al., 2017): Σ_b n_b/N · |accuracy_b - confidence_b|, in 0..1.
+
+    The bins and their edges are those of torchmetrics' `MulticlassCalibrationError(norm="l1")`: [b, b + 1) / bins of
+    the confidence in float32, with a confidence of exactly 1 counted apart.
+
+    Raises:
+        InputError: also for fewer than one bin.
+
+    >>> round(ece(torch.zeros(4, 2), torch.tensor([0, 0, 0, 1])), 4)  # 75 % right at a confidence of 50 %
+    0.25
+    """
+    _check(logits, labels)
+    if bins < 1:
+        raise InputError(f"bins must be at least 1, got {bins}")
+    confidence, prediction = as_float(logits).softmax(1).max(1)
+    edges = torch.linspace(0, 1, bins + 1, device=logits.device)
+    index = torch.bucketize(confidence.float(), edges, right=True)
+    # n_b · (accuracy_b - confidence_b) is the sum over the bin: no division by empty bins.
+    excess = torch.zeros(bins + 2, dtype=torch.float64, device=logits.device)
+    excess.index_add_(0, index, (prediction == labels).double() - confidence.double())
+    return excess.abs().sum().item() / len(labels)
+
+
+def _check(logits: Tensor, labels: Tensor) -> None:
+    batch, classes = batch_and_classes("logits", logits)
+    if not batch:
+        raise InputError("there are no predictions to measure: logits has no rows")
+    check_labels(labels, batch, classes)

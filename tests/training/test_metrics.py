@@ -1,0 +1,106 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selftaught.errors import InputError
+from selftaught.training import metrics
+from tests.oracles import metrics as oracle
+
+ALL = [metrics.accuracy, metrics.nll, metrics.ece]
+
+
+def predictions(count, classes, sharpness, dtype=torch.float32):
+    """Random logits whose labels are their largest entries about half of the time."""
+    # Below zero, since torchmetrics takes values within [0, 1] for probabilities.
+    logits = (sharpness * torch.randn(count, classes) - 1.5).to(dtype)
+    right = torch.rand(count) < 0.5
+    return logits, torch.where(right, logits.argmax(1), torch.randint(classes, (count,)))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    count=st.integers(1, 300),
+    classes=st.sampled_from([2, 3, 10, 1000]),
+    sharpness=st.sampled_from([0.1, 1.0, 5.0, 30.0]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    bins=st.sampled_from([1, 10, 15]),
+    seed=st.integers(0, 2**31),
+)
+def test_equal_the_oracles(count, classes, sharpness, dtype, bins, seed):
+    torch.manual_seed(seed)
+    logits, labels = predictions(count, classes, sharpness, dtype)
+    assert metrics.accuracy(logits, labels) == pytest.approx(oracle.accuracy(logits, labels), abs=1e-12)
+    assert metrics.nll(logits, labels) == pytest.approx(oracle.nll(logits, labels), rel=1e-10, abs=1e-12)
+    assert metrics.ece(logits, labels, bins) == pytest.approx(oracle.ece(logits, labels, bins), abs=2e-6)
+
+
+@pytest.mark.parametrize("sharpness", [5.0, 30.0])
+def test_ece_of_many_predictions_equals_torchmetrics(sharpness):
+    logits, labels = predictions(20_000, 10, sharpness)
+    # torchmetrics adds up the bins in float32: of 20,000 ones that costs the sixth digit.
+    assert metrics.ece(logits, labels) == pytest.approx(oracle.ece(logits, labels), abs=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_computed_in_float32_or_better(dtype):
+    logits, labels = predictions(500, 10, 3.0, dtype)
+    for metric in ALL:
+        assert metric(logits, labels) == pytest.approx(metric(logits.float(), labels), abs=1e-12)
+
+
+def test_perfect_predictions():
+    logits, labels = 1000 * torch.eye(5), torch.arange(5)
+    assert [metric(logits, labels) for metric in ALL] == [1.0, 0.0, 0.0]
+
+
+def test_confidently_wrong_predictions():
+    logits, labels = 1000 * torch.eye(5), (torch.arange(5) + 1) % 5
+    assert [metric(logits, labels) for metric in ALL] == [0.0, 1000.0, 1.0]
+
+
+def test_uniform_predictions():
+    logits, labels = torch.zeros(10, 10), torch.arange(10)
+    assert metrics.accuracy(logits, labels) == 0.1
+    assert metrics.nll(logits, labels) == pytest.approx(math.log(10), rel=1e-15)
+    assert metrics.ece(logits, labels) == pytest.approx(0, abs=1e-8)
+
+
+def test_over_and_underconfident_bins_do_not_cancel():
+    # Confidence ¾ and always right, confidence 0.95 and always wrong.
+    logits = torch.tensor([[math.log(3), 0.0], [math.log(19), 0.0]])
+    assert metrics.ece(logits, torch.tensor([0, 1])) == pytest.approx((0.25 + 0.95) / 2, abs=1e-7)
+    assert metrics.ece(logits, torch.tensor([0, 1]), bins=1) == pytest.approx((0.95 - 0.25) / 2, abs=1e-7)
+
+
+def test_values_are_plain_floats_of_tensors_that_require_grad():
+    logits, labels = predictions(20, 5, 1.0)
+    for metric in ALL:
+        assert type(metric(logits.requires_grad_(), labels)) is float
+
+
+def test_nan_logits_are_not_hidden():
+    logits, labels = predictions(20, 5, 1.0)
+    logits[3, 2] = torch.nan
+    assert math.isnan(metrics.nll(logits, labels))
+    assert math.isnan(metrics.ece(logits, labels))
+
+
+@pytest.mark.parametrize("metric", ALL)
+def test_bad_input_is_refused(metric):
+    with pytest.raises(InputError, match="no predictions"):
+        metric(torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(InputError, match=r"labels must lie in 0\.\.4"):
+        metric(torch.zeros(2, 5), torch.tensor([0, 5]))
+    with pytest.raises(InputError, match="labels must be int64"):
+        metric(torch.zeros(2, 5), torch.tensor([0, 1, 2]))
+    with pytest.raises(InputError, match="logits must be floating point"):
+        metric(torch.zeros(5), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("bins", [0, -1])
+def test_bins_below_one_are_refused(bins):
+    with pytest.raises(InputError, match="bins must be at least 1"):
+        metrics.ece(torch.zeros(2, 5), torch.tensor([0, 1]), bins)
