@@ -1,0 +1,170 @@
+import math
+import statistics
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selftaught.errors import InputError
+from selftaught.report.statistics import Interval, mean_std, paired_interval
+from tests.oracles import statistics as oracle
+
+
+def crossed(rng, seeds, images, of_seed, of_image, of_both, mean=0.0):
+    """Differences with a random effect of the seed, one of the image, and one of the pair."""
+    return (
+        mean
+        + of_seed * rng.standard_normal((seeds, 1))
+        + of_image * rng.standard_normal((1, images))
+        + of_both * rng.standard_normal((seeds, images))
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=10))
+def test_mean_std_equals_the_standard_library(values):
+    mean, std = mean_std(values)
+    assert mean == pytest.approx(statistics.fmean(values), rel=1e-9, abs=1e-6)
+    assert std == pytest.approx(statistics.stdev(values), rel=1e-9, abs=1e-6)
+
+
+def test_mean_std_of_one_value_and_of_none():
+    mean, std = mean_std([0.5])
+    assert mean == 0.5
+    assert math.isnan(std)
+    with pytest.raises(InputError, match="at least one value"):
+        mean_std([])
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_interval_equals_the_double_loop(seeds, level):
+    difference = crossed(np.random.default_rng(3), seeds, 12, 0.5, 1.0, 0.5, mean=0.3)
+    interval = paired_interval(difference, np.zeros_like(difference), level)
+    low, high = oracle.paired_interval(difference.tolist(), level, resamples=4000, seed=1)
+    assert interval.estimate == pytest.approx(difference.mean(), rel=1e-12)
+    assert interval.low == pytest.approx(low, abs=0.06 * (high - low))
+    assert interval.high == pytest.approx(high, abs=0.06 * (high - low))
+
+
+def test_one_seed_is_the_bootstrap_over_images():
+    difference = np.random.default_rng(0).standard_normal((1, 80))
+    theirs = scipy.stats.bootstrap(difference, np.mean, method="percentile", rng=np.random.default_rng(1))
+    ours = paired_interval(difference, np.zeros((1, 80)))
+    np.testing.assert_allclose(ours[1:], theirs.confidence_interval, atol=0.02)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_spread_over_the_seeds_is_not_understated(seeds):
+    # Nothing but an effect of the seed: the resampled means must have the variance s² / S, with n - 1 in s².
+    effect = np.random.default_rng(0).standard_normal(seeds)
+    difference = np.repeat(effect[:, None], 4, axis=1)
+    levels = np.linspace(0, 1, 82)[1:-1]
+    ends = [
+        paired_interval(difference, np.zeros_like(difference), level, resamples=2000)[1:] for level in levels
+    ]
+    quantiles = np.sort(np.ravel(ends))
+    assert quantiles.var() == pytest.approx(effect.var(ddof=1) / seeds, rel=0.1)
+
+
+def test_pairs_are_compared_not_the_two_sets():
+    # Seeds and images differ a lot, the methods by a constant: pairing leaves no uncertainty.
+    baseline = crossed(np.random.default_rng(0), 4, 50, 10.0, 10.0, 1.0)
+    interval = paired_interval(baseline + 0.25, baseline)
+    np.testing.assert_allclose(interval, [0.25, 0.25, 0.25], atol=1e-12)
+
+
+def test_both_sources_widen_the_interval():
+    rng = np.random.default_rng(0)
+
+    def width(*effects):
+        difference = crossed(rng, 8, 200, *effects)
+        _, low, high = paired_interval(difference, np.zeros_like(difference), resamples=2000)
+        return high - low
+
+    assert width(0.5, 0.0, 0.01) > 0.3  # 2 · 1.96 · 0.5 / √8 = 0.69
+    assert width(0.0, 2.0, 0.01) > 0.3  # 2 · 1.96 · 2 / √200 = 0.55
+    assert width(0.0, 0.0, 0.01) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("effects", "lowest", "highest"),
+    [((0.0, 1.0, 0.1), 0.90, 0.985), ((0.05, 0.3, 1.0), 0.93, 1.0)],
+    ids=["images", "all"],
+)
+def test_coverage(effects, lowest, highest):
+    rng = np.random.default_rng(0)
+    trials, hits = 300, 0
+    for seed in range(trials):
+        difference = crossed(rng, 5, 100, *effects, mean=0.2)
+        _, low, high = paired_interval(difference, np.zeros_like(difference), resamples=300, seed=seed)
+        hits += low <= 0.2 <= high
+    assert lowest <= hits / trials <= highest
+
+
+def test_swapping_the_methods_mirrors_the_interval():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((3, 40)), rng.random((3, 40))
+    there, back = paired_interval(a, b), paired_interval(b, a)
+    np.testing.assert_allclose(there, [-back.estimate, -back.high, -back.low], atol=1e-12)
+
+
+def test_higher_levels_contain_lower_ones():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((3, 40)), rng.random((3, 40))
+    wide, narrow = paired_interval(a, b, level=0.99), paired_interval(a, b, level=0.5)
+    assert wide.low < narrow.low < narrow.estimate < narrow.high < wide.high
+
+
+def test_equal_arguments_give_equal_intervals():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((3, 40)), rng.random((3, 40))
+    assert paired_interval(a, b) == paired_interval(a, b)
+    assert paired_interval(a, b) != paired_interval(a, b, seed=1)
+
+
+def test_right_and_wrong_may_be_booleans_or_small_integers():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((3, 40)) < 0.7, rng.random((3, 40)) < 0.5
+    expected = paired_interval(a.astype(float), b.astype(float))
+    assert isinstance(expected, Interval)
+    assert paired_interval(a, b) == expected
+    assert paired_interval(a.astype(np.uint8), b.astype(np.uint8)) == expected
+    assert all(type(value) is float for value in paired_interval(a, b))
+
+
+def test_a_whole_test_set_takes_little_memory():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((5, 10_000)) < 0.9, rng.random((5, 10_000)) < 0.9
+    tracemalloc.start()
+    paired_interval(a, b, resamples=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize(
+    ("method", "baseline", "message"),
+    [
+        (np.zeros((3, 4)), np.zeros((2, 4)), "same trials and images"),
+        (np.zeros((3, 4)), np.zeros((1, 4)), "same trials and images"),
+        (np.zeros(4), np.zeros(4), r"arrays \(trials, images\)"),
+        (np.zeros((0, 4)), np.zeros((0, 4)), "non-empty"),
+        (np.zeros((3, 0)), np.zeros((3, 0)), "non-empty"),
+        (np.full((1, 2), np.nan), np.zeros((1, 2)), "finite"),
+    ],
+)
+def test_arrays_that_do_not_pair_up_are_refused(method, baseline, message):
+    with pytest.raises(InputError, match=message):
+        paired_interval(method, baseline)
+
+
+@pytest.mark.parametrize(
+    "options", [{"level": 0.0}, {"level": 1.0}, {"level": 95}, {"resamples": 0}], ids=str
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        paired_interval(np.zeros((2, 3)), np.zeros((2, 3)), **options)
