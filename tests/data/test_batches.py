@@ -100,6 +100,17 @@ def test_augmentation_of_the_first_step_differs_between_epochs():
     assert not torch.equal(firsts[1], firsts[2])
 
 
+def test_augmentation_differs_between_the_batches_of_an_epoch():
+    same = _images(1).repeat(64, 1, 1, 1)
+    batches = Batches(same, torch.zeros(64).long(), 32, MEAN, STD, seed=0, padding=4, flip=True)
+    first, second = (x for x, _ in batches.epoch(0))
+    assert not torch.equal(first, second)
+
+
+def test_the_only_image_is_not_left_out():
+    assert [len(y) for _, y in _batches(1, 4, seed=0).epoch(0)] == [1]
+
+
 @settings(deadline=None, max_examples=25)
 @given(count=st.integers(1, 30), batch_size=st.integers(1, 12), training=st.booleans())
 def test_length_and_the_lonely_last_image(count, batch_size, training):

@@ -116,7 +116,16 @@ def test_the_default_place(monkeypatch):
     assert cache.folder() == Path("/home/someone/.cache/selftaught")
 
 
-def test_changed_files_are_decoded_again(small, monkeypatch):
+def test_a_file_that_changed_under_its_name_is_decoded_again(small):
+    folder, images, _ = small
+    before = parquet.read(parquet.find(folder))
+    (folder / "train-00001.parquet").write_bytes((folder / "test-00000.parquet").read_bytes())
+    after = parquet.read(parquet.find(folder))
+    assert torch.equal(before.train_images[4:], torch.from_numpy(images[4:6]))
+    assert torch.equal(after.train_images[4:], torch.from_numpy(images[6:]))
+
+
+def test_fewer_files_are_other_data(small, monkeypatch):
     folder, images, _ = small
     first = parquet.read(parquet.find(folder))
     (folder / "train-00001.parquet").unlink()

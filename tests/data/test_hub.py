@@ -74,15 +74,18 @@ def test_the_hub_is_decoded_once(monkeypatch):
     assert hub.read("someone/something").digest == first.digest
 
 
-def test_other_labels_are_other_data(monkeypatch):
-    _answer(monkeypatch, _dataset_dict())
+@pytest.mark.parametrize("column", ["label", "img"])
+def test_a_change_on_the_hub_is_noticed(monkeypatch, column):
+    original = _dataset_dict()
+    _answer(monkeypatch, original)
     first = hub.read("someone/something")
-    changed = _dataset_dict()
-    changed["train"] = changed["train"].select([1, 0, 2, 3, 4, 5])
-    _answer(monkeypatch, changed)
+    changed = original["train"].to_dict()
+    changed[column] = changed[column][::-1]
+    original["train"] = datasets.Dataset.from_dict(changed, original["train"].features)
     second = hub.read("someone/something")
-    assert second.train_labels.tolist() == [1, 0, 2, 1, 0, 2]
-    assert torch.equal(second.train_images[1], first.train_images[0])
+    flipped = column == "label", column == "img"
+    assert torch.equal(second.train_labels, first.train_labels.flip(0) if flipped[0] else first.train_labels)
+    assert torch.equal(second.train_images, first.train_images.flip(0) if flipped[1] else first.train_images)
 
 
 def test_the_picture_size_can_be_changed(monkeypatch):
