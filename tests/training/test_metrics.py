@@ -75,6 +75,13 @@ def test_over_and_underconfident_bins_do_not_cancel():
     assert metrics.ece(logits, torch.tensor([0, 1]), bins=1) == pytest.approx((0.95 - 0.25) / 2, abs=1e-7)
 
 
+def test_a_confidence_on_an_edge_counts_in_the_bin_above():
+    # Confidence ½ and right, ¾ and wrong: in one bin of two, [½, 1), where the errors partly cancel.
+    logits, labels = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]]), torch.tensor([0, 1])
+    assert metrics.ece(logits, labels, bins=2) == pytest.approx((0.75 - 0.5) / 2, abs=1e-7)
+    assert metrics.ece(logits, labels, bins=2) == pytest.approx(oracle.ece(logits, labels, 2), abs=1e-7)
+
+
 def test_values_are_plain_floats_of_tensors_that_require_grad():
     logits, labels = predictions(20, 5, 1.0)
     for metric in ALL:
