@@ -112,8 +112,9 @@ def announcement(study: studies.Study, jobs: int) -> list[str]:
         f"comparing {', '.join(study.methods)} on {config.data} ({len(images.train_labels)} training and "
         f"{len(images.test_labels)} test images, {images.num_classes} classes)",
         f"{len(study.trials)} trials of {config.epochs} epochs ({config.model}, {per_method} per method), "
-        f"{jobs} at a time on {config.device}, in {study.directory}"
-        + (f"; {kept} finished already and kept" if kept else ""),
+        + (f"{kept} of them finished already and kept, " if kept else "")
+        + (f"{jobs} at a time on {config.device}, " if study.pending() else "")
+        + f"in {study.directory}",
     ]
     return lines + notes(config, study.methods)
 
@@ -121,11 +122,12 @@ def announcement(study: studies.Study, jobs: int) -> list[str]:
 def notes(config: RunConfig, methods: list[str]) -> list[str]:
     """What a user should know about these methods on this data."""
     explained = [method for method in methods if "saliency" in objectives.settings(method)]
-    if explained and data_of(config).num_classes == 2:
-        return [
-            f"with two classes {' and '.join(explained)} equal label smoothing: nothing is left to share out"
-        ]
-    return []
+    if not explained or data_of(config).num_classes > 2:
+        return []
+    return [
+        f"with two classes {method} equals label smoothing: a single wrong class leaves nothing to share out"
+        for method in explained
+    ]
 
 
 _RESUME = "the same command goes on from here"

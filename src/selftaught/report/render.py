@@ -5,16 +5,21 @@ import io
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
+from rich.console import Group
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from selftaught.report.tables import Row, Table
 
 ABSENT = "–"
+VERDICT = 3
+"""The column that says what the interval allows to say."""
 
 
 def headers(table: Table) -> list[str]:
     """The column titles of what people read."""
-    return ["method", "accuracy %", f"difference to {table.baseline}", "", "NLL", "ECE %", "step × ce"]
+    return ["method", "accuracy %", f"difference to {table.baseline}", "verdict", "NLL", "ECE %", "step × ce"]
 
 
 def cells(row: Row) -> list[str]:
@@ -47,14 +52,20 @@ def as_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def terminal(table: Table) -> RichTable:
-    """A rich table with its caption."""
-    rich = RichTable(caption="\n".join(table.caption), caption_justify="left")
-    for index, header in enumerate(headers(table)):
-        rich.add_column(header, justify="left" if index in (0, 3) else "right", no_wrap=True)
+def terminal(table: Table) -> Group:
+    """The table and its caption for a terminal of 80 columns: the verdict stands below the interval."""
+    titles = headers(table)
+    rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in (*titles[:VERDICT], *titles[VERDICT + 1 :]):
+        rich.add_column(title, justify="left" if title == titles[0] else "right", no_wrap=True)
     for row in table.rows:
-        rich.add_row(*cells(row))
-    return rich
+        texts = cells(row)
+        verdict = texts.pop(VERDICT)
+        if verdict:
+            texts[VERDICT - 1] += f"\n{verdict}"
+        # Text, because rich would read the brackets of an interval as markup.
+        rich.add_row(*map(Text, texts))
+    return Group(rich, *(Text(line, style="dim") for line in table.caption))
 
 
 def values(table: Table) -> dict[str, Any]:
@@ -81,5 +92,10 @@ def _nested(row: Row) -> dict[str, Any]:
 
 def _flat(row: Row, table: Table) -> dict[str, Any]:
     values = _nested(row)
-    difference = values.pop("difference") or {"estimate": None, "low": None, "high": None}
-    return values | {"baseline": table.baseline} | {f"difference_{k}": v for k, v in difference.items()}
+    difference = values["difference"] or {"estimate": None, "low": None, "high": None}
+    return {
+        **{name: values[name] for name in ("method", "trials", "accuracy", "accuracy_std")},
+        "baseline": table.baseline,
+        **{f"difference_{name}": number for name, number in difference.items()},
+        **{name: values[name] for name in ("verdict", "nll", "ece", "cost")},
+    }

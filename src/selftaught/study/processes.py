@@ -41,6 +41,7 @@ class _Pool:
         self.waiting = list(range(len(trials)))
         self.outcomes = [Outcome(stopped=True)] * len(trials)
         self.workers: dict[Connection, _Worker] = {}
+        self.leaving: list[_Worker] = []
 
     def run(self, jobs: int) -> list[Outcome]:
         try:
@@ -58,6 +59,8 @@ class _Pool:
         finally:
             for worker in self.workers.values():
                 worker.process.terminate()
+            for worker in (*self.workers.values(), *self.leaving):
+                worker.process.join()
         return self.outcomes
 
     def hire(self) -> None:
@@ -69,8 +72,9 @@ class _Pool:
     def give_work(self, worker: "_Worker") -> None:
         """The next trial, or the door."""
         if not self.waiting:
-            worker.dismiss()
             del self.workers[worker.connection]
+            worker.connection.close()
+            self.leaving.append(worker)
             return
         worker.index = self.waiting.pop(0)
         self.on_event(Event(worker.index))
@@ -122,10 +126,6 @@ class _Worker:
 
     def tell_to_stop(self) -> None:
         self._send(STOP)
-
-    def dismiss(self) -> None:
-        self.connection.close()
-        self.process.join()
 
     def _send(self, message: object) -> None:
         with suppress(OSError):  # it died: the next `hear` finds out

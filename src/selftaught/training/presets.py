@@ -44,7 +44,7 @@ CIFAR = Preset(
 PRESETS = {
     "digits": Preset(
         model="resnet8",
-        epochs=20,
+        epochs=15,
         batch_size=64,
         lr=0.1,
         momentum=0.9,

@@ -17,6 +17,9 @@ from selftaught.training import seeds
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
 
+MEMORY_FORMAT = torch.channels_last
+"""Convolutions are a quarter to a third faster with it on CPUs, and much faster on GPUs in half precision."""
+
 
 @dataclass
 class Session:
@@ -56,7 +59,9 @@ class Session:
 
     def evaluation_batches(self, images: torch.Tensor, labels: torch.Tensor) -> Batches:
         """Images in their order, normalised as in training."""
-        return Batches(images, labels, 256, self.mean, self.std, device=self.fabric.device)
+        return Batches(
+            images, labels, 256, self.mean, self.std, self.fabric.device, memory_format=MEMORY_FORMAT
+        )
 
 
 def start(config: RunConfig, images: ImageData) -> Session:
@@ -70,6 +75,7 @@ def start(config: RunConfig, images: ImageData) -> Session:
     model = models.create(
         config.model, images.num_classes, images.channels, images.image_size, **objective.model_options()
     )
+    model = model.to(memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
@@ -88,6 +94,7 @@ def start(config: RunConfig, images: ImageData) -> Session:
         seed=seeds.derive(config.seed, "batches"),
         padding=config.padding,
         flip=config.flip,
+        memory_format=MEMORY_FORMAT,
     )
     torch.manual_seed(seeds.derive(config.seed, "method"))
     return Session(config, fabric, objective, wrapped, optimizer, schedule, batches, mean, std)

@@ -1,0 +1,223 @@
+"""What the command line promises: exit codes, one line per mistake, nothing but JSON on stdout with --json."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import selftaught
+from selftaught import cli
+from selftaught.cli.options import parse_milestones
+from selftaught.training import cost, record
+
+QUICK = ["--image-size", "8", "--train-size", "40", "--batch-size", "8", "--epochs", "2", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    measure = cost.measure
+    monkeypatch.setattr(cost, "measure", lambda configs: measure(configs, steps=5))
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main(list(arguments))
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    return call
+
+
+def test_help_and_version_do_not_import_torch():
+    for flags in (["--help"], ["--version"], ["compare", "--help"]):
+        script = (
+            "import sys\nfrom selftaught.cli import main\n"
+            f"try: main({flags})\n"
+            "except SystemExit as end: assert end.code == 0, end.code\n"
+            "assert not {'torch', 'numpy'} & set(sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_version(run):
+    assert run("--version") == (0, selftaught.__version__ + "\n", "")
+
+
+@pytest.mark.parametrize("command", ["compare", "train"])
+def test_both_commands_have_every_shared_flag(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    flags = """--model --method --saliency --similarity --alpha --weight --warmup --epochs --batch-size --lr --momentum
+    --weight-decay --milestones --image-size --train-size --val-fraction --seed --threads --precision --device --out
+    --json --quiet --strength --drop-rate --layer --relu"""
+    for flag in flags.split():
+        assert flag in out, flag
+    assert f"Example: selftaught {command} digits" in out
+
+
+def test_ls_puts_a_name_at_the_start_of_each_line(run):
+    code, out, _ = run("ls", "methods")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()][:4] == ["ce", "dropout", "ls", "cp"]
+    _, everything, _ = run("ls")
+    names = {line.split()[0] for line in everything.splitlines()}
+    assert {"le-uniform", "resnet14", "digits"} <= names
+    assert "ce" in json.loads(run("ls", "methods", "--json")[1])["methods"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train digits --lerning-rate 0.1", "--lerning-rate"),
+        ("train digits --epoch 3", "--epochs"),
+        ("trian digits", "train"),
+        ("train", "DATA"),
+        ("train digits --epochs many", "--epochs"),
+        ("train digits --epochs 0", "epochs is 0 but should be greater than or equal to 1"),
+        ("train digits --milestones 3,x", "write them as 80,120, or none"),
+        ("train digits --milestones 9,3", "milestones 9,3 must increase"),
+        ("train digit", "did you mean 'digits'"),
+        ("train digits --method lee", "did you mean 'le'"),
+        ("train digits --model resnet-8", "did you mean 'resnet8'"),
+        ("train digits --method ce --alpha 0.5", "--alpha is not a setting of ce"),
+        ("train digits --model mlp --saliency grad-cam", "use --saliency grad"),
+        ("train digits --precision 16", "32-true"),
+        ("train digits --device tpu", "tpu"),
+        ("compare digits --methods ce,ce", "given twice"),
+        ("compare digits --methods ,", "no method given"),
+        ("compare digits --trials 0", "trials is 0"),
+        ("compare digits --jobs 0", "jobs is 0"),
+        ("bench digits --methods ce,xx", "unknown method 'xx'"),
+        ("ls method", "did you mean 'methods'"),
+        ("train digits --out file", "file is a file"),
+        ("compare digits --out file", "file is a file"),
+        ("train digits --out thesis", "not empty and not a run"),
+        ("compare digits --out thesis", "not empty and not a comparison"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(run, arguments, message):
+    Path("file").write_text("")
+    Path("thesis").mkdir()
+    Path("thesis/chapter1.tex").write_text("mine")
+    code, out, err = run(*arguments.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("selftaught: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not Path("runs").exists() or not list(Path("runs").rglob("*.json"))
+
+
+def test_train_writes_and_reuses_a_run(run):
+    code, out, err = run("train", "digits", "--method", "ls", "--alpha", "0.8", *QUICK)
+    assert (code, err) == (0, "")
+    [directory] = Path("runs").iterdir()
+    run_record = record.read(directory)
+    assert directory.name == f"digits-resnet8-ls-s0-{run_record.config.trial_id}"
+    assert run_record.config.settings == {"alpha": 0.8}
+    assert f"{100 * run_record.result.accuracy:.2f} %" in out
+    before = (directory / "result.json").stat().st_mtime_ns
+    assert run("train", "digits", "--method", "ls", "--alpha", "0.8", *QUICK)[:2] == (0, out)
+    assert (directory / "result.json").stat().st_mtime_ns == before
+
+
+def test_train_refuses_another_runs_directory_with_the_difference(run):
+    assert run("train", "digits", "--method", "ce", "--out", "mine", *QUICK)[0] == 0
+    code, _, err = run("train", "digits", "--method", "ce", "--out", "mine", "--lr", "0.5", *QUICK)
+    assert code == 2
+    assert "lr: 0.1 -> 0.5" in err
+
+
+def test_a_run_that_fails_is_exit_code_1(run):
+    code, out, err = run("train", "digits", "--method", "ce", "--lr", "1e20", "--out", "hot", *QUICK)
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "hot failed: the loss became" in err
+
+
+def test_compare_with_json_prints_nothing_else_on_stdout(run):
+    flags = ["--methods", "ce, ls", "--trials", "2", "--jobs", "1", "--json"]
+    code, out, err = run("compare", "digits", *flags, *QUICK)
+    assert (code, err) == (0, "")
+    printed = json.loads(out)
+    assert printed["directory"] == "runs/compare-digits-resnet8"
+    assert [row["method"] for row in printed["rows"]] == ["ce", "ls"]
+    assert len(printed["trials"]) == 4
+
+
+def test_compare_says_what_it_will_do_and_ends_with_the_table(run):
+    flags = ["--methods", "ce,ls", "--trials", "1", "--jobs", "1", "--out", "here", *QUICK[:-1]]
+    code, out, err = run("compare", "digits", *flags)
+    assert code == 0
+    assert "comparing ce, ls on digits (40 training and 359 test images" in err
+    assert "2 trials of 2 epochs (resnet8, 1 per method), 1 at a time on cpu, in here" in err
+    assert "ls seed 0: " in err
+    assert "difference to ce" in out
+    assert "no clear difference" in out or "worse" in out or "better" in out
+
+
+def test_a_failed_trial_is_named_and_exit_code_1(run):
+    flags = ["--methods", "ce,ls", "--trials", "1", "--jobs", "1", "--out", "here", *QUICK]
+    run("compare", "digits", *flags)
+    [broken] = [d for d in Path("here/trials").iterdir() if record.read(d).config.method == "ls"]
+    for path in broken.iterdir():
+        path.unlink()
+    (broken / "note.txt").write_text("mine")
+    code, out, err = run("compare", "digits", *flags)
+    assert code == 1
+    assert "ce" in out
+    assert f"ls seed 0 ({broken}) failed: " in err
+    assert err.count("\n") == 1
+
+
+def test_bench_gives_the_cost_of_each_method(run):
+    code, out, _ = run("bench", "--methods", "ce,le", "--json", *QUICK[:6])
+    assert code == 0
+    costs = json.loads(out)
+    assert list(costs) == ["ce", "le"]
+    assert costs["ce"]["relative"] == 1.0
+    assert "× ce" in run("bench", "--methods", "ls", *QUICK[:6])[1]
+
+
+def test_milestones():
+    assert parse_milestones("none") == []
+    assert parse_milestones("30, 60") == parse_milestones("30,60") == [30, 60]
+
+
+def test_two_classes_are_told_that_le_is_label_smoothing(run, monkeypatch):
+    from selftaught.cli import commands
+
+    class Two:
+        num_classes = 2
+
+    monkeypatch.setattr(commands, "data_of", lambda config: Two)
+    [note] = commands.notes(None, ["ce", "le", "le-uniform"])
+    assert "with two classes le equals label smoothing" in note
+    assert commands.notes(None, ["ce", "ls"]) == []
+
+
+def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path):
+    """The whole process group is interrupted, as a terminal does it."""
+    command = [sys.executable, "-c", "from selftaught.cli import main; main()", "compare", "digits"]
+    command += ["--methods", "ce", "--trials", "1", *QUICK[:6], "--out", "here"]
+    command += ["--epochs", "2000", "--milestones", "none"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list(tmp_path.rglob("checkpoint.pt")):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "0 of 1 trials are finished and kept; the same command goes on from here" in err
+    assert "Traceback" not in err

@@ -1,0 +1,175 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors.numpy import save_file
+
+from selftaught.errors import InputError
+from selftaught.report import render
+from selftaught.report.tables import tabulate
+from selftaught.training import record
+from selftaught.training.config import parse
+
+IMAGES = 200
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Writes the record of a run that gets `right` of 200 images right, and reads it back."""
+
+    def write(
+        method: str, seed: int, right: int, nll: float = 0.5, ece: float = 0.1, data: str = "f"
+    ) -> record.Record:
+        config = parse(
+            {
+                "data": "shapes",
+                "data_fingerprint": data,
+                "model": "mlp",
+                "method": method,
+                "seed": seed,
+                "epochs": 7,
+                "batch_size": 8,
+                "lr": 0.1,
+                "momentum": 0.9,
+                "weight_decay": 0.0,
+            }
+        )
+        directory = tmp_path / config.trial_id
+        directory.mkdir()
+        labels = np.arange(IMAGES) % 2
+        predicted = np.where(np.arange(IMAGES) < right, labels, 1 - labels)
+        logits = np.eye(2, dtype=np.float32)[predicted]
+        save_file({"logits": logits, "labels": labels}, directory / "predictions.safetensors")
+        result = {
+            "trial_id": config.trial_id,
+            "accuracy": right / IMAGES,
+            "nll": nll,
+            "ece": ece,
+            "epochs": 7,
+            "seconds": 1.0,
+            "images_per_second": 1.0,
+            "data": {
+                "classes": ["a", "b"],
+                "channels": 1,
+                "image_size": [8, 8],
+                "mean": [0.5],
+                "std": [0.5],
+                "train": 1000,
+                "val": 0,
+                "test": IMAGES,
+            },
+            "environment": {},
+        }
+        (directory / "config.json").write_text(config.model_dump_json())
+        (directory / "result.json").write_text(json.dumps(result))
+        return record.read(directory)
+
+    return write
+
+
+def test_a_row_is_mean_std_difference_and_cost(make):
+    records = [
+        make("ce", 0, 100, nll=0.4),
+        make("ce", 1, 110, nll=0.6),
+        make("le", 1, 190),
+        make("le", 0, 180),
+    ]
+    table = tabulate(records, ["ce", "le"], {"ce": 1.0, "le": 1.04})
+    ce, le = table.rows
+    assert (ce.method, ce.trials, ce.difference, ce.verdict) == ("ce", 2, None, "")
+    assert ce.accuracy == pytest.approx(0.525)
+    assert ce.accuracy_std == pytest.approx(0.05 / np.sqrt(2))  # n-1: |0.50 - 0.55| / sqrt(2)
+    assert ce.nll == pytest.approx(0.5)
+    assert le.difference.estimate == pytest.approx(0.4)
+    assert le.difference.low < 0.4 < le.difference.high
+    assert (le.verdict, le.cost) == ("better", 1.04)
+
+
+def test_verdicts_follow_the_interval(make):
+    records = [
+        make(method, seed, right + seed)
+        for method, right in [("ce", 150), ("ls", 151), ("cp", 50), ("le", 195)]
+        for seed in range(3)
+    ]
+    table = tabulate(records, ["le", "cp", "ls", "ce"], {})
+    assert [(row.method, row.verdict) for row in table.rows] == [
+        ("le", "better"),
+        ("cp", "worse"),
+        ("ls", "no clear difference"),
+        ("ce", ""),
+    ]
+
+
+def test_trials_are_paired_by_seed_not_by_position(make):
+    """Seed 2 of ce is missing; equal seeds are equal models, so the difference of the pairs is exactly 0."""
+    records = [
+        make("ce", 3, 120),
+        make("ce", 1, 60),
+        make("ls", 1, 60),
+        make("ls", 2, 199),
+        make("ls", 3, 120),
+    ]
+    [_, ls] = tabulate(records, ["ce", "ls"], {}).rows
+    assert tuple(ls.difference) == (0.0, 0.0, 0.0)
+    assert ls.verdict == "no clear difference"
+    assert ls.trials == 3
+
+
+def test_without_ce_the_first_method_is_the_baseline_and_it_is_said(make):
+    table = tabulate([make("ls", 0, 100), make("le", 0, 120)], ["ls", "le"], {})
+    assert table.baseline == "ls"
+    assert "ls, the first one, is the baseline" in table.caption[-1]
+    assert render.headers(table)[2] == "difference to ls"
+
+
+def test_one_trial_has_no_deviation_and_says_what_its_interval_covers(make):
+    table = tabulate([make("ce", 0, 100), make("le", 0, 120)], ["ce", "le"], {})
+    assert table.rows[0].accuracy_std is None
+    assert render.cells(table.rows[0])[1] == "50.00"
+    assert "covers the test images only" in " ".join(table.caption)
+
+
+def test_methods_without_a_finished_trial_have_no_row(make):
+    table = tabulate([make("le", 0, 120)], ["ce", "le"], {})
+    assert [row.method for row in table.rows] == ["le"]
+    assert table.rows[0].difference is None
+
+
+def test_the_caption_gives_the_sizes(make):
+    records = [make("ce", 0, 100), make("ce", 1, 100), make("le", 0, 120)]
+    caption = " ".join(tabulate(records, ["ce", "le"], {}).caption)
+    for fact in ("shapes", "1000 training images", "200 test images", "mlp", "7 epochs", "1-2 trials"):
+        assert fact in caption
+
+
+def test_different_data_cannot_share_a_table(make):
+    with pytest.raises(InputError, match="different data"):
+        tabulate([make("ce", 0, 100), make("le", 0, 100, data="g")], ["ce", "le"], {})
+    with pytest.raises(InputError, match="no finished trial"):
+        tabulate([], ["ce"], {})
+
+
+def test_renderings_hold_the_same_numbers(make):
+    records = [
+        make(method, seed, right + seed) for method, right in [("ce", 100), ("le", 180)] for seed in (0, 1)
+    ]
+    table = tabulate(records, ["ce", "le"], {"ce": 1.0})
+    [ce, le] = list(csv.DictReader(io.StringIO(render.as_csv(table))))
+    assert float(le["accuracy"]) == pytest.approx(0.9025)
+    assert float(le["difference_estimate"]) == pytest.approx(0.4)
+    assert (ce["difference_low"], ce["cost"], le["cost"], le["verdict"]) == ("", "1.0", "", "better")
+
+    markdown = render.markdown(table)
+    assert "| le | 90.25 ± 0.35 | +40.00 [" in markdown
+    assert "| better | 0.500 | 10.00 | – |" in markdown
+
+    console = Console(width=80, file=io.StringIO())
+    console.print(render.terminal(table))
+    text = console.file.getvalue()
+    assert "90.25 ± 0.35   +40.00 [" in text
+    assert "better" in text
+    assert "…" not in text
+    assert json.loads(json.dumps(render.values(table)))["rows"][1]["verdict"] == "better"

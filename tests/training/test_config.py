@@ -1,0 +1,157 @@
+import pytest
+
+from selftaught.errors import InputError
+from selftaught.training import presets
+from selftaught.training.config import RunConfig, parse
+from tests.training import quick
+
+VALUES = {
+    "data": "d",
+    "data_fingerprint": "f",
+    "model": "m",
+    "method": "le",
+    "settings": {"alpha": 0.9, "warmup": 1},
+    "epochs": 4,
+    "batch_size": 8,
+    "lr": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+}
+OTHER = {
+    "protocol": 99,
+    "data": "e",
+    "data_fingerprint": "g",
+    "image_size": 9,
+    "train_size": 50,
+    "val_fraction": 0.5,
+    "split_seed": 1,
+    "model": "n",
+    "method": "ce",
+    "settings": {"alpha": 0.8, "warmup": 1},
+    "epochs": 5,
+    "batch_size": 9,
+    "lr": 0.2,
+    "momentum": 0.8,
+    "weight_decay": 0.1,
+    "milestones": (2,),
+    "padding": 1,
+    "flip": True,
+    "seed": 1,
+    "threads": 2,
+    "precision": "bf16-mixed",
+    "device": "cuda",
+}
+
+
+@pytest.mark.parametrize("name", RunConfig.model_fields)
+def test_every_field_is_part_of_the_name(name):
+    assert parse(VALUES | {name: OTHER[name]}).trial_id != parse(VALUES).trial_id
+
+
+def test_the_name_survives_the_disk_and_the_order_of_keys():
+    config = parse(VALUES)
+    again = RunConfig.model_validate_json(config.model_dump_json(indent=2))
+    backwards = parse(dict(reversed(VALUES.items())) | {"settings": {"warmup": 1, "alpha": 0.9}})
+    assert config.trial_id == again.trial_id == backwards.trial_id
+    assert len(config.trial_id) == 12
+
+
+def test_differences_name_both_sides():
+    ours, theirs = parse(VALUES), parse(VALUES | {"epochs": 5, "settings": {"alpha": 0.8, "warmup": 1}})
+    assert ours.differences(theirs) == ["epochs: 4 -> 5", "alpha: 0.9 -> 0.8"]
+    assert ours.differences(ours) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"lr": 0.0}, "lr is 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"momentum": 1.0}, "momentum is 1"),
+        ({"momentum": -0.1}, "momentum is -0.1"),
+        ({"weight_decay": -1.0}, "weight_decay is -1"),
+        ({"milestones": [2, 1]}, "milestones 2,1 must increase"),
+        ({"milestones": [1, 1]}, "milestones 1,1 must increase"),
+        ({"milestones": [3]}, "milestones 3 must"),
+        ({"milestones": [0]}, "milestones.0 is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"threads": 0}, "threads is 0"),
+        ({"precision": "64"}, "precision is '64'"),
+        ({"precision": "16-mixed", "device": "cpu"}, "needs a GPU"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"val_fraction": 1.0}, "val_fraction"),
+        ({"train_size": 5}, "train_size"),
+        ({"alpha": 1.0}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"weight": -0.1}, "weight"),
+        ({"warmup": 3}, "warmup 3 leaves no epoch for le out of 3"),
+        ({"warmup": -1}, "warmup"),
+        ({"model": "mlp", "saliency": "grad-cam"}, "use --saliency grad"),
+        ({"model": "resnet9"}, "resnet"),
+        ({"alhpa": 0.5}, "did you mean 'alpha'"),
+    ],
+)
+def test_refusals_are_one_line(options, message):
+    with pytest.raises(InputError) as refusal:
+        quick.config("le", **options)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_cuda_run_without_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="--device cpu"):
+        quick.config(device="cuda")
+    assert quick.config(device="auto").device == "cpu"
+
+
+def test_unknown_names_come_with_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'le-permut'"):
+        quick.config("le-permute")
+
+
+def test_a_method_takes_only_its_own_settings():
+    assert quick.config("ce", alpha=0.5).trial_id == quick.config("ce").trial_id
+    assert quick.config("ls", alpha=0.5).trial_id != quick.config("ls").trial_id
+    assert quick.config("ls", alpha=0.5).settings == {"alpha": 0.5}
+
+
+def test_whole_numbers_name_the_same_trial_as_floats():
+    assert quick.config("le", weight=1).trial_id == quick.config("le", weight=1.0).trial_id
+
+
+def test_protocol_defaults():
+    config = quick.config("le", epochs=10)
+    assert config.settings["warmup"] == 2
+    assert config.settings["saliency"] == "grad-cam"
+    assert quick.config("le", model="mlp").settings["saliency"] == "grad"
+    assert (config.seed, config.threads, config.device, config.precision) == (0, 1, "cpu", "32-true")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "milestones"), [(160, (80, 120)), (10, (5, 8)), (3, (2,)), (2, (1,)), (1, ())]
+)
+def test_milestones_follow_the_epochs(monkeypatch, epochs, milestones):
+    monkeypatch.setitem(presets.PRESETS, "digits", presets.CIFAR)
+    assert quick.config(epochs=epochs).milestones == milestones
+    assert quick.config(epochs=epochs, milestones=[]).milestones == ()
+
+
+def test_the_papers_protocols():
+    cifar, mnist = presets.PRESETS["cifar10"], presets.PRESETS["mnist"]
+    assert (cifar.epochs, cifar.batch_size, cifar.lr, cifar.padding, cifar.flip) == (160, 128, 0.1, 4, True)
+    assert (mnist.model, mnist.epochs, mnist.batch_size, mnist.lr, mnist.momentum) == (
+        "mlp",
+        50,
+        16,
+        0.01,
+        0.9,
+    )
+
+
+def test_data_that_changed_is_noticed():
+    config = quick.config().model_copy(update={"data_fingerprint": "0" * 64})
+    with pytest.raises(InputError, match="start a new run"):
+        presets.data_of(config)

@@ -1,0 +1,44 @@
+import pytest
+
+from selftaught.objectives.ce import CrossEntropy
+from selftaught.objectives.le import LearningWithExplanations
+from selftaught.training import cost
+from tests.training import quick
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The methods in the order in which they took a step, and whether LE was past its warm-up."""
+    seen = []
+    for cls in (CrossEntropy, LearningWithExplanations):
+
+        def spy(self, x, y, original=cls.step):
+            seen.append(
+                (self.key, getattr(getattr(self, "criterion", None), "warmup", False), x.sum().item())
+            )
+            return original(self, x, y)
+
+        monkeypatch.setattr(cls, "step", spy)
+    return seen
+
+
+def test_methods_take_turns_past_their_warm_up_on_the_same_fresh_batches(calls):
+    costs = cost.measure([quick.config("ce"), quick.config("le", warmup=2)], steps=4)
+    rounds = [calls[i : i + 3] for i in range(0, len(calls), 3)]
+    assert len(rounds) == 4 + cost.WARM_UP_STEPS
+    for turn in rounds:
+        assert [key for key, _, _ in turn] == ["ce", "ce", "le"]
+        assert not any(warming for _, warming, _ in turn)
+        assert len({total for _, _, total in turn}) == 1
+    assert len({turn[0][2] for turn in rounds}) == len(rounds)
+    assert [c.method for c in costs] == ["ce", "le"]
+    assert costs[0].relative == 1.0
+    assert all(c.seconds > 0 and c.relative > 0 for c in costs)
+
+
+def test_the_ratio_is_the_median_over_neighbours_in_time(monkeypatch):
+    # A machine that slows down tenfold half-way: ratios of medians would be wrong, medians of ratios are not.
+    clock = iter([1, 2] * 3 + [1, 2] * 4 + [10, 20] * 3)
+    monkeypatch.setattr(cost._Runner, "step", lambda self: next(clock))
+    [ls] = cost.measure([quick.config("ls")], steps=7)
+    assert ls.relative == 2.0

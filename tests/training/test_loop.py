@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from selftaught.errors import SelftaughtError
+from selftaught.objectives import Step
+from selftaught.training.loop import Meter, Position
+from selftaught.training.progress import Progress
+
+
+def step(loss: float, predictions: list[int]) -> Step:
+    return Step(torch.tensor(loss), torch.eye(3)[predictions], {"ce": torch.tensor(2 * loss)})
+
+
+def test_means_weigh_batches_by_their_images():
+    meter = Meter(Position())
+    meter.add(step(1.0, [0, 1, 2]), torch.tensor([0, 1, 0]))
+    meter.add(step(5.0, [1]), torch.tensor([1]))
+    meter.flush()
+    assert meter.position.means() == pytest.approx({"loss": 2.0, "loss_ce": 4.0, "accuracy": 0.75})
+    assert (meter.position.step, meter.position.images) == (2, 4)
+
+
+def test_means_do_not_depend_on_when_losses_are_read():
+    losses = torch.rand(50).tolist()
+    positions = []
+    for every in (1, 7, 50):
+        meter = Meter(Position())
+        for index, loss in enumerate(losses):
+            meter.add(step(loss, [0, 1]), torch.tensor([0, 0]))
+            if index % every == 0:
+                meter.flush()
+        meter.flush()
+        positions.append(meter.position)
+    assert positions[0] == positions[1] == positions[2]
+
+
+def test_the_first_bad_loss_is_named_however_late_it_is_read():
+    meter = Meter(Position(epoch=3, step=10))
+    for loss in (1.0, 2.0, float("inf"), float("nan")):
+        meter.add(step(loss, [0]), torch.tensor([0]))
+    with pytest.raises(SelftaughtError, match="loss became inf in epoch 4, step 13"):
+        meter.flush()
+
+
+def test_time_left_counts_from_where_the_session_began():
+    progress = Progress(
+        epoch=1,
+        epochs=4,
+        step=5,
+        steps=10,
+        loss=0,
+        accuracy=0,
+        images_per_second=0,
+        seconds=10,
+        resumed_at=10,
+    )
+    # 5 steps took this session 10 s; 25 of 40 are left.
+    assert progress.seconds_left == pytest.approx(50)

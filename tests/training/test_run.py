@@ -1,0 +1,269 @@
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import selftaught
+from selftaught.errors import ExplanationError, InputError, SelftaughtError
+from selftaught.objectives import Step
+from selftaught.objectives.ce import CrossEntropy
+from selftaught.training import presets, record
+from selftaught.training.run import Stopped, train
+from selftaught.training.session import start
+from tests.training import quick
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run with a held-out part."""
+    directory = tmp_path_factory.mktemp("runs") / "finished"
+    config = quick.config(train_size=50, val_fraction=0.2)
+    result = train(config, directory)
+    return directory, config, result
+
+
+def test_a_run_leaves_its_record(finished):
+    directory, config, result = finished
+    assert {path.name for path in directory.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "model.safetensors",
+        "predictions.safetensors",
+        "result.json",
+    }
+    run = record.read(directory)
+    assert run.config == config
+    assert run.result == result
+    assert run.result.trial_id == config.trial_id
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert {"lr", "loss", "loss_ce", "train_accuracy", "val_accuracy", "val_nll", "val_ece"} <= set(lines[0])
+    assert lines[-1]["seconds"] == result.seconds
+
+
+def test_the_result_is_that_of_the_stored_predictions(finished):
+    directory, _, result = finished
+    stored = load_file(directory / "predictions.safetensors")
+    logits, labels = stored["logits"], stored["labels"]
+    assert result.accuracy == (logits.argmax(1) == labels).mean()
+    assert record.read(directory).correct().mean() == result.accuracy
+    log_p = torch.tensor(logits).log_softmax(1)[torch.arange(len(labels)), torch.tensor(labels)]
+    assert result.nll == pytest.approx(-log_p.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["dropout", "le", "le-permut"])
+@pytest.mark.parametrize("stops", [[1], [5], [7, 2], [14]])
+def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path, method, stops):
+    # Augmented and held-out: random streams and the evaluation in between must not matter either.
+    options = {"padding": 1, "flip": True, "train_size": 50, "val_fraction": 0.2, "milestones": [2]}
+    config = quick.config(method, **options)
+    train(config, tmp_path / "whole")
+    for steps in stops:
+        with pytest.raises(Stopped):
+            train(config, tmp_path / "parts", should_stop=quick.stop_after(steps))
+        assert not record.is_finished(tmp_path / "parts")
+    events = []
+    train(config, tmp_path / "parts", on_progress=events.append)
+    # Stopping is noticed within an epoch, at the end of one only in the next.
+    assert events[0].resumed_at >= sum(stops)
+    assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
+
+
+def test_lines_written_after_the_checkpoint_are_dropped(tmp_path):
+    """Killed between the two writes at the end of an epoch."""
+    config = quick.config()
+    train(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "parts", should_stop=quick.stop_after(quick.STEPS_PER_EPOCH + 1))
+    with open(tmp_path / "parts" / "metrics.jsonl", "a") as metrics:
+        metrics.write('{"epoch": 2}\n{"epo')
+    (tmp_path / "parts" / ".checkpoint.pt.123.tmp").write_bytes(b"half")
+    train(config, tmp_path / "parts")
+    assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
+    assert not list((tmp_path / "parts").glob(".*"))
+
+
+def test_a_finished_run_is_not_repeated(finished):
+    directory, config, result = finished
+    before = {path.name: path.stat().st_mtime_ns for path in directory.iterdir()}
+    assert train(config, directory, on_progress=lambda p: pytest.fail("it trained again")) == result
+    assert {path.name: path.stat().st_mtime_ns for path in directory.iterdir()} == before
+
+
+def test_another_configuration_is_refused_with_the_difference(finished):
+    directory, config, _ = finished
+    with pytest.raises(InputError, match=r"holds another run \(epochs: 3 -> 4\)"):
+        train(config.model_copy(update={"epochs": 4}), directory)
+
+
+def test_foreign_directories_are_left_alone(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        train(quick.config(), tmp_path / "file")
+    with pytest.raises(InputError, match=r"is a file|Not a directory"):
+        train(quick.config(), tmp_path / "file" / "run")
+    with pytest.raises(InputError, match=r"not a run.*chapter1"):
+        train(quick.config(), tmp_path / "thesis")
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]
+
+
+def test_trials_of_one_seed_are_paired_over_methods():
+    images = presets.data_of(quick.config())
+    sessions = [
+        start(quick.config(method, padding=1, flip=True), images) for method in ("ce", "ls", "dropout")
+    ]
+    first, *others = sessions
+    for other in others:
+        for name, value in first.model.state_dict().items():
+            assert torch.equal(value, other.model.state_dict()[name]), name
+        for (x, y), (other_x, other_y) in zip(first.batches.epoch(2), other.batches.epoch(2), strict=True):
+            assert torch.equal(x, other_x)
+            assert torch.equal(y, other_y)
+
+
+def test_seeds_differ_in_initial_weights_and_order():
+    images = presets.data_of(quick.config())
+    a, b = (start(quick.config(seed=seed), images) for seed in (0, 1))
+    assert not torch.equal(next(a.model.parameters()), next(b.model.parameters()))
+    assert not torch.equal(next(iter(a.batches.epoch(0)))[1], next(iter(b.batches.epoch(0)))[1])
+
+
+def test_every_step_is_taken_in_train_mode(tmp_path, monkeypatch):
+    modes = []
+    original = CrossEntropy.step
+
+    def spy(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor) -> Step:
+        modes.extend(module.training for module in self.model.modules())
+        return original(self, x, y)
+
+    monkeypatch.setattr(CrossEntropy, "step", spy)
+    train(quick.config(train_size=50, val_fraction=0.2), tmp_path)
+    assert modes
+    assert all(modes)
+
+
+def test_the_learning_rate_falls_at_the_milestones(tmp_path):
+    train(quick.config(milestones=[1, 2], lr=0.1), tmp_path)
+    lines = record.read_metrics(tmp_path, 3)
+    assert [line["lr"] for line in lines] == pytest.approx([0.1, 0.01, 0.001])
+
+
+def test_the_callers_random_state_and_threads_come_back(tmp_path):
+    torch.manual_seed(123)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    train(quick.config("dropout", epochs=1, threads=threads + 1), tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("ce", r"the loss became (nan|inf) in epoch 1, step \d+: try a lower --lr"),
+        ("le", r"maps are not finite, .*lower the learning rate.* \(in epoch 1, step \d+\)"),
+    ],
+)
+def test_a_diverging_run_says_where(tmp_path, method, message):
+    with pytest.raises(SelftaughtError, match=message):
+        train(quick.config(method, lr=1e20, warmup=0), tmp_path)
+
+
+def test_divergence_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    original, steps = CrossEntropy.step, []
+
+    def break_in_epoch_2(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor) -> Step:
+        steps.append(1)
+        step = original(self, x, y)
+        return (
+            step if len(steps) <= quick.STEPS_PER_EPOCH + 2 else Step(step.loss * torch.nan, step.logits, {})
+        )
+
+    monkeypatch.setattr(CrossEntropy, "step", break_in_epoch_2)
+    with pytest.raises(SelftaughtError, match="epoch 2, step 3"):
+        train(quick.config(), tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["position"]["epoch"] == 1
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_an_explanation_that_fails_names_its_step(tmp_path, monkeypatch):
+    def refuse(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor) -> Step:
+        raise ExplanationError("every map is zero")
+
+    monkeypatch.setattr(CrossEntropy, "step", refuse)
+    with pytest.raises(ExplanationError, match=r"every map is zero \(in epoch 1, step 1\)"):
+        train(quick.config(), tmp_path)
+
+
+class Exploit:
+    """What a malicious pickle holds."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return (open, (self.target, "w"))
+
+
+def test_a_malicious_checkpoint_runs_no_code(tmp_path):
+    with pytest.raises(Stopped):
+        train(quick.config(), tmp_path / "run", should_stop=quick.stop_after(2))
+    exploit = Exploit(str(tmp_path / "owned"))
+    torch.save({"position": exploit}, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(InputError, match="not a usable checkpoint"):
+        train(quick.config(), tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(pickle.dumps(exploit, protocol=2))
+    with pytest.raises(InputError, match="not a usable checkpoint"):
+        train(quick.config(), tmp_path / "run")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_damaged_checkpoint_is_refused_not_ignored(tmp_path):
+    with pytest.raises(Stopped):
+        train(quick.config(), tmp_path, should_stop=quick.stop_after(2))
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="not a usable checkpoint: remove it"):
+        train(quick.config(), tmp_path)
+
+
+def test_load_gives_the_model_that_made_the_predictions(finished):
+    directory, config, _ = finished
+    model = selftaught.load(directory)
+    images = presets.data_of(config).test_images
+    logits, _ = record.read(directory).predictions()
+    with torch.no_grad():
+        assert torch.allclose(model(images), torch.tensor(logits), atol=1e-4)
+        assert torch.allclose(model(images.float() / 255), torch.tensor(logits), atol=1e-4)
+    assert not model.training
+    assert model.classes == tuple("0123456789")
+    assert model.config == config
+
+
+def test_load_refuses_what_it_cannot_serve(finished, tmp_path):
+    directory, _, _ = finished
+    with pytest.raises(InputError, match=r"expected images of shape \(B, 1, 8, 8\)"):
+        selftaught.load(directory)(torch.zeros(2, 3, 8, 8))
+    with pytest.raises(InputError, match="not a run directory"):
+        selftaught.load(tmp_path)
+    with pytest.raises(Stopped):
+        train(quick.config(), tmp_path, should_stop=quick.stop_after(1))
+    with pytest.raises(InputError, match="not finished"):
+        selftaught.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model": 1')
+    with pytest.raises(InputError, match="damaged"):
+        selftaught.load(tmp_path)
+
+
+def test_bfloat16_runs_resume_too(tmp_path):
+    config = quick.config("le", precision="bf16-mixed", epochs=2)
+    train(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "parts", should_stop=quick.stop_after(3))
+    train(config, tmp_path / "parts")
+    assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
