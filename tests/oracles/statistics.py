@@ -1,33 +1,38 @@
-"""The bootstrap over seeds and images as a double loop over drawn pairs, with the standard library's randomness."""
+"""The bootstrap over seed and image effects in plain loops, with the standard library's randomness."""
 
-import math
 import random
+import statistics
+
+from scipy import stats
 
 
-def widened(difference):
-    """Each seed's mean moved away from the grand mean by sqrt(S / (S - 1))."""
-    seeds = len(difference)
-    means = [sum(row) / len(row) for row in difference]
-    grand = sum(means) / seeds
-    factor = math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
-    return [
-        [value - mean + grand + factor * (mean - grand) for value in row]
-        for row, mean in zip(difference, means, strict=True)
+def effects(difference, level):
+    """Effects of seeds and of images, from row and column means and the textbook's variance components."""
+    seeds, images = len(difference), len(difference[0])
+    rows = [statistics.fmean(row) for row in difference]
+    columns = [statistics.fmean(difference[s][i] for s in range(seeds)) for i in range(images)]
+    grand = statistics.fmean(rows)
+    if seeds == 1:
+        return [0.0], [column - grand for column in columns], grand
+    squares = [
+        (difference[s][i] - rows[s] - columns[i] + grand) ** 2 for s in range(seeds) for i in range(images)
     ]
+    residual = sum(squares) / ((seeds - 1) * (images - 1))
+    of_image = statistics.variance(columns)
+    own = max(0.0, (of_image - residual / seeds) / of_image)
+    quantile = (1 + level) / 2
+    wider = stats.t(seeds - 1).ppf(quantile) / statistics.NormalDist().inv_cdf(quantile)
+    wider *= (seeds / (seeds - 1)) ** 0.5
+    return [wider * (row - grand) for row in rows], [own**0.5 * (column - grand) for column in columns], grand
 
 
 def paired_interval(difference, level, resamples, seed):
     rng = random.Random(seed)
-    difference = widened(difference)
-    seeds, images = len(difference), len(difference[0])
-    means = []
-    for _ in range(resamples):
-        drawn_seeds = [rng.randrange(seeds) for _ in range(seeds)]
-        drawn_images = [rng.randrange(images) for _ in range(images)]
-        total = 0.0
-        for s in drawn_seeds:
-            for i in drawn_images:
-                total += difference[s][i]
-        means.append(total / (seeds * images))
-    means.sort()
+    of_seed, of_image, grand = effects(difference, level)
+    means = sorted(
+        grand
+        + statistics.fmean(rng.choices(of_seed, k=len(of_seed)))
+        + statistics.fmean(rng.choices(of_image, k=len(of_image)))
+        for _ in range(resamples)
+    )
     return means[round((1 - level) / 2 * (resamples - 1))], means[round((1 + level) / 2 * (resamples - 1))]
