@@ -76,7 +76,7 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
         print(json.dumps({"directory": str(trial.directory), **result.model_dump(mode="json")}, indent=2))
     else:
         print(
-            f"{method} on {data}, {config.model}, {config.epochs} epochs, seed {config.seed}: test accuracy "
+            f"{method} on {data}, {config.model}, epochs {config.epochs}, seed {config.seed}: test accuracy "
             f"{100 * result.accuracy:.2f} %, NLL {result.nll:.3f}, ECE {100 * result.ece:.2f} %"
         )
         print(f"in {trial.directory}")
@@ -93,13 +93,15 @@ def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) ->
         return DONE
     config = configs[0]
     caption = f"{data}, {config.model}, batch {config.batch_size}, {config.threads} threads, {config.device}"
-    table = Table(caption=f"{caption}: medians over alternating steps on fresh batches")
+    table = Table()
     table.add_column("method")
     table.add_column("ms per step", justify="right")
     table.add_column("× ce", justify="right")
     for c in costs:
         table.add_row(c.method, f"{1000 * c.seconds:.2f}", f"{c.relative:.2f}")
-    Console().print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{caption}: medians over alternating steps on fresh batches")
     return DONE
 
 

@@ -115,6 +115,8 @@ class Bars(Silent):
                 self.bars.reset(task, total=p.total, completed=p.resumed_at)  # speed counts from here
             self.bars.update(task, completed=p.done, moment=moment(p))
         self.bars.update(self.overall, completed=sum(self.done))
+        if all(done == 1.0 for done in self.done):
+            self.bars.update(self.overall, moment="timing a step of each method")
 
 
 def name(trial: Trial) -> str:
