@@ -89,11 +89,8 @@ def test_a_row_is_mean_std_difference_and_cost(make):
 
 
 def test_verdicts_follow_the_interval(make):
-    records = [
-        make(method, seed, right + seed)
-        for method, right in [("ce", 150), ("ls", 151), ("cp", 50), ("le", 195)]
-        for seed in range(3)
-    ]
+    right = {"ce": (150, 151, 152), "ls": (152, 150, 153), "cp": (50, 51, 52), "le": (195, 196, 197)}
+    records = [make(method, seed, n) for method, counts in right.items() for seed, n in enumerate(counts)]
     table = tabulate(records, ["le", "cp", "ls", "ce"], {})
     assert [(row.method, row.verdict) for row in table.rows] == [
         ("le", "better"),
