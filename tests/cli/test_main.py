@@ -138,11 +138,20 @@ def test_train_refuses_another_runs_directory_with_the_difference(run):
     assert "lr: 0.1 -> 0.5" in err
 
 
-def test_a_run_that_fails_is_exit_code_1(run):
+def test_a_run_that_diverges_is_refused_with_the_remedy(run):
     code, out, err = run("train", "digits", "--method", "ce", "--lr", "1e20", "--out", "hot", *QUICK)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert "hot failed: the loss became" in err
+
+
+def test_a_mistake_in_the_code_is_exit_code_1_and_keeps_its_traceback(run, monkeypatch):
+    monkeypatch.setattr("selftaught.training.run.predict", lambda *_: 1 / 0)
+    code, out, err = run("train", "digits", "--method", "ce", "--out", "here", *QUICK)
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "ZeroDivisionError" in err
+    assert "in finish" in Path("here/error.txt").read_text()
 
 
 def test_compare_with_json_prints_nothing_else_on_stdout(run):

@@ -2,7 +2,7 @@
 
 import sys
 
-from selftaught.errors import InputError, SelftaughtError
+from selftaught.errors import SelftaughtError
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -22,7 +22,7 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except SelftaughtError as error:
-        return _refuse(str(error), WRONG_INPUT if isinstance(error, InputError) else FAILED)
+        return _refuse(str(error), WRONG_INPUT)
     except Exception as error:
         # The base class of typer's usage errors has moved between its versions; its interface has not.
         if not hasattr(error, "format_message"):

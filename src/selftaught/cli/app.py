@@ -1,6 +1,7 @@
 """The commands. What takes long to import is imported by the command that needs it."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -82,6 +83,30 @@ def bench(
     from selftaught.cli.commands import bench as command
 
     raise typer.Exit(command(data, methods, options, as_json))
+
+
+@app.command(epilog="Example: selftaught explain runs/my-run cat.jpg dog.jpg -o explanation.png")
+def explain(
+    run: Annotated[Path, typer.Argument(help="The directory of a finished run.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Image files; by default test images of the run's own data.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many test images, where no files are given.")] = 5,
+    saliency: Annotated[
+        str | None, typer.Option(help="Which maps; by default those the run was trained with.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Grad-CAM's layer, by its dotted name.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture: .png, .pdf or .svg.")] = Path(
+        "explanation.png"
+    ),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print predictions and similarities as JSON.")
+    ] = False,
+) -> None:
+    """Show what a trained model sees: one map per class, and how alike the classes look to it."""
+    from selftaught.cli.explain import explain as command
+
+    raise typer.Exit(command(run, images or [], count, saliency, layer, out, as_json))
 
 
 @app.command(name="ls", epilog="Example: selftaught ls methods")

@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from selftaught import objectives
-from selftaught.cli import DONE, FAILED, INTERRUPTED
+from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display
-from selftaught.errors import SelftaughtError
 from selftaught.report import render
 from selftaught.study import compare as studies
 from selftaught.study.executor import in_this_process
@@ -70,7 +69,8 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
         tell(f"interrupted: {trial.directory} is saved; {_RESUME}")
         return INTERRUPTED
     if outcome.result is None:
-        raise SelftaughtError(f"{trial.directory} failed: {outcome.error}")
+        _complain(f"{trial.directory} failed: {outcome.error}")
+        return WRONG_INPUT if outcome.foreseen else FAILED
     result = outcome.result
     if output.as_json:
         print(json.dumps({"directory": str(trial.directory), **result.model_dump(mode="json")}, indent=2))

@@ -13,10 +13,10 @@ VERSION = 1
 _GREY = {"1", "L", "LA", "La"}
 
 
-def decode(blob: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+def decode(blob: bytes, size: tuple[int, int] | None = None, channels: int | None = None) -> np.ndarray:
     """The pixels of one encoded picture: uint8 (H, W) if it is grey, else (H, W, 3).
 
-    Rotated as its EXIF tag says, transparency dropped, resized to `size` (height, width) as `resize` does.
+    `channels`, 1 or 3, asks for one of the two. Rotated as its EXIF tag says, transparency dropped, resized to `size` (height, width) as `resize` does.
     Raises ValueError, with the reason, where the bytes are no picture of 8 bits per channel.
     """
     try:
@@ -28,7 +28,8 @@ def decode(blob: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
                 )
             if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
                 picture = ImageOps.exif_transpose(picture)
-            return resize(picture.convert("L" if picture.mode in _GREY else "RGB"), size)
+            grey = picture.mode in _GREY if channels is None else channels == 1
+            return resize(picture.convert("L" if grey else "RGB"), size)
     except Exception as error:  # Pillow's plug-ins raise whatever their parsers do
         raise ValueError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 

@@ -21,11 +21,15 @@ ERROR = "error.txt"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: with a `result`, or stopped (saved, to be resumed), or failed with a one-line `error`."""
+    """How a trial ended: with a `result`, or stopped (saved, to be resumed), or failed with a one-line `error`.
+
+    `foreseen` errors say what to do about them; the others are somebody's mistake in the code.
+    """
 
     result: Result | None = None
     stopped: bool = False
     error: str | None = None
+    foreseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def attempt(
     except Stopped:
         return Outcome(stopped=True)
     except SelftaughtError as error:
-        return Outcome(error=str(error))
+        return Outcome(error=str(error), foreseen=True)
     except Exception as error:
         # Not foreseen, so the line alone would not help whoever looks for the reason.
         record.write(trial.directory / ERROR, traceback.format_exc().encode())
