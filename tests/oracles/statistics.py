@@ -18,12 +18,12 @@ def effects(difference, level):
         (difference[s][i] - rows[s] - columns[i] + grand) ** 2 for s in range(seeds) for i in range(images)
     ]
     residual = sum(squares) / ((seeds - 1) * (images - 1))
-    of_image = statistics.variance(columns)
-    own = max(0.0, (of_image - residual / seeds) / of_image)
+    of_seed = statistics.variance(rows)
+    own = max(0.0, (of_seed - residual / images) / of_seed)
     quantile = (1 + level) / 2
     wider = stats.t(seeds - 1).ppf(quantile) / statistics.NormalDist().inv_cdf(quantile)
-    wider *= (seeds / (seeds - 1)) ** 0.5
-    return [wider * (row - grand) for row in rows], [own**0.5 * (column - grand) for column in columns], grand
+    wider *= (own * seeds / (seeds - 1)) ** 0.5
+    return [wider * (row - grand) for row in rows], [column - grand for column in columns], grand
 
 
 def paired_interval(difference, level, resamples, seed):

@@ -94,14 +94,15 @@ def test_coverage_is_what_it_says(seeds, effects):
 
 
 def test_the_residual_is_counted_once():
-    # Nothing but noise of seed and image together: the width is Student's for the mean of S independent means.
+    # Nothing but noise of seed and image together: the width is that of a mean of S · N independent values.
     rng = np.random.default_rng(0)
     widths = []
     for seed in range(60):
         difference = crossed(rng, 10, 200, 0.0, 0.0, 1.0)
         _, low, high = paired_interval(difference, np.zeros_like(difference), resamples=400, seed=seed)
         widths.append(high - low)
-    assert np.mean(widths) == pytest.approx(2 * scipy.stats.t.ppf(0.975, 9) / np.sqrt(2000), rel=0.1)
+    assert np.mean(widths) == pytest.approx(2 * 1.96 / np.sqrt(2000), rel=0.15)
+    assert np.min(widths) > 0.8 * 2 * 1.96 / np.sqrt(2000)  # seeds that happen to agree do not make it narrow
 
 
 def test_swapping_the_methods_mirrors_the_interval():

@@ -53,6 +53,14 @@ def test_processes_do_the_same_and_give_the_same_bytes(tmp_path):
         assert quick.fingerprint(there[index + 1].directory) == quick.fingerprint(here[index].directory)
 
 
+def test_no_trial_is_started_once_it_should_stop(tmp_path):
+    trials = make(tmp_path, "ce", "ls")
+    outcomes = in_this_process(trials, lambda event: None, quick.stop_after(3))
+    assert outcomes == [Outcome(stopped=True)] * 2
+    assert (trials[0].directory / "checkpoint.pt").exists()
+    assert not trials[1].directory.exists()
+
+
 def test_an_unforeseen_error_leaves_its_traceback_with_the_trial(tmp_path, monkeypatch):
     def explode(*args):
         raise ZeroDivisionError("one\ntwo")

@@ -147,6 +147,15 @@ def test_every_step_is_taken_in_train_mode(tmp_path, monkeypatch):
     assert all(modes)
 
 
+def test_the_method_hears_which_epoch_begins(tmp_path):
+    """Through an interruption as well: the soft labels come after the warm-up, in every later epoch."""
+    config = quick.config("le", epochs=4, warmup=2)
+    with pytest.raises(Stopped):
+        train(config, tmp_path, should_stop=quick.stop_after(quick.STEPS_PER_EPOCH + 2))
+    train(config, tmp_path)
+    assert ["loss_soft" in line for line in record.read_metrics(tmp_path, 4)] == [False, False, True, True]
+
+
 def test_the_learning_rate_falls_at_the_milestones(tmp_path):
     train(quick.config(milestones=[1, 2], lr=0.1), tmp_path)
     lines = record.read_metrics(tmp_path, 3)

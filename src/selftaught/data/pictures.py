@@ -16,8 +16,9 @@ _GREY = {"1", "L", "LA", "La"}
 def decode(blob: bytes, size: tuple[int, int] | None = None, channels: int | None = None) -> np.ndarray:
     """The pixels of one encoded picture: uint8 (H, W) if it is grey, else (H, W, 3).
 
-    `channels`, 1 or 3, asks for one of the two. Rotated as its EXIF tag says, transparency dropped, resized to `size` (height, width) as `resize` does.
-    Raises ValueError, with the reason, where the bytes are no picture of 8 bits per channel.
+    `channels`, 1 or 3, asks for one of the two. Rotated as its EXIF tag says, transparency dropped, resized to
+    `size` (height, width) as `resize` does. Raises ValueError, with the reason, where the bytes are no picture of
+    8 bits per channel.
     """
     try:
         with Image.open(io.BytesIO(blob)) as picture:

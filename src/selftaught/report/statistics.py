@@ -41,10 +41,10 @@ def paired_interval(
     Resampling rows and columns of the differences would count their residual (what is peculiar to one seed *and* one
     image) up to three times, and percentiles over a handful of seeds are too narrow. So the differences are first
     taken apart, D_si = grand mean + a_s + b_i + residual, and each resample draws seed effects a and image effects b
-    with replacement, independently of each other. Two scales make the spread right: the a, which carry their share of
-    the residual, are widened by sqrt(S / (S - 1)) times the ratio of Student's to the normal quantile for S - 1 degrees
-    of freedom; the b are shrunk by the share of their variance that is averaged residual. With one seed only the images
-    are drawn: the interval then says nothing about other seeds.
+    with replacement, independently of each other. The b carry their share of the residual, whose variance thousands of
+    pairs tell well. The a are shrunk by the residual's share of their variance, which few seeds would tell badly, and
+    widened by sqrt(S / (S - 1)) times the ratio of Student's to the normal quantile for S - 1 degrees of freedom. With
+    one seed only the images are drawn: the interval then says nothing about other seeds.
 
     In simulations at level 0.95 with 2 to 10 seeds the interval covers the truth in 93 to 97 % of the cases, whether
     seeds, images, the residual or all of them dominate.
@@ -108,11 +108,11 @@ def _effects(
         return of_seed, of_image
     residual = difference - grand - of_seed[:, None] - of_image
     variance_of_residual = np.square(residual).sum() / max((seeds - 1) * (images - 1), 1)
-    variance_of_image = np.square(of_image).sum() / max(images - 1, 1)
-    own = max(0.0, 1 - variance_of_residual / seeds / variance_of_image) if variance_of_image > 0 else 0.0
+    variance_of_seed = np.square(of_seed).sum() / (seeds - 1)
+    own = max(0.0, 1 - variance_of_residual / images / variance_of_seed) if variance_of_seed > 0 else 0.0
     quantile = (1 + level) / 2
     student = stats.t.ppf(quantile, seeds - 1) / stats.norm.ppf(quantile)
-    return of_seed * student * np.sqrt(seeds / (seeds - 1)), of_image * np.sqrt(own)
+    return of_seed * student * np.sqrt(own * seeds / (seeds - 1)), of_image
 
 
 def _drawn_mean(effects: NDArray[np.float64], rng: np.random.Generator) -> float:
