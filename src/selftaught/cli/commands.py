@@ -19,7 +19,10 @@ from selftaught.study.executor import in_this_process
 from selftaught.study.plan import Trial, plan, split_methods
 from selftaught.training import cost, record
 from selftaught.training.config import RunConfig
+from selftaught.training.environment import usable_cores
 from selftaught.training.presets import data_of
+
+MOST_THREADS = 4
 
 
 def compare(
@@ -54,7 +57,9 @@ def compare(
 
 def train(data: str, method: str, options: RunOptions, output: OutputOptions) -> int:
     """One trial in this process."""
-    [config] = plan(data, [method], trials=1, **options.given())
+    # One run has the machine to itself; more threads than this only get in each other's way on small images.
+    threads = min(usable_cores(), MOST_THREADS)
+    [config] = plan(data, [method], trials=1, **{"threads": threads, **options.given()})
     default = f"{_slug(data)}-{config.model}-{method}-s{config.seed}-{config.trial_id}"
     trial = Trial(config, output.out or Path("runs") / default)
     record.claim(trial.directory, config)

@@ -50,7 +50,10 @@ class RunOptions:
     image_size: Annotated[int | None, _flag("Resize images to this many pixels.", _DATA)] = None
     train_size: Annotated[int | None, _flag("Train on this many images, stratified.", _DATA)] = None
     val_fraction: Annotated[float | None, _flag("Part of the training data to hold out.", _DATA)] = None
-    threads: Annotated[int | None, _flag("CPU threads of one trial; part of its identity.", _MACHINE)] = None
+    threads: Annotated[
+        int | None,
+        _flag("CPU threads of one trial (compare: 1, train: up to 4); part of its identity.", _MACHINE),
+    ] = None
     precision: Annotated[str | None, _flag("32-true, bf16-mixed or 16-mixed.", _MACHINE)] = None
     device: Annotated[str | None, _flag("cpu, cuda or auto.", _MACHINE)] = None
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import joblib  # type: ignore[import-untyped]
-
 from selftaught.errors import InputError, SelftaughtError
 from selftaught.report import render
 from selftaught.report.tables import Table, tabulate
@@ -17,6 +15,7 @@ from selftaught.study.plan import Trial, plan
 from selftaught.study.processes import in_processes
 from selftaught.training import cost, record
 from selftaught.training.config import RunConfig
+from selftaught.training.environment import usable_cores
 
 TRIALS = "trials"
 COSTS = "costs.json"
@@ -81,8 +80,7 @@ def executor_for(trials: Sequence[Trial], jobs: int | None = None) -> tuple[int,
         return 1, in_this_process
     if jobs is None:
         config = trials[0].config
-        # joblib's count respects affinity and a container's quota.
-        jobs = max(1, joblib.cpu_count() // config.threads) if config.device == "cpu" else 1
+        jobs = max(1, usable_cores() // config.threads) if config.device == "cpu" else 1
     jobs = min(jobs, len(trials))
     return jobs, in_this_process if jobs == 1 else in_processes(jobs)
 

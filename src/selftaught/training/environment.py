@@ -3,6 +3,7 @@
 import platform
 from pathlib import Path
 
+import joblib
 import torch
 
 import selftaught
@@ -28,3 +29,8 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """The cores that this process may use, by its affinity and its container's quota."""
+    return joblib.cpu_count()
