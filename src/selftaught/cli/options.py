@@ -52,7 +52,7 @@ class RunOptions:
     val_fraction: Annotated[float | None, _flag("Part of the training data to hold out.", _DATA)] = None
     threads: Annotated[
         int | None,
-        _flag("CPU threads of one trial (compare: 1, train: up to 4); part of its identity.", _MACHINE),
+        _flag("CPU threads of a trial (compare: 1, train: up to 4).", _MACHINE),
     ] = None
     precision: Annotated[str | None, _flag("32-true, bf16-mixed or 16-mixed.", _MACHINE)] = None
     device: Annotated[str | None, _flag("cpu, cuda or auto.", _MACHINE)] = None
