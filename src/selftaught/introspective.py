@@ -1,7 +1,5 @@
 """The method in a user's own loop: one forward pass, a loss that learns from the model's own explanation."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +11,7 @@ from selftaught.saliency import Explainer
 from selftaught.saliency.capture import as_logits
 
 
-class IntrospectiveLoss:
+class IntrospectiveLoss(nn.Module):
     """Algorithm 1 of Gu, Wu and Tresp (ACCV 2020): L(p, q) + weight · L(p, y).
 
     q are soft labels from the model's own explanation of the batch (Eq. 6): alpha on the true class, the rest
@@ -47,9 +45,13 @@ class IntrospectiveLoss:
     >>> criterion = IntrospectiveLoss(model)
     >>> x, y = torch.randn(2, 1, 8, 8), torch.tensor([0, 2])
     >>> criterion(x, y).backward()
-    >>> criterion.targets.sum(1), criterion.targets[0, 0]
-    (tensor([1., 1.]), tensor(0.9000))
+    >>> bool(criterion.targets.sum(1).allclose(torch.ones(2))), criterion.targets[0, 0]
+    (True, tensor(0.9000))
     """
+
+    model: nn.Module
+    logits: Tensor
+    targets: Tensor
 
     def __init__(
         self,
@@ -61,19 +63,19 @@ class IntrospectiveLoss:
         similarity: str = "cosine",
         relu: bool = False,
     ) -> None:
+        super().__init__()
         if not 0 < alpha <= 1:
             raise InputError(f"alpha must be in (0, 1], not {alpha}")
         if not 0 <= weight < float("inf"):
             raise InputError(f"weight must be a finite number of at least 0, not {weight}")
-        self.model = model
+        # Not registered as a part: the criterion has no parameters, mode or state of its own.
+        self.__dict__["model"] = model
         self.alpha, self.weight = alpha, weight
         self.explainer = Explainer(saliency, layer, relu)
         self.similarity = similarities.get(similarity)
         self.warmup = False
-        self.logits: Tensor
-        self.targets: Tensor
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The scalar loss of a batch x (B, ...) with labels y (B,), from one forward pass of the model.
 
         Raises:
@@ -94,10 +96,6 @@ class IntrospectiveLoss:
         """The targets q (B, C) made of similarities (B, C): Eq. 6."""
         return targets.introspective(similarity, labels, self.alpha)
 
-    def __repr__(self) -> str:
-        options: dict[str, Any] = {
-            "saliency": self.explainer.saliency,
-            "alpha": self.alpha,
-            "weight": self.weight,
-        }
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+    def extra_repr(self) -> str:
+        """The settings, as they are printed."""
+        return f"saliency={self.explainer.saliency!r}, alpha={self.alpha}, weight={self.weight}"

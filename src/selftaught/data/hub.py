@@ -1,6 +1,7 @@
 """Data sets of the Hugging Face Hub, downloaded (and kept) by `datasets`."""
 
 import hashlib
+import logging
 
 from selftaught.data.cache import cached
 from selftaught.data.dataset import Decoded
@@ -23,6 +24,8 @@ def read(hub_id: str, image_size: tuple[int, int] | None = None) -> Decoded:
 
     from selftaught.data import huggingface
 
+    # Its retries are announced line by line; the outcome is ours to tell.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         splits = datasets.load_dataset(hub_id)
     except Exception as error:  # whatever the network stack raises

@@ -45,6 +45,10 @@ class Published:
     def read(self, image_size: tuple[int, int] | None) -> Decoded:
         """From the copy if there is one, else from the Hub; InputError where neither has it."""
         home = os.environ.get("SELFTAUGHT_DATA")
+        if home and not Path(home).is_dir():
+            raise InputError(
+                f"SELFTAUGHT_DATA is {home}, which is not a folder: correct it, or unset it to use the Hub"
+            )
         files = parquet.find(Path(home) / self.name) if home else None
         if files:
             return parquet.read(files, image_size)

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from selftaught.errors import InputError
 
@@ -40,14 +39,14 @@ def paired_interval(
 
     Resampling rows and columns of the differences would count their residual (what is peculiar to one seed *and* one
     image) up to three times, and percentiles over a handful of seeds are too narrow. So the differences are first
-    taken apart, D_si = grand mean + a_s + b_i + residual, and each resample draws seed effects a and image effects b
-    with replacement, independently of each other. The b carry their share of the residual, whose variance thousands of
-    pairs tell well. The a are shrunk by the residual's share of their variance, which few seeds would tell badly, and
-    widened by sqrt(S / (S - 1)) times the ratio of Student's to the normal quantile for S - 1 degrees of freedom. With
-    one seed only the images are drawn: the interval then says nothing about other seeds.
+    taken apart, D_si = grand mean + a_s + b_i + residual. Each resample adds two independent parts to the grand mean:
 
-    In simulations at level 0.95 with 2 to 10 seeds the interval covers the truth in 93 to 97 % of the cases, whether
-    seeds, images, the residual or all of them dominate.
+    - of the seeds: too few to resample, so their mean is drawn from Student's distribution with S - 1 degrees of
+      freedom, scaled by the standard error of the seeds' means. These carry the residual, which sets the least
+      standard error, lest seeds that agree by chance count as certainty;
+    - of the images: effects b drawn with replacement, shrunk by the share of their variance that is averaged residual.
+
+    With one seed only the images are drawn: the interval then says nothing about other seeds. @@
 
     Args:
         method: (trials, images), a value per trained model and test image, such as 1 for right and 0 for wrong.
@@ -72,9 +71,12 @@ def paired_interval(
         raise InputError(f"level must lie in (0, 1), got {level}")
     if resamples < 1:
         raise InputError(f"resamples must be at least 1, got {resamples}")
-    of_seed, of_image = _effects(difference, level)
+    seeds, images = difference.shape
     rng = np.random.default_rng(seed)
-    means = np.array([_drawn_mean(of_seed, rng) + _drawn_mean(of_image, rng) for _ in range(resamples)])
+    error_of_seeds, of_image = _parts(difference)
+    means = np.array([of_image[rng.integers(images, size=images)].mean() for _ in range(resamples)])
+    if seeds > 1:
+        means += error_of_seeds * rng.standard_t(seeds - 1, size=resamples)
     estimate = float(difference.mean())
     low, high = estimate + np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
@@ -96,24 +98,18 @@ def _difference(method: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
     return difference
 
 
-def _effects(
-    difference: NDArray[np.float64], level: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The effects of the seeds (S,) and of the images (N,), scaled for resampling; each has mean 0."""
+def _parts(difference: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """The standard error of the mean over seeds, and the images' effects (N,), of mean 0 and scaled for resampling."""
     seeds, images = difference.shape
     grand = difference.mean()
     of_seed = difference.mean(axis=1) - grand
     of_image = difference.mean(axis=0) - grand
     if seeds == 1:
-        return of_seed, of_image
+        return 0.0, of_image
     residual = difference - grand - of_seed[:, None] - of_image
     variance_of_residual = np.square(residual).sum() / max((seeds - 1) * (images - 1), 1)
     variance_of_seed = np.square(of_seed).sum() / (seeds - 1)
-    own = max(0.0, 1 - variance_of_residual / images / variance_of_seed) if variance_of_seed > 0 else 0.0
-    quantile = (1 + level) / 2
-    student = stats.t.ppf(quantile, seeds - 1) / stats.norm.ppf(quantile)
-    return of_seed * student * np.sqrt(own * seeds / (seeds - 1)), of_image
-
-
-def _drawn_mean(effects: NDArray[np.float64], rng: np.random.Generator) -> float:
-    return effects[rng.integers(len(effects), size=len(effects))].mean()
+    variance_of_image = np.square(of_image).sum() / max(images - 1, 1)
+    own = max(0.0, 1 - variance_of_residual / seeds / variance_of_image) if variance_of_image > 0 else 0.0
+    least = variance_of_residual / images
+    return float(np.sqrt(max(variance_of_seed, least) / seeds)), of_image * np.sqrt(own)

@@ -17,11 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from selftaught.errors import InputError
+from selftaught.errors import ExplanationError, InputError
 
 _RELU = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _CLAMP = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_}
+_CLAMP |= {torch.clip, torch.clip_, Tensor.clip, Tensor.clip_}
 _CLAMP |= {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
+_THRESHOLD = {F.threshold, torch.threshold, torch.threshold_}
+_RELU_NODES = {"ReluBackward0", "ThresholdBackward0"}
 _BATCH_NORM = inspect.signature(F.batch_norm)
 # torch.batch_norm is a builtin: it has no signature to bind.
 _TORCH_BATCH_NORM = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
@@ -41,16 +44,14 @@ class _FrozenStatistics(torch.autograd.Function):
     def forward(ctx: Any, output: Tensor, source: Tensor, scale: Tensor, explaining: _Flag) -> Tensor:
         # Dirty, not a view or a copy: what follows may be an in-place ReLU, and BatchNorm saves only its input.
         ctx.mark_dirty(output)
-        ctx.save_for_backward(scale)
-        ctx.explaining = explaining
+        ctx.scale, ctx.explaining = scale, explaining
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         if not ctx.explaining.on:
             return grad, None, None, None
-        (scale,) = ctx.saved_tensors
-        return None, grad * scale.to(grad.dtype), None, None
+        return None, grad * ctx.scale.to(grad.dtype), None, None
 
 
 class ExplanationRules(TorchFunctionMode):
@@ -68,6 +69,7 @@ class ExplanationRules(TorchFunctionMode):
         self.guided = guided
         self.relus = 0
         self._explaining = _Flag()
+        self._seen: set[Any] = set()
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
@@ -91,9 +93,36 @@ class ExplanationRules(TorchFunctionMode):
             return self._batch_norm(out, **_BATCH_NORM.bind(*args, **kwargs).arguments)
         if func is torch.batch_norm:
             return self._batch_norm(out, **{**dict(zip(_TORCH_BATCH_NORM, args, strict=False)), **kwargs})
-        if self.guided and (func in _RELU or (func in _CLAMP and _clamps_at_zero(*args, **kwargs))):
+        rectifies = (
+            func in _RELU
+            or (func in _CLAMP and _clamps_at_zero(*args, **kwargs))
+            or (func in _THRESHOLD and _thresholds_at_zero(*args, **kwargs))
+        )
+        if self.guided and rectifies:
             self._relu(out)
         return out
+
+    def check_complete(self, logits: Tensor, activation: Tensor | None = None) -> None:
+        """Make sure that the graph between `activation`, or the input, and `logits` holds no rule that was missed.
+
+        Raises:
+            ExplanationError: a train-mode BatchNorm, or for guided backpropagation a ReLU, that runs where it cannot
+                be seen, as in exported or scripted code.
+        """
+        for node in _graph(logits, activation):
+            if node in self._seen:
+                continue
+            name = node.name()
+            if "BatchNormBackward" in name and getattr(node, "_saved_training", False):
+                raise ExplanationError(
+                    "a BatchNorm in train mode runs inside exported or scripted code, where its statistics cannot be "
+                    "held constant: use the original module, or eval mode"
+                )
+            if self.guided and name in _RELU_NODES:
+                raise ExplanationError(
+                    "a ReLU runs inside exported or scripted code, where guided backpropagation cannot reach it: use "
+                    "the original module, or saliency='grad'"
+                )
 
     def _batch_norm(
         self,
@@ -106,25 +135,56 @@ class ExplanationRules(TorchFunctionMode):
     ) -> Tensor:
         if not training or not input.requires_grad or not torch.is_grad_enabled():
             return out
-        source = input.detach()
-        source = source if source.dtype == torch.float64 else source.float()
-        axes = [axis for axis in range(source.dim()) if axis != 1]
-        scale = (source.var(axes, correction=0) + eps).rsqrt()
+        self._seen.add(out.grad_fn)
+        # What the forward pass kept for its own backward is this; computing it again costs as much as a convolution.
+        scale = getattr(out.grad_fn, "_saved_result2", None)
+        if scale is None or scale.numel() != input.shape[1]:
+            scale = _inverse_deviation(input.detach(), eps)
         if weight is not None:
             scale = scale * weight.detach()
-        scale = scale.view(1, -1, *[1] * (source.dim() - 2))
+        scale = scale.view(1, -1, *[1] * (input.dim() - 2))
         return _FrozenStatistics.apply(out, input, scale, self._explaining)
 
     def _relu(self, out: Tensor) -> None:
         self.relus += 1
         if out.requires_grad:
+            self._seen.add(out.grad_fn)
             flag = self._explaining
             # On the output: its input may feed other branches, whose gradient must not be clamped.
             out.register_hook(lambda grad: grad.clamp(min=0) if flag.on else grad)
 
 
 def _clamps_at_zero(input: Tensor, min: Any = None, max: Any = None, **_: Any) -> bool:
-    return max is None and isinstance(min, (int, float)) and min == 0
+    return max in (None, float("inf")) and _is_zero(min)
+
+
+def _thresholds_at_zero(input: Tensor, threshold: Any, value: Any, *_: Any, **__: Any) -> bool:
+    return _is_zero(threshold) and _is_zero(value)
+
+
+def _is_zero(bound: Any) -> bool:
+    if isinstance(bound, Tensor):
+        return bound.numel() == 1 and not bound.requires_grad and bound.item() == 0
+    return bound is not None and bound == 0
+
+
+def _inverse_deviation(source: Tensor, eps: float) -> Tensor:
+    source = source if source.dtype == torch.float64 else source.float()
+    axes = [axis for axis in range(source.dim()) if axis != 1]
+    return (source.var(axes, correction=0) + eps).rsqrt()
+
+
+def _graph(logits: Tensor, activation: Tensor | None) -> Iterator[Any]:
+    """The nodes of the autograd graph from `logits` back to `activation`, each once."""
+    stop = None if activation is None else activation.grad_fn
+    waiting: list[Any] = [logits.grad_fn]
+    met = {None, stop}
+    while waiting:
+        node = waiting.pop()
+        if node not in met:
+            met.add(node)
+            yield node
+            waiting += [parent for parent, _ in node.next_functions]
 
 
 def chosen(classes: Sequence[int] | None, logits: Tensor) -> Sequence[int]:

@@ -1,6 +1,6 @@
 """Catch what flows between a chosen layer and the logits, without changing it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,11 +17,15 @@ def first_tensor(output: Any) -> Tensor | None:
 
 
 def as_logits(output: Any) -> Tensor:
-    """The (B, C) logits of a model's output: itself, or its `.logits` as Hugging Face models name them.
+    """The (B, C) logits of a model's output: itself, its `logits` (Hugging Face models), or the first of a tuple.
 
     Raises:
-        InputError: the output is neither.
+        InputError: the output is none of these.
     """
+    if isinstance(output, Mapping) and "logits" in output:
+        output = output["logits"]
+    elif isinstance(output, tuple) and output:
+        output = getattr(output, "logits", output[0])
     logits = getattr(output, "logits", output)
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(output).__name__
@@ -75,6 +79,8 @@ class Capture:
     def __exit__(self, *exc: object) -> None:
         for handle in self._handles:
             handle.remove()
+        # The hooks are this object's own methods: without this cycle a step's graph is freed at once.
+        self._hooks, self._handles = [], []
 
     def run(self, forward: Callable[[], Any]) -> None:
         """Make one forward pass and keep its logits.

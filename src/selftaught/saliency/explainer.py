@@ -1,5 +1,6 @@
 """`explain`: logits and one saliency map per class, for a whole batch, from one forward pass."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,10 @@ _METHODS: dict[str, type[Any]] = {
     "grad-input": GradInput,
     "guided-backprop": GuidedBackprop,
 }
+
+
+# Hooks see every thread's forward pass, and random states are the process's: two explanations must not overlap.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def names() -> list[str]:
@@ -89,7 +94,12 @@ class Explainer:
         Raises:
             ExplanationError: every map is zero, or a map is not finite.
         """
-        with torch.enable_grad():
+        _check_input(model, x)
+        # Leaving inference mode would switch gradients on; a closed form needs none.
+        recording = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.set_grad_enabled(recording):
+            # Tensors made in inference mode cannot be recorded; a copy made outside it can.
+            x = x.clone() if x.is_inference() else x
             logits, maps = self._method(model, x, classes)
         _check_maps(maps, self.saliency)
         return Explanation(logits, maps.detach(), self.plan)
@@ -115,7 +125,8 @@ def explain(
 
     The model is explained in the mode it is in. In train mode the maps explain the function that each sample
     went through: BatchNorm's statistics are the batch's, held constant. Mode, parameters, buffers, `.grad`,
-    hooks and random states are left as found, also after an exception.
+    hooks and random states are left as found, also after an exception. Explanations in several threads wait for each
+    other; other forward passes of the model must not run at the same time.
 
     Args:
         model: a classifier from (B, ...) to logits (B, C), or to an object with `.logits`.
@@ -141,10 +152,29 @@ def explain(
     (torch.Size([2, 3, 6, 6]), '1', 'linear')
     """
     explainer = Explainer(saliency, layer, relu, chunk_size, plan)
-    with torch.inference_mode(False), preserved_rng(x.device), preserved_buffers(unwrap(model)):
-        # Tensors made in inference mode cannot be recorded; a copy made outside it can.
-        explanation = explainer(model, x.clone() if x.is_inference() else x, classes)
+    _check_input(model, x)
+    with (
+        _ONE_AT_A_TIME,
+        torch.inference_mode(False),
+        torch.no_grad(),
+        preserved_rng(x.device),
+        preserved_buffers(unwrap(model)),
+    ):
+        explanation = explainer(model, x, classes)
     return Explanation(explanation.logits.detach(), explanation.maps, explanation.plan)
+
+
+def _check_input(model: nn.Module, x: Tensor) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    if not isinstance(x, Tensor):
+        raise InputError(
+            f"x must be a tensor (B, ...), not {type(x).__name__}: wrap a model of several inputs in one that takes one"
+        )
+    if x.dim() < 2 or 0 in x.shape:
+        raise InputError(
+            f"x must be a batch (B, ...) with at least one sample, not of shape {tuple(x.shape)}"
+        )
 
 
 def _check_maps(maps: Tensor, saliency: str) -> None:

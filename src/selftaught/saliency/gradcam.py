@@ -1,8 +1,8 @@
 """Grad-CAM (Selvaraju et al., 2017) for all classes at once."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,14 @@ from selftaught.saliency.backward import ExplanationRules, chosen
 from selftaught.saliency.capture import Capture
 from selftaught.saliency.heads import HEADS, Head, exact
 from selftaught.saliency.plan import Plan, make_plan
-from selftaught.saliency.preserve import eager, unwrap
+from selftaught.saliency.preserve import eager, refuse_synchronised, unwrap
 
 
 class GradCAM:
     """map_k = Σ_c α_kc A_c with α_kc the spatial mean of ∂logit_k/∂A_c; signed unless `relu`.
 
-    How the weights are computed is decided on the first batch and again only when a part of the model changes
-    between train and eval mode (a dropout in the head, say, is not linear in train mode).
+    How the weights are computed is decided on the first batch of a model and again only when a part of it changes
+    between train and eval mode or its dropout rate (a dropout in the head is not linear in train mode).
 
     Args:
         layer: the module whose output is A, or its dotted name; found on the first batch if None.
@@ -38,8 +38,8 @@ class GradCAM:
         self.layer, self.relu, self.chunk_size = layer, relu, chunk_size
         self.plan = plan
         self._given = plan is not None
-        self._plans: dict[tuple[bool, ...], Plan] = {}
-        self._compiled: dict[str, Callable[[Tensor], Any]] = {}
+        self._plans: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Plan]] = WeakKeyDictionary()
+        self._compiled: dict[tuple[int, str], Callable[[Tensor], Any]] = {}
 
     def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
         """Logits (B, C), with their graph, and maps (B, K, *spatial) of the K classes, detached."""
@@ -48,7 +48,9 @@ class GradCAM:
         classifier = plan.classifier if plan.head == "channel-wise" else None
         with Capture(module, plan.layer, classifier, end=plan.head == "general") as captured:
             rules = self._forward(model, x, plan, captured)
-        weight = module.get_submodule(plan.classifier).weight if plan.classifier is not None else None
+        weight = None
+        if plan.head != "general" and plan.classifier is not None:
+            weight = module.get_submodule(plan.classifier).weight
         head = Head(captured, rules, plan.channel_dim, weight, self.chunk_size, plan.vectorized)  # type: ignore[arg-type]
         every = chosen(classes, captured.logits)
         with torch.autocast(x.device.type, enabled=False):
@@ -64,11 +66,16 @@ class GradCAM:
     def _plan_for(self, model: nn.Module, module: nn.Module, x: Tensor) -> Plan:
         if self._given:
             assert self.plan is not None
+            parts = dict(module.named_modules())
+            for name in (self.plan.layer, self.plan.classifier):
+                if name is not None and name not in parts:
+                    raise InputError(f"the stored plan names {name!r}, which this model does not have")
             return self.plan
-        modes = tuple(part.training for part in module.modules())
-        if modes not in self._plans:
-            self._plans[modes] = make_plan(model, x, self.layer)
-        return self._plans[modes]
+        plans = self._plans.setdefault(module, {})
+        behaviour = tuple((part.training, getattr(part, "p", None)) for part in module.modules())
+        if behaviour not in plans:
+            plans[behaviour] = make_plan(model, x, self.layer)
+        return plans[behaviour]
 
     def _forward(self, model: nn.Module, x: Tensor, plan: Plan, captured: Capture) -> ExplanationRules:
         rules = ExplanationRules()
@@ -76,16 +83,25 @@ class GradCAM:
             captured.run(lambda: self._recompiled(model, plan.layer)(x))
         else:
             # Any other head needs a backward through its parts, which compiled code does not expose.
-            with eager(model), nullcontext() if plan.head == "linear" else rules:
-                captured.run(lambda: model(x))
+            if plan.head == "linear":
+                with eager(model):
+                    captured.run(lambda: model(x))
+            else:
+                refuse_synchronised(model)
+                with torch.enable_grad(), eager(model), rules:
+                    captured.run(lambda: model(x))
+                rules.check_complete(captured.logits, captured.activation)
         return rules
 
     def _recompiled(self, model: nn.Module, layer: str) -> Callable[[Tensor], Any]:
         """The compiled model, compiled once more with the layer's hook in place: one added later never fires."""
-        if layer not in self._compiled:
-            module = unwrap(model)
-            self._compiled[layer] = model.dynamo_ctx(lambda x: module(x))  # type: ignore[operator]
-        return self._compiled[layer]
+        key = (id(model), layer)  # what is kept holds the model, so that its id stays its own
+        if key not in self._compiled:
+            inside: Any = (
+                model._orig_mod
+            )  # not `unwrap(model)`: under DDP only its own forward syncs gradients
+            self._compiled[key] = model.dynamo_ctx(lambda x: inside(x))  # type: ignore[operator]
+        return self._compiled[key]
 
 
 def _weighted_sum(weights: Tensor, activation: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from selftaught.errors import ExplanationError, InputError
+from selftaught.errors import InputError
 from selftaught.saliency.backward import ExplanationRules, chosen, class_gradients
 from selftaught.saliency.capture import Capture
 from selftaught.saliency.heads import exact
-from selftaught.saliency.preserve import eager, unwrap
+from selftaught.saliency.preserve import eager, refuse_synchronised, unwrap
 
 
 class Grad:
@@ -28,25 +28,31 @@ class Grad:
 
     def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
         """Logits (B, C), with their graph, and maps (B, K, *shape of one input) of the K classes, detached."""
-        _check(model, x)
+        _check(x)
+        refuse_synchronised(model)
         # The user's own tensor must not start to require gradients.
         x = x if x.requires_grad else x.detach().requires_grad_()
         rules = ExplanationRules(self.guided)
         # Compiled code hides its inside from the rules.
-        with eager(model), Capture(unwrap(model), end=True) as captured, rules:
+        with torch.enable_grad(), eager(model), Capture(unwrap(model), end=True) as captured, rules:
             # A copy: the model may work on its input in place.
             captured.run(lambda: model(x.clone()))
         assert captured.end is not None
+        rules.check_complete(captured.end)
         if self.guided and rules.relus == 0:
             warnings.warn("guided backpropagation saw no ReLU: its maps are the plain gradient", stacklevel=4)
         every = chosen(classes, captured.end)
         # Batched convolution backwards are slower than a loop over the classes on a CPU (field measurement).
         vectorized = x.is_cuda or not any(isinstance(part, _ConvNd) for part in model.modules())
         with rules.explaining(), torch.autocast(x.device.type, enabled=False):
-            chunks = list(
-                class_gradients(captured.end, x, every, chunk_size=self.chunk_size, vectorized=vectorized)
-            )
-        return captured.logits, self._maps(exact(torch.cat(chunks).movedim(0, 1)), exact(x.detach()))
+            maps = exact(x.detach()).new_empty(x.shape[0], len(every), *x.shape[1:])
+            done = 0
+            for chunk in class_gradients(
+                captured.end, x, every, chunk_size=self.chunk_size, vectorized=vectorized
+            ):
+                maps[:, done : done + len(chunk)] = chunk.movedim(0, 1)
+                done += len(chunk)
+        return captured.logits, self._maps(maps, exact(x.detach()))
 
     def _maps(self, gradients: Tensor, x: Tensor) -> Tensor:
         return gradients
@@ -65,12 +71,8 @@ class GuidedBackprop(Grad):
     guided = True
 
 
-def _check(model: nn.Module, x: Tensor) -> None:
+def _check(x: Tensor) -> None:
     if not x.is_floating_point():
         raise InputError(
             f"input of dtype {x.dtype} has no gradient: convert it to float, or use saliency='grad-cam'"
-        )
-    if any(isinstance(part, nn.SyncBatchNorm) and part.training for part in model.modules()):
-        raise ExplanationError(
-            "SyncBatchNorm in train mode mixes samples across processes: use BatchNorm, or saliency='grad-cam'"
         )

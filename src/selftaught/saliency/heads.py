@@ -57,6 +57,19 @@ def not_finite(saliency: str) -> ExplanationError:
     )
 
 
+def require_graph(activation: Tensor) -> None:
+    """Refuse a layer that gradients cannot be taken at.
+
+    Raises:
+        ExplanationError: it runs without recording.
+    """
+    if not activation.requires_grad:
+        raise ExplanationError(
+            "the layer runs under torch.no_grad() inside the model, so no gradient reaches it: freeze parameters with "
+            "requires_grad_(False) instead, or give a layer= that is recorded"
+        )
+
+
 def linear(head: Head, classes: Sequence[int]) -> Tensor | None:
     """Pooling or flattening, then one linear layer: the weights are the layer's own, summed over its positions."""
     weight = head.classifier_weight
@@ -74,8 +87,11 @@ def channel_wise(head: Head, classes: Sequence[int]) -> Tensor | None:
     channels = head.channels_first(activation).shape[1]
     if weight is None or pooled is None or pooled.shape != (activation.shape[0], channels):
         return None
+    require_graph(activation)
     with head.rules.explaining():
-        (grad,) = torch.autograd.grad(pooled.sum(), activation, retain_graph=True, materialize_grads=True)
+        (grad,) = torch.autograd.grad(
+            pooled, activation, torch.ones_like(pooled), retain_graph=True, materialize_grads=True
+        )
     slope = head.spatial_mean(grad)
     return slope[:, None] * exact(weight.detach())[list(classes)]
 
@@ -83,6 +99,7 @@ def channel_wise(head: Head, classes: Sequence[int]) -> Tensor | None:
 def general(head: Head, classes: Sequence[int]) -> Tensor:
     """One vector-Jacobian product of the head for each class, batched where that is faster."""
     assert head.captured.end is not None
+    require_graph(head.captured.activation)
     with head.rules.explaining():
         chunks = class_gradients(
             head.captured.end,

@@ -1,5 +1,6 @@
 """Which layer's output Grad-CAM explains when it is not told."""
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,11 +49,16 @@ def name_of(module: nn.Module, layer: nn.Module | str) -> str:
     Raises:
         InputError: it is not a part of `module`.
     """
-    for name, child in module.named_modules():
-        if name and (child is layer or name == layer):
+    names = {name: child for name, child in module.named_modules() if name}
+    for name, child in names.items():
+        if child is layer or name == layer:
             return name
-    shown = repr(layer) if isinstance(layer, str) else type(layer).__name__
-    raise InputError(f"layer {shown} is not in the model: name one of model.named_modules()")
+    if not isinstance(layer, str):
+        raise InputError(f"layer {type(layer).__name__} is not in the model: give one of its modules")
+    near = difflib.get_close_matches(layer, names, n=3, cutoff=0.3)
+    raise InputError(
+        f"layer {layer!r} is not in the model: did you mean {', '.join(map(repr, near or list(names)[-3:]))}?"
+    )
 
 
 def find(records: Sequence[Record], logits: Tensor) -> str:
@@ -99,19 +105,26 @@ def channel_dim(records: Sequence[Record]) -> int:
     shape = records[-1].output.shape
     for r in reversed(records):
         match r.module:
-            case _ConvNd(out_channels=width):
-                layout = 1
-            case _BatchNorm(num_features=width) | nn.GroupNorm(num_channels=width):
-                layout = 1
+            case (
+                _ConvNd(out_channels=width)
+                | _BatchNorm(num_features=width)
+                | nn.GroupNorm(num_channels=width)
+            ):
+                # Says nothing of the last axis: after a concatenation its width may equal the image's by chance.
+                if shape[1] == width:
+                    return 1
+                continue
             case nn.Linear(out_features=width) | nn.LayerNorm(normalized_shape=(*_, width)):
-                layout = -1
-            case nn.Embedding(embedding_dim=width):
-                layout = -1
+                pass
+            case nn.Embedding(embedding_dim=width) | nn.MultiheadAttention(embed_dim=width):
+                pass
+            case nn.RNNBase(hidden_size=hidden, proj_size=projected, bidirectional=both):
+                width = (projected or hidden) * (1 + both)
             case _:
                 continue
         matches = [dim for dim in (1, -1) if shape[dim] == width]
         if len(matches) == 1:
             return matches[0]
         if matches:
-            return 1 if len(shape) > 3 else layout
+            return 1 if len(shape) > 3 else -1
     return 1

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
 
-from selftaught.errors import ExplanationError
+from selftaught.errors import ExplanationError, InputError
 from selftaught.saliency import layers
 from selftaught.saliency.backward import ExplanationRules
 from selftaught.saliency.capture import Capture, as_logits, does_not_run
@@ -57,6 +58,10 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
         ExplanationError: no layer has spatial extent, or the given one has none or does not run.
     """
     module, x = unwrap(model), x[:_PROBE_SAMPLES].detach()
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        raise InputError("the model has lazy layers without a shape yet: run one batch through it first")
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), x.dtype)
+    x = x.to(dtype) if x.is_floating_point() else x  # autocast, off below, would have seen to it
     state = _perturbed_state(module)
 
     def forward() -> Tensor:
@@ -117,9 +122,11 @@ def _perturbed_state(module: nn.Module) -> dict[str, Tensor]:
     state = {name: _perturbed(buffer) for name, buffer in module.named_buffers()}
     for name, parameter in module.named_parameters():
         value = _perturbed(parameter.detach())
-        # Also where it was zero; buffers keep their sign, since some are variances.
-        value += 0.1 * (parameter.detach().abs().mean() + 0.1) * _wave(value)
-        state[name] = value.requires_grad_(value.is_floating_point())
+        if value.is_floating_point():
+            # Also where it was zero; buffers keep their sign, since some are variances.
+            value += 0.1 * (parameter.detach().abs().mean() + 0.1) * _wave(value)
+            value.requires_grad_()
+        state[name] = value
     return state
 
 

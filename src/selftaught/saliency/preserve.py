@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from selftaught.errors import ExplanationError
+
 # By class name: importing torch._dynamo or lightning only to ask isinstance would cost seconds.
 _WRAPPED_AS = {
     "OptimizedModule": "_orig_mod",
@@ -42,6 +44,19 @@ def eager(model: nn.Module) -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if is_compiled(model) else nullcontext()
 
 
+def refuse_synchronised(model: nn.Module) -> None:
+    """Refuse a SyncBatchNorm in train mode where its backward is needed.
+
+    Raises:
+        ExplanationError: there is one.
+    """
+    if any(isinstance(part, nn.SyncBatchNorm) and part.training for part in model.modules()):
+        raise ExplanationError(
+            "SyncBatchNorm in train mode mixes samples across processes: use BatchNorm, or saliency='grad-cam' at the "
+            "output of the last block"
+        )
+
+
 @contextmanager
 def preserved_rng(device: torch.device) -> Iterator[None]:
     """Restore the random states of Python, NumPy and torch (CPU and `device`) on leaving."""
@@ -70,4 +85,5 @@ def preserved_buffers(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for module, name, buffer, value in saved:
                 module._buffers[name] = buffer
-                buffer.copy_(value)
+                # Not a change that autograd sees: a backward of the user's may be pending.
+                buffer.data.copy_(value)

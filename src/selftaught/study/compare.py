@@ -130,7 +130,10 @@ def compare(
 def step_costs(study: Study) -> dict[str, float]:
     """Relative step time by method; measured once per study and method, then read from costs.json."""
     path = study.directory / COSTS
-    known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        known: dict[str, float] = json.loads(path.read_text())
+    except (OSError, ValueError):  # not there, or damaged: it can be measured again
+        known = {}
     first = {trial.config.method: trial.config for trial in reversed(study.trials)}
     missing = [config for config in first.values() if config.trial_id not in known]
     if missing:

@@ -28,7 +28,7 @@ class RunConfig(BaseModel):
     protocol: int = PROTOCOL
     data: str
     data_fingerprint: str
-    image_size: Annotated[int, Field(ge=1)] | None = None
+    image_size: Annotated[int, Field(ge=1, le=2048)] | None = None
     train_size: Annotated[int, Field(ge=2)] | None = None
     val_fraction: float = Field(0.0, ge=0, lt=1)
     split_seed: int = Field(0, ge=0)
@@ -44,7 +44,7 @@ class RunConfig(BaseModel):
     padding: int = Field(0, ge=0)
     flip: bool = False
     seed: int = Field(0, ge=0, lt=2**63)
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=1024)
     precision: Precision = "32-true"
     device: Device = "cpu"
 

@@ -105,24 +105,16 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     _check_options(given)
     preset = PRESETS.get(data, CIFAR)
     of_data = {name: given[name] for name in DATA_OPTIONS if name in given}
-    images = load_data(data, **of_data)
     training = _training_defaults(preset, given) | {n: given[n] for n in TRAINING_OPTIONS if n in given}
     if training["device"] == "auto":
         training["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     model = model or preset.model
-    config = parse(
-        {
-            "data": data,
-            "data_fingerprint": images.fingerprint,
-            **of_data,
-            "model": model,
-            "method": method,
-            "settings": _settings(method, model, training["epochs"], given),
-            **training,
-        }
-    )
+    settings = _settings(method, model, training["epochs"], given)
+    objectives.create(method, **settings)  # refuses a setting out of range
+    values = {"data": data, **of_data, "model": model, "method": method, "settings": settings, **training}
+    config = parse({**values, "data_fingerprint": ""})  # refuses the rest before the data is read and resized
     _check_together(config)
-    return config
+    return config.model_copy(update={"data_fingerprint": data_of_options(config).fingerprint})
 
 
 @lru_cache(maxsize=1)
@@ -131,13 +123,14 @@ def load_data(name: str, **options: Any) -> ImageData:
     return datasets.load(name, **options)
 
 
+def data_of_options(config: RunConfig) -> ImageData:
+    """The data that a run's options lead to today."""
+    return load_data(config.data, **{name: getattr(config, name) for name in DATA_OPTIONS})
+
+
 def data_of(config: RunConfig) -> ImageData:
     """The data of a run, checked against the fingerprint in its configuration."""
-    values = config.model_dump()
-    fields = RunConfig.model_fields
-    images = load_data(
-        config.data, **{name: values[name] for name in DATA_OPTIONS if values[name] != fields[name].default}
-    )
+    images = data_of_options(config)
     if images.fingerprint != config.data_fingerprint:
         raise InputError(
             f"data {config.data!r} is not what this run was configured with "
@@ -186,4 +179,3 @@ def _check_together(config: RunConfig) -> None:
         raise InputError(f"model {config.model!r} has no feature maps for grad-cam: use --saliency grad")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for but torch finds no GPU: use --device cpu")
-    objectives.create(config.method, **config.settings)  # refuses a setting out of range

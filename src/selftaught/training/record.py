@@ -92,7 +92,7 @@ def read(directory: str | os.PathLike) -> Record:
         result = Result.model_validate_json((directory / RESULT).read_bytes())
     except ValidationError:
         raise InputError(
-            f"{directory / RESULT} cannot be read: it is damaged or of another version"
+            f"{directory / RESULT} is damaged or of another version: remove it, and the run's command writes it again"
         ) from None
     return Record(directory, config, result)
 

@@ -24,7 +24,10 @@ def contained(threads: int) -> Iterator[None]:
     gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng(gpus), cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        with (
+            torch.random.fork_rng(gpus),
+            cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
             yield
     finally:
         torch.set_num_threads(before)

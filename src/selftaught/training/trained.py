@@ -3,6 +3,7 @@
 import os
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -35,7 +36,7 @@ class TrainedModel(nn.Module):
         self.register_buffer("std", torch.tensor(data.std).view(-1, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (B, C); an `InputError` for images of another shape or range than the model was trained on."""
+        """Logits (B, C); an `InputError` for images of another shape than the model was trained on."""
         if images.dim() != 4 or tuple(images.shape[1:]) != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise InputError(f"expected images of shape (B, {expected}), got {tuple(images.shape)}")
@@ -55,5 +56,9 @@ def load(run_directory: str | os.PathLike) -> TrainedModel:
     data = run.result.data
     options = objectives.create(run.config.method, **run.config.settings).model_options()
     model = models.create(run.config.model, len(data.classes), data.channels, data.image_size, **options)
-    model.load_state_dict(load_file(run.directory / record.WEIGHTS))
+    weights = run.directory / record.WEIGHTS
+    try:
+        model.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError, RuntimeError):
+        raise InputError(f"{weights} is missing, damaged or of another model: train the run again") from None
     return TrainedModel(model, run.config, data).eval()
