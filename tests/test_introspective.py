@@ -136,24 +136,42 @@ def test_channels_last(name, saliency):
     assert torch.allclose(theirs.targets, ours.targets, atol=1e-10)
 
 
+def discriminating(name) -> nn.Module:
+    """A model whose maps differ between classes, so that its targets are far from even ones."""
+    model = network(name)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.bias += torch.randn_like(module.bias)
+    for _ in range(20):
+        model.train()(torch.randn(16, 3, 16, 16))
+    return model.eval()
+
+
 @pytest.mark.parametrize("saliency", SALIENCIES)
 @pytest.mark.parametrize("name", ["cnn6", "cnn8", "resnet8"])
 def test_autocast(name, saliency):
-    model, (x, y) = network(name), batch(16)
-    model.eval()
-    exact = IntrospectiveLoss(model, saliency)
-    exact(x, y)
-    criterion = IntrospectiveLoss(model, saliency)
-    kinds = []
-    inner = criterion.similarity
-    criterion.similarity = lambda maps, labels: (kinds.append(maps.dtype), inner(maps, labels))[1]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = criterion(x, y)
+    model, (x, y) = discriminating(name), batch(16)
+    seen = []
+
+    def run(enabled):
+        criterion = IntrospectiveLoss(model, saliency)
+        inner = criterion.similarity
+        criterion.similarity = lambda maps, labels: (
+            seen.append((maps.dtype, inner(maps, labels))),
+            seen[-1][1],
+        )[1]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            return criterion(x, y), criterion.targets
+
+    run(False)
+    loss, found = run(True)
     loss.backward()
-    assert kinds == [torch.float32], "map arithmetic is done in float32"
-    assert criterion.targets.dtype == torch.float32
-    # What is left is bfloat16's own error in the activations.
-    assert (criterion.targets - exact.targets).abs().max() < 0.02
+    (_, exact), (dtype, rounded) = seen
+    assert dtype == torch.float32, "map arithmetic is done in float32"
+    assert found.dtype == torch.float32
+    # What is left is bfloat16's own error in the activations; even targets would be far off.
+    assert (rounded - exact).abs().mean() < 0.2 * exact.std()
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
@@ -187,7 +205,7 @@ class TestCompiled:
         criterion = IntrospectiveLoss(torch.compile(network(), backend="aot_eager"))
         for _ in range(3):
             criterion(*batch()).backward()
-        assert torch._dynamo.utils.counters["frames"]["ok"] >= 1
+        assert torch._dynamo.utils.counters["frames"]["ok"] == 1
         assert not torch._dynamo.utils.counters["graph_break"]
 
     @pytest.mark.parametrize("saliency", ["grad-cam", "grad"])
@@ -209,13 +227,14 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def ddp_worker(rank, port, model, x, y, saliency, out):
+def ddp_worker(rank, port, model, x, y, saliency, compiled, out):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
     try:
         wrapped = nn.parallel.DistributedDataParallel(copy.deepcopy(model))
-        criterion = IntrospectiveLoss(wrapped, saliency=saliency)
+        outermost = torch.compile(wrapped, backend="aot_eager") if compiled else wrapped
+        criterion = IntrospectiveLoss(outermost, saliency=saliency)
         half = slice(0, 4) if rank == 0 else slice(4, 8)
         for _ in range(2):
             wrapped.zero_grad()
@@ -225,21 +244,25 @@ def ddp_worker(rank, port, model, x, y, saliency, out):
         dist.destroy_process_group()
 
 
-def plain_cnn() -> nn.Module:
+def plain_cnn(linear_head: bool) -> nn.Module:
     """Free of BatchNorm, whose statistics are each process's own."""
+    if linear_head:
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 196, 5)).double()
     return nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 144, 6),
         nn.ReLU(), nn.Linear(6, 5),
     ).double()  # fmt: skip
 
 
-@pytest.mark.parametrize("saliency", ["grad-cam", "guided-backprop"])
-def test_ddp_gradients_equal_one_process(saliency):
-    model, (x, y) = plain_cnn(), batch(8)
+@pytest.mark.parametrize(
+    ("saliency", "compiled"), [("grad-cam", False), ("guided-backprop", False), ("grad-cam", True)]
+)
+def test_ddp_gradients_equal_one_process(saliency, compiled):
+    model, (x, y) = plain_cnn(linear_head=compiled), batch(8)
     x = x.double()
     with mp.Manager() as manager:
         out = manager.dict()
-        mp.spawn(ddp_worker, (free_port(), model, x, y, saliency, out), nprocs=2)
+        mp.spawn(ddp_worker, (free_port(), model, x, y, saliency, compiled, out), nprocs=2)
         found = [out[0], out[1]]
     IntrospectiveLoss(model, saliency=saliency)(x, y).backward()
     for index, parameter in enumerate(model.parameters()):

@@ -65,7 +65,7 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
     state = _perturbed_state(module)
 
     def forward() -> Tensor:
-        return as_logits(torch.func.functional_call(module, state, (x,)))
+        return as_logits(torch.func.functional_call(module, state, (x.clone(),)))
 
     with (
         preserved_rng(x.device),
