@@ -102,7 +102,7 @@ def test_one_per_class_goes_round():
         (["resnet8", "--out", "x.txt"], "is not a picture: name a .png"),
         (["resnet8", "--count", "0"], "--count is 0"),
         (["resnet8", "--saliency", "gradcam"], "did you mean 'grad-cam'"),
-        (["resnet8", "--layer", "nowhere"], "'model.nowhere' is not in the model"),
+        (["resnet8", "--layer", "nowhere"], "layer 'nowhere' is not in the model: did you mean 'features'"),
         (["mlp", "--saliency", "grad-cam"], "use saliency='grad'"),
         (["nowhere"], "is not a run directory"),
     ],

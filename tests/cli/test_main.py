@@ -159,7 +159,7 @@ def test_compare_with_json_prints_nothing_else_on_stdout(run):
     code, out, err = run("compare", "digits", *flags, *QUICK)
     assert (code, err) == (0, "")
     printed = json.loads(out)
-    assert printed["directory"] == "runs/compare-digits-resnet8"
+    assert printed["directory"].startswith("runs/compare-digits-resnet8-")
     assert [row["method"] for row in printed["rows"]] == ["ce", "ls"]
     assert len(printed["trials"]) == 4
 
@@ -172,7 +172,7 @@ def test_compare_says_what_it_will_do_and_ends_with_the_table(run):
     assert "2 trials of 2 epochs (resnet8, 1 per method), 1 at a time on cpu, in here" in err
     assert "ls seed 0: " in err
     assert "difference to ce" in out
-    assert "no clear difference" in out or "worse" in out or "better" in out
+    assert "one seed: no verdict" in out
 
 
 def test_a_failed_trial_is_named_and_exit_code_1(run):

@@ -1,37 +1,39 @@
-"""The bootstrap over seed and image effects in plain loops, with the standard library's randomness."""
+"""The bootstrap over seeds and images in plain loops, with the standard library's randomness."""
 
 import random
 import statistics
 
-from scipy import stats
 
-
-def effects(difference, level):
-    """Effects of seeds and of images, from row and column means and the textbook's variance components."""
+def parts(difference):
+    """Grand mean, standard error of the mean over seeds, and effects of the images, by variance components."""
     seeds, images = len(difference), len(difference[0])
     rows = [statistics.fmean(row) for row in difference]
     columns = [statistics.fmean(difference[s][i] for s in range(seeds)) for i in range(images)]
     grand = statistics.fmean(rows)
+    effects = [column - grand for column in columns]
     if seeds == 1:
-        return [0.0], [column - grand for column in columns], grand
+        return grand, 0.0, effects
     squares = [
         (difference[s][i] - rows[s] - columns[i] + grand) ** 2 for s in range(seeds) for i in range(images)
     ]
     residual = sum(squares) / ((seeds - 1) * (images - 1))
-    of_seed = statistics.variance(rows)
-    own = max(0.0, (of_seed - residual / images) / of_seed)
-    quantile = (1 + level) / 2
-    wider = stats.t(seeds - 1).ppf(quantile) / statistics.NormalDist().inv_cdf(quantile)
-    wider *= (own * seeds / (seeds - 1)) ** 0.5
-    return [wider * (row - grand) for row in rows], [column - grand for column in columns], grand
+    of_image = statistics.variance(columns)
+    own = max(0.0, (of_image - residual / seeds) / of_image)
+    error = (max(statistics.variance(rows), residual / images) / seeds) ** 0.5
+    return grand, error, [own**0.5 * effect for effect in effects]
+
+
+def student(rng, freedom):
+    """A draw from Student's distribution: a normal one over the root of a chi-squared one's mean square."""
+    return rng.gauss(0, 1) / (rng.gammavariate(freedom / 2, 2) / freedom) ** 0.5
 
 
 def paired_interval(difference, level, resamples, seed):
     rng = random.Random(seed)
-    of_seed, of_image, grand = effects(difference, level)
+    grand, error, of_image = parts(difference)
     means = sorted(
         grand
-        + statistics.fmean(rng.choices(of_seed, k=len(of_seed)))
+        + (error * student(rng, len(difference) - 1) if len(difference) > 1 else 0.0)
         + statistics.fmean(rng.choices(of_image, k=len(of_image)))
         for _ in range(resamples)
     )

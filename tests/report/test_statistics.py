@@ -77,39 +77,45 @@ def test_both_sources_widen_the_interval():
     assert width(0.0, 0.0, 0.01) < 0.01
 
 
-@pytest.mark.parametrize("seeds", [2, 5])
-@pytest.mark.parametrize(
-    "effects",
-    [(1.0, 0.1, 0.1), (0.0, 1.0, 0.1), (0.0, 0.0, 1.0), (0.05, 0.3, 1.0)],
-    ids=["seeds", "images", "residual", "all"],
-)
-def test_coverage_is_what_it_says(seeds, effects):
-    rng = np.random.default_rng(0)
-    trials, hits = 300, 0
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("ratio", [0, 1, 4, 10, 1000])
+def test_it_covers_at_least_what_it_says(seeds, ratio):
+    """Over how much the seeds matter: the variance between them in units of the residual's in a mean."""
+    rng, images, trials, hits = np.random.default_rng(0), 60, 250, 0
     for seed in range(trials):
-        difference = crossed(rng, seeds, 100, *effects, mean=0.2)
+        difference = crossed(rng, seeds, images, np.sqrt(ratio / images), 0.3, 1.0, mean=0.2)
         _, low, high = paired_interval(difference, np.zeros_like(difference), resamples=300, seed=seed)
         hits += low <= 0.2 <= high
-    assert 0.91 <= hits / trials <= 0.985  # 95 % give or take three standard errors of the simulation
+    assert hits / trials >= 0.91  # 95 % less three standard errors of the simulation
 
 
-def test_the_residual_is_counted_once():
-    # Nothing but noise of seed and image together: the width is that of a mean of S · N independent values.
+@pytest.mark.parametrize("effects", [(1.0, 0.1, 0.1), (0.0, 1.0, 0.1)], ids=["seeds", "images"])
+def test_it_covers_no_more_than_it_says_where_one_source_dominates(effects):
+    rng, trials, hits = np.random.default_rng(0), 250, 0
+    for seed in range(trials):
+        difference = crossed(rng, 5, 60, *effects, mean=0.2)
+        _, low, high = paired_interval(difference, np.zeros_like(difference), resamples=300, seed=seed)
+        hits += low <= 0.2 <= high
+    assert hits / trials <= 0.99
+
+
+def test_seeds_that_happen_to_agree_do_not_make_it_narrow():
     rng = np.random.default_rng(0)
-    widths = []
-    for seed in range(60):
-        difference = crossed(rng, 10, 200, 0.0, 0.0, 1.0)
-        _, low, high = paired_interval(difference, np.zeros_like(difference), resamples=400, seed=seed)
-        widths.append(high - low)
-    assert np.mean(widths) == pytest.approx(2 * 1.96 / np.sqrt(2000), rel=0.15)
-    assert np.min(widths) > 0.8 * 2 * 1.96 / np.sqrt(2000)  # seeds that happen to agree do not make it narrow
+    difference = crossed(rng, 5, 400, 0.0, 0.0, 1.0)
+    difference += 0.1 - difference.mean(axis=1, keepdims=True)  # all five means equal
+    _, low, high = paired_interval(difference, np.zeros_like(difference))
+    assert high - low > 0.9 * 2 * scipy.stats.t.ppf(0.975, 4) / np.sqrt(5 * 400)
 
 
 def test_swapping_the_methods_mirrors_the_interval():
     rng = np.random.default_rng(0)
     a, b = rng.random((3, 40)), rng.random((3, 40))
     there, back = paired_interval(a, b), paired_interval(b, a)
-    np.testing.assert_allclose(there, [-back.estimate, -back.high, -back.low], atol=1e-12)
+    assert there.estimate == pytest.approx(-back.estimate)
+    width = there.high - there.low
+    np.testing.assert_allclose(
+        there[1:], [-back.high, -back.low], atol=0.05 * width
+    )  # resampling is not mirrored
 
 
 def test_higher_levels_contain_lower_ones():

@@ -1,5 +1,7 @@
 import json
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -26,7 +28,7 @@ def finished(tmp_path_factory):
 
 def test_a_run_leaves_its_record(finished):
     directory, config, result = finished
-    assert {path.name for path in directory.iterdir()} == {
+    assert {path.name for path in directory.iterdir() if path.name != ".lock"} == {
         "config.json",
         "metrics.jsonl",
         "checkpoint.pt",
@@ -83,7 +85,28 @@ def test_lines_written_after_the_checkpoint_are_dropped(tmp_path):
     (tmp_path / "parts" / ".checkpoint.pt.123.tmp").write_bytes(b"half")
     train(config, tmp_path / "parts")
     assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
-    assert not list((tmp_path / "parts").glob(".*"))
+    assert not list((tmp_path / "parts").glob(".*.tmp"))
+
+
+def test_two_processes_do_not_train_in_one_directory(tmp_path):
+    config = quick.config()
+    refused = []
+
+    def meanwhile() -> bool:
+        if not refused:
+            script = (
+                "import sys; from tests.training import quick; from selftaught.training.run import train\n"
+                "train(quick.config(), sys.argv[1])"
+            )
+            other = subprocess.run(
+                [sys.executable, "-c", script, tmp_path / "run"], capture_output=True, text=True
+            )
+            refused.append(other.stderr.splitlines()[-1])
+        return False
+
+    result = train(config, tmp_path / "run", should_stop=meanwhile)
+    assert "is being trained by another process" in refused[0]
+    assert train(config, tmp_path / "run") == result
 
 
 def test_a_finished_run_is_not_repeated(finished):
@@ -115,7 +138,7 @@ def test_foreign_directories_are_left_alone(tmp_path):
 def test_trials_of_one_seed_are_paired_over_methods():
     images = presets.data_of(quick.config())
     sessions = [
-        start(quick.config(method, padding=1, flip=True), images) for method in ("ce", "ls", "dropout")
+        start(quick.config(method, padding=1, flip=True), images) for method in ("ce", "ls", "dropout", "le")
     ]
     first, *others = sessions
     for other in others:

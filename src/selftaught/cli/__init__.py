@@ -27,7 +27,10 @@ def _run(arguments: list[str]) -> int:
         # The base class of typer's usage errors has moved between its versions; its interface has not.
         if not hasattr(error, "format_message"):
             raise
-        return _refuse(error.format_message(), WRONG_INPUT)
+        message = error.format_message()
+        return (
+            _refuse(message, WRONG_INPUT) if message else WRONG_INPUT
+        )  # without arguments the help was shown
     return code if isinstance(code, int) else DONE
 
 

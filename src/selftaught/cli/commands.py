@@ -31,7 +31,8 @@ def compare(
     """Plan, say what will be done, do it, show the table."""
     configs = plan(data, split_methods(methods), trials, **options.given())
     study = studies.make_study(
-        configs, output.out or Path("runs") / f"compare-{_slug(data)}-{configs[0].model}"
+        configs,
+        output.out or Path("runs") / f"compare-{_slug(data)}-{configs[0].model}-{configs[0].protocol_id}",
     )
     pending = study.pending()
     jobs, executor = studies.executor_for(pending, jobs)
@@ -118,7 +119,8 @@ def announcement(study: studies.Study, jobs: int) -> list[str]:
     lines = [
         f"comparing {', '.join(study.methods)} on {config.data} ({len(images.train_labels)} training and "
         f"{len(images.test_labels)} test images, {images.num_classes} classes)",
-        f"{len(study.trials)} trials of {config.epochs} epochs ({config.model}, {per_method} per method), "
+        f"{_count(len(study.trials), 'trial')} of {_count(config.epochs, 'epoch')} ({config.model}, "
+        f"{per_method} per method), "
         + (f"{kept} of them finished already and kept, " if kept else "")
         + (f"{jobs} at a time on {config.device}, " if study.pending() else "")
         + f"in {study.directory}",
@@ -138,6 +140,10 @@ def notes(config: RunConfig, methods: list[str]) -> list[str]:
 
 
 _RESUME = "the same command goes on from here"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _slug(data: str) -> str:

@@ -1,5 +1,6 @@
 """`selftaught explain`: Figure 1 for a trained run."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -53,7 +54,9 @@ def _draw(explained: list[ExplainedImage], classes: tuple[str, ...], out: Path) 
     from selftaught.report.figures import explanation_grid
 
     record.make_directory(out.parent)
-    explanation_grid(explained, classes).savefig(out, dpi=150)
+    buffer = io.BytesIO()
+    explanation_grid(explained, classes).savefig(buffer, dpi=150, format=out.suffix[1:].lower())
+    record.write(out, buffer.getvalue())
 
 
 def _read(path: Path, model: TrainedModel) -> torch.Tensor:

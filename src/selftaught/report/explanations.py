@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from selftaught import models, similarity
 from selftaught.saliency import explain
+from selftaught.saliency.layers import name_of
 from selftaught.training.trained import TrainedModel
 
 
@@ -20,7 +22,7 @@ class ExplainedImage:
         name: what the image is called.
         image: uint8 (H, W) or (H, W, 3).
         maps: (C, h, w), signed; several input channels are summed.
-        similarity: (C,), cosine of each class's map to the reference class's.
+        similarity: (C,), of each class's map to the reference class's.
         probabilities: (C,).
         reference: the true class where it is known, else the predicted one.
         truth: the true class, or None.
@@ -61,14 +63,18 @@ def explain_images(
         images: as the model takes them.
         names: N names.
         labels: (N,) int64 true classes; the predicted ones are the reference where None.
-        saliency: which maps; `default_saliency` if None.
-        layer: Grad-CAM's layer in the network, if not the default.
+        saliency: which maps; if None those the run was trained with, and its layer, ReLU and similarity.
+        layer: Grad-CAM's layer in the network, if another.
     """
+    settings = model.config.settings if saliency is None else {}
+    layer = layer or cast(str | None, settings.get("layer"))
     if layer is not None:
-        layer = f"model.{layer}"
-    explanation = explain(model, images.float() / 255, saliency or default_saliency(model), layer)
+        layer = f"model.{name_of(model.model, layer)}"
+    explanation = explain(
+        model, images.float() / 255, saliency or default_saliency(model), layer, bool(settings.get("relu"))
+    )
     reference = explanation.logits.argmax(1) if labels is None else labels
-    likeness = similarity.cosine(explanation.maps, reference)
+    likeness = similarity.get(str(settings.get("similarity", "cosine")))(explanation.maps, reference)
     probabilities = explanation.logits.softmax(1)
     maps = explanation.maps.sum(2) if explanation.maps.dim() == 5 else explanation.maps
     return [

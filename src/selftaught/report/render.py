@@ -94,7 +94,7 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
     values = _nested(row)
     difference = values["difference"] or {"estimate": None, "low": None, "high": None}
     return {
-        **{name: values[name] for name in ("method", "trials", "accuracy", "accuracy_std")},
+        **{name: values[name] for name in ("method", "trials", "accuracy", "accuracy_std", "pairs")},
         "baseline": table.baseline,
         **{f"difference_{name}": number for name, number in difference.items()},
         **{name: values[name] for name in ("verdict", "nll", "ece", "cost")},

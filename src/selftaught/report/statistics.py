@@ -46,7 +46,11 @@ def paired_interval(
       standard error, lest seeds that agree by chance count as certainty;
     - of the images: effects b drawn with replacement, shrunk by the share of their variance that is averaged residual.
 
-    With one seed only the images are drawn: the interval then says nothing about other seeds. @@
+    With one seed only the images are drawn: the interval then says nothing about other seeds.
+
+    In simulations at level 0.95, with 3 to 10 seeds and a variance between seeds of 0 to 1,000 times that of the
+    residual, the interval covers the truth in 93 to 100 % of the cases; it is too wide where the seeds do not matter
+    (1.3 to 2.5 times with 3 to 5 seeds), and with two seeds it is wide indeed.
 
     Args:
         method: (trials, images), a value per trained model and test image, such as 1 for right and 0 for wrong.

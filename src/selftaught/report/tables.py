@@ -15,13 +15,15 @@ class Row:
     """One method over its trials. Accuracies, differences and ECE are fractions, NLL is in nats per image.
 
     `accuracy_std` is that of a sample (n−1), None for a single trial. `difference` is to the baseline, with its
-    95 % interval; None for the baseline itself. `cost` is the time of a step relative to plain training.
+    95 % interval over `pairs` seeds; None for the baseline itself. `cost` is the time of a step relative to plain
+    training.
     """
 
     method: str
     trials: int
     accuracy: float
     accuracy_std: float | None
+    pairs: int
     difference: Interval | None
     nll: float
     ece: float
@@ -32,6 +34,8 @@ class Row:
         """What the interval allows to say of the difference."""
         if self.difference is None:
             return ""
+        if self.pairs < 2:
+            return "one seed: no verdict"  # its interval knows nothing of other seeds
         if self.difference.low > 0:
             return "better"
         return "worse" if self.difference.high < 0 else "no clear difference"
@@ -44,6 +48,10 @@ class Table:
     rows: tuple[Row, ...]
     baseline: str
     caption: tuple[str, ...]
+
+
+_Correct = Mapping[str, Mapping[int, np.ndarray]]
+"""Which test images the trial of a method and a seed got right."""
 
 
 def tabulate(records: Sequence[Record], methods: Sequence[str], costs: Mapping[str, float]) -> Table:
@@ -75,7 +83,9 @@ def tabulate(records: Sequence[Record], methods: Sequence[str], costs: Mapping[s
         _row(
             method,
             list(runs.values()),
-            _difference(correct, method, baseline) if method != baseline else None,
+            _common(correct, method, baseline) if method != baseline else [],
+            correct,
+            baseline,
             costs,
         )
         for method, runs in by_method.items()
@@ -89,7 +99,14 @@ def _by_seed(records: Sequence[Record], method: str) -> dict[int, Record]:
     return {record.config.seed: record for record in sorted(of_method, key=lambda record: record.config.seed)}
 
 
-def _row(method: str, records: list[Record], difference: Interval | None, costs: Mapping[str, float]) -> Row:
+def _row(
+    method: str,
+    records: list[Record],
+    seeds: list[int],
+    correct: _Correct,
+    baseline: str,
+    costs: Mapping[str, float],
+) -> Row:
     results = [record.result for record in records]
     accuracy, std = mean_std([result.accuracy for result in results])
     return Row(
@@ -97,22 +114,38 @@ def _row(method: str, records: list[Record], difference: Interval | None, costs:
         trials=len(results),
         accuracy=accuracy,
         accuracy_std=std if len(results) > 1 else None,
-        difference=difference,
+        pairs=len(seeds),
+        difference=_difference(correct, method, baseline, seeds) if seeds else None,
         nll=float(np.mean([result.nll for result in results])),
         ece=float(np.mean([result.ece for result in results])),
         cost=costs.get(method),
     )
 
 
-def _difference(
-    correct: Mapping[str, Mapping[int, np.ndarray]], method: str, baseline: str
-) -> Interval | None:
-    seeds = [seed for seed in correct[method] if seed in correct[baseline]]
-    if not seeds:
-        return None
+def _common(correct: _Correct, method: str, baseline: str) -> list[int]:
+    return [seed for seed in correct[method] if seed in correct[baseline]]
+
+
+def _difference(correct: _Correct, method: str, baseline: str, seeds: Sequence[int]) -> Interval:
     ours = np.stack([correct[method][seed] for seed in seeds]).astype(float)
     theirs = np.stack([correct[baseline][seed] for seed in seeds]).astype(float)
     return paired_interval(ours, theirs)
+
+
+def _about_differences(rows: Sequence[Row], baseline: str) -> list[str]:
+    compared = [row for row in rows if row.difference is not None]
+    if not compared:
+        return []
+    text = (
+        f"Difference to {baseline} in points with its 95 % interval: paired bootstrap over seeds and test images, not "
+        "corrected for several comparisons."
+    )
+    partly = [f"{row.method} ({row.pairs})" for row in compared if row.pairs < row.trials]
+    if partly:
+        text += f" Only seeds that both methods finished count: {', '.join(partly)}."
+    if any(row.pairs == 1 for row in compared):
+        text += " With one seed the interval covers the test images only and allows no verdict."
+    return [text]
 
 
 def _caption(records: Sequence[Record], rows: Sequence[Row], baseline: str) -> tuple[str, ...]:
@@ -124,9 +157,7 @@ def _caption(records: Sequence[Record], rows: Sequence[Row], baseline: str) -> t
         f"{config.epochs} epochs, {'-'.join(map(str, trials))} trial{'s' if trials != [1] else ''} per method; "
         "the last epoch counts.",
         "Accuracy and ECE (15 bins) in %, mean over trials, ± standard deviation (n−1).",
-        f"Difference to {baseline} in points with its 95 % interval: paired bootstrap over seeds and test images, "
-        "not corrected for several comparisons."
-        + (" With one trial it covers the test images only." if trials[0] == 1 else ""),
+        *_about_differences(rows, baseline),
         "Step: time of an optimiser step relative to plain cross-entropy, median over alternating steps.",
     ]
     if baseline != "ce":

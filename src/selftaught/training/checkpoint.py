@@ -32,6 +32,8 @@ def restore(directory: Path, session: Session) -> Position:
         return Position()
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError("not a dictionary")
         if state["trial_id"] != session.config.trial_id:
             raise InputError(f"{path} belongs to another run: remove it to start this run from the beginning")
         session.restore(state)

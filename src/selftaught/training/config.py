@@ -74,6 +74,12 @@ class RunConfig(BaseModel):
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
 
     @property
+    def protocol_id(self) -> str:
+        """What trials that differ in method and seed alone have in common, as 6 hex digits."""
+        shared = self.model_copy(update={"method": "", "settings": {}, "seed": 0})
+        return hashlib.sha256(shared.canonical().encode()).hexdigest()[:6]
+
+    @property
     def warmup(self) -> int:
         """The epochs (from 0) before the method proper starts; 0 for methods without a warm-up."""
         return int(self.settings.get("warmup") or 0)

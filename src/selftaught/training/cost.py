@@ -25,7 +25,7 @@ class StepCost:
     relative: float
 
 
-def measure(configs: Sequence[RunConfig], steps: int = 30, seconds: float = 10.0) -> list[StepCost]:
+def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0) -> list[StepCost]:
     """Cost of a step of each configuration against cross-entropy on the same model and batches.
 
     The methods take steps in turn, each on a fresh batch, so that whatever else the machine does meets all of
@@ -46,7 +46,7 @@ def measure(configs: Sequence[RunConfig], steps: int = 30, seconds: float = 10.0
         rounds: list[list[float]] = []
         begun = time.perf_counter()
         while len(rounds) < steps and (len(rounds) < 5 or time.perf_counter() - begun < seconds):
-            rounds.append([runner.step() for runner in runners])
+            rounds.append(_round(runners, first=len(rounds) % len(runners)))
     base, *others = zip(*rounds, strict=True)
     return [
         StepCost(
@@ -59,6 +59,13 @@ def measure(configs: Sequence[RunConfig], steps: int = 30, seconds: float = 10.0
         )
         for config, times in zip(configs, others, strict=True)
     ]
+
+
+def _round(runners: Sequence["_Runner"], first: int) -> list[float]:
+    """A step of each, beginning with another one every time: who follows whom must not favour anyone."""
+    order = [*range(first, len(runners)), *range(first)]
+    times = {index: runners[index].step() for index in order}
+    return [times[index] for index in range(len(runners))]
 
 
 class _Runner:

@@ -6,12 +6,14 @@ Nothing here imports torch, so that reports can be made from records alone.
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import load_file
 
@@ -24,6 +26,7 @@ CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 PREDICTIONS = "predictions.safetensors"
 RESULT = "result.json"
+LOCK = ".lock"
 
 
 class DataSummary(BaseModel):
@@ -121,8 +124,6 @@ def claim(directory: Path, config: RunConfig) -> None:
             something that is not a run.
     """
     make_directory(directory)
-    for left_by_a_kill in directory.glob(".*.tmp"):
-        left_by_a_kill.unlink(missing_ok=True)
     existing = read_config(directory)
     if existing is None:
         strangers = [path.name for path in directory.iterdir() if not path.name.startswith(".")]
@@ -132,6 +133,22 @@ def claim(directory: Path, config: RunConfig) -> None:
     elif existing != config:
         changes = "; ".join(existing.differences(config))
         raise InputError(f"{directory} holds another run ({changes}): choose another --out or remove it")
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """While inside, no other process trains in `directory`; the lock goes with the process that holds it.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    try:
+        with FileLock(directory / LOCK, timeout=0):
+            for left_by_a_kill in directory.glob(".*.tmp"):
+                left_by_a_kill.unlink(missing_ok=True)
+            yield
+    except Timeout:
+        raise InputError(f"{directory} is being trained by another process: wait for it or stop it") from None
 
 
 def make_directory(directory: Path) -> None:

@@ -47,12 +47,13 @@ def train(
     record.claim(directory, config)
     if record.is_finished(directory):
         return record.read(directory).result
-    images = data_of(config)
-    with seeds.contained(config.threads):
-        session = start(config, images)
-        run = _Run(directory, session, images, on_progress or _ignore, should_stop or _never)
-        run.train()
-        return run.finish()
+    with record.locked(directory):
+        images = data_of(config)
+        with seeds.contained(config.threads):
+            session = start(config, images)
+            run = _Run(directory, session, images, on_progress or _ignore, should_stop or _never)
+            run.train()
+            return run.finish()
 
 
 class _Run:

@@ -1,5 +1,6 @@
 """What one run needs in memory: model, objective, optimiser, schedule and batches, on their device."""
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,8 @@ def start(config: RunConfig, images: ImageData) -> Session:
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
+    # Fabric announces the precision at every start; the record says it once.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator=config.device, devices=1, precision=config.precision)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.milestones), gamma=0.1)
     wrapped, optimizer = fabric.setup(model, optimizer)
