@@ -51,6 +51,14 @@ def test_the_papers_protocols(monkeypatch, real_data):
         1e-4,
     )
     assert (cifar.milestones, cifar.padding, cifar.flip, cifar.warmup) == ((80, 120), 4, True, 32)
+    plain = resolve("cifar10", "ce", model="cnn8")
+    assert (plain.epochs, plain.batch_size, plain.lr, plain.milestones, plain.flip) == (
+        160,
+        128,
+        0.01,
+        (),
+        True,
+    )
     mnist = resolve("mnist", "le")
     assert (mnist.epochs, mnist.batch_size, mnist.lr, mnist.momentum, mnist.warmup) == (50, 16, 0.01, 0.9, 10)
     assert (mnist.milestones, mnist.padding, mnist.flip, mnist.model) == ((), 0, False, "mlp")

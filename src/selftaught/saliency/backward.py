@@ -8,13 +8,14 @@ not, so that nothing of the model is replaced and no hook is left on it.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 from selftaught.errors import ExplanationError, InputError
@@ -202,6 +203,11 @@ def chosen(classes: Sequence[int] | None, logits: Tensor) -> Sequence[int]:
         if not 0 <= label < count:
             raise InputError(f"class {label} is out of range: the model has classes 0 to {count - 1}")
     return [int(label) for label in classes]
+
+
+def pays_to_vectorize(x: Tensor, modules: Iterable[nn.Module]) -> bool:
+    """Whether one batched backward through `modules` beats one per class: not for convolutions on a CPU (measured)."""
+    return x.is_cuda or not any(isinstance(module, _ConvNd) for module in modules)
 
 
 def class_gradients(

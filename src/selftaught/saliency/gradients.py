@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from selftaught.errors import InputError
-from selftaught.saliency.backward import ExplanationRules, chosen, class_gradients
+from selftaught.saliency.backward import ExplanationRules, chosen, class_gradients, pays_to_vectorize
 from selftaught.saliency.capture import Capture
 from selftaught.saliency.heads import exact
 from selftaught.saliency.preserve import eager, refuse_synchronised, unwrap
@@ -42,8 +41,7 @@ class Grad:
         if self.guided and rules.relus == 0:
             warnings.warn("guided backpropagation saw no ReLU: its maps are the plain gradient", stacklevel=4)
         every = chosen(classes, captured.end)
-        # Batched convolution backwards are slower than a loop over the classes on a CPU (field measurement).
-        vectorized = x.is_cuda or not any(isinstance(part, _ConvNd) for part in model.modules())
+        vectorized = pays_to_vectorize(x, model.modules())
         with rules.explaining(), torch.autocast(x.device.type, enabled=False):
             maps = exact(x.detach()).new_empty(x.shape[0], len(every), *x.shape[1:])
             done = 0

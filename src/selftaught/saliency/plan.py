@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from selftaught.errors import ExplanationError, InputError
 from selftaught.saliency import layers
-from selftaught.saliency.backward import ExplanationRules
+from selftaught.saliency.backward import ExplanationRules, pays_to_vectorize
 from selftaught.saliency.capture import Capture, as_logits, does_not_run
 from selftaught.saliency.heads import HEADS, Head, not_finite
 from selftaught.saliency.preserve import eager, preserved_rng, unwrap
@@ -90,7 +89,7 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
             channel_dim=layers.channel_dim(records[: last + 1]),
             head="general",
             classifier=next((r.name for r in records if _makes(logits, r)), None),
-            vectorized=not any(isinstance(r.module, _ConvNd) for r in records[last + 1 :]),
+            vectorized=pays_to_vectorize(x, (r.module for r in records[last + 1 :])),
         )
         with Capture(module, name, plan.classifier, end=True) as captured, ExplanationRules() as rules:
             captured.run(forward)

@@ -1,6 +1,6 @@
 """The protocol's defaults, as data, and the configuration that they and a user's options make."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -40,6 +40,12 @@ CIFAR = Preset(
     flip=True,
 )
 """Section 5 of the paper; also the default for data without a preset of its own."""
+
+PLAIN_CNN = replace(CIFAR, lr=0.01, milestones=())
+"""Section 3 of the paper, Table 1: at the ResNets' rate the plain CNNs do not learn."""
+
+BY_MODEL = {"cnn6": PLAIN_CNN, "cnn8": PLAIN_CNN, "cnn10": PLAIN_CNN}
+"""Models that the CIFAR preset does not fit."""
 
 PRESETS = {
     "digits": Preset(
@@ -104,6 +110,8 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     given = {name: value for name, value in options.items() if value is not None}
     _check_options(given)
     preset = PRESETS.get(data, CIFAR)
+    if preset is CIFAR and model in BY_MODEL:
+        preset = BY_MODEL[model]
     of_data = {name: given[name] for name in DATA_OPTIONS if name in given}
     training = _training_defaults(preset, given) | {n: given[n] for n in TRAINING_OPTIONS if n in given}
     if training["device"] == "auto":
