@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
+from selftaught._inputs import as_float
 from selftaught.errors import ExplanationError, InputError
 
 _RELU = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
@@ -94,12 +95,7 @@ class ExplanationRules(TorchFunctionMode):
             return self._batch_norm(out, **_BATCH_NORM.bind(*args, **kwargs).arguments)
         if func is torch.batch_norm:
             return self._batch_norm(out, **{**dict(zip(_TORCH_BATCH_NORM, args, strict=False)), **kwargs})
-        rectifies = (
-            func in _RELU
-            or (func in _CLAMP and _clamps_at_zero(*args, **kwargs))
-            or (func in _THRESHOLD and _thresholds_at_zero(*args, **kwargs))
-        )
-        if self.guided and rectifies:
+        if self.guided and _rectifies(func, args, kwargs):
             self._relu(out)
         return out
 
@@ -155,6 +151,14 @@ class ExplanationRules(TorchFunctionMode):
             out.register_hook(lambda grad: grad.clamp(min=0) if flag.on else grad)
 
 
+def _rectifies(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    return (
+        func in _RELU
+        or (func in _CLAMP and _clamps_at_zero(*args, **kwargs))
+        or (func in _THRESHOLD and _thresholds_at_zero(*args, **kwargs))
+    )
+
+
 def _clamps_at_zero(input: Tensor, min: Any = None, max: Any = None, **_: Any) -> bool:
     return max in (None, float("inf")) and _is_zero(min)
 
@@ -170,7 +174,7 @@ def _is_zero(bound: Any) -> bool:
 
 
 def _inverse_deviation(source: Tensor, eps: float) -> Tensor:
-    source = source if source.dtype == torch.float64 else source.float()
+    source = as_float(source)
     axes = [axis for axis in range(source.dim()) if axis != 1]
     return (source.var(axes, correction=0) + eps).rsqrt()
 

@@ -7,10 +7,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from selftaught._inputs import as_float
 from selftaught.errors import InputError
 from selftaught.saliency.backward import ExplanationRules, chosen
 from selftaught.saliency.capture import Capture
-from selftaught.saliency.heads import HEADS, Head, exact
+from selftaught.saliency.heads import HEADS, Head
 from selftaught.saliency.plan import Plan, make_plan
 from selftaught.saliency.preserve import eager, refuse_synchronised, unwrap
 
@@ -48,10 +49,10 @@ class GradCAM:
         classifier = plan.classifier if plan.head == "channel-wise" else None
         with Capture(module, plan.layer, classifier, end=plan.head == "general") as captured:
             rules = self._forward(model, x, plan, captured)
-        weight = None
+        weight: Any = None
         if plan.head != "general" and plan.classifier is not None:
             weight = module.get_submodule(plan.classifier).weight
-        head = Head(captured, rules, plan.channel_dim, weight, self.chunk_size, plan.vectorized)  # type: ignore[arg-type]
+        head = Head(captured, rules, plan.channel_dim, weight, self.chunk_size, plan.vectorized)
         every = chosen(classes, captured.logits)
         with torch.autocast(x.device.type, enabled=False):
             weights = HEADS[plan.head](head, every)
@@ -97,13 +98,12 @@ class GradCAM:
         """The compiled model, compiled once more with the layer's hook in place: one added later never fires."""
         key = (id(model), layer)  # what is kept holds the model, so that its id stays its own
         if key not in self._compiled:
-            inside: Any = (
-                model._orig_mod
-            )  # not `unwrap(model)`: under DDP only its own forward syncs gradients
+            # Not `unwrap(model)`: under DDP only its own forward synchronises gradients.
+            inside: Any = model._orig_mod
             self._compiled[key] = model.dynamo_ctx(lambda x: inside(x))  # type: ignore[operator]
         return self._compiled[key]
 
 
 def _weighted_sum(weights: Tensor, activation: Tensor) -> Tensor:
-    maps = weights @ exact(activation.detach()).flatten(2)
+    maps = weights @ as_float(activation.detach()).flatten(2)
     return maps.unflatten(2, activation.shape[2:])

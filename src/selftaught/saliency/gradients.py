@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from selftaught._inputs import as_float
 from selftaught.errors import InputError
 from selftaught.saliency.backward import ExplanationRules, chosen, class_gradients, pays_to_vectorize
 from selftaught.saliency.capture import Capture
-from selftaught.saliency.heads import exact
 from selftaught.saliency.preserve import eager, refuse_synchronised, unwrap
 
 
@@ -43,14 +43,14 @@ class Grad:
         every = chosen(classes, captured.end)
         vectorized = pays_to_vectorize(x, model.modules())
         with rules.explaining(), torch.autocast(x.device.type, enabled=False):
-            maps = exact(x.detach()).new_empty(x.shape[0], len(every), *x.shape[1:])
+            maps = as_float(x.detach()).new_empty(x.shape[0], len(every), *x.shape[1:])
             done = 0
             for chunk in class_gradients(
                 captured.end, x, every, chunk_size=self.chunk_size, vectorized=vectorized
             ):
                 maps[:, done : done + len(chunk)] = chunk.movedim(0, 1)
                 done += len(chunk)
-        return captured.logits, self._maps(maps, exact(x.detach()))
+        return captured.logits, self._maps(maps, as_float(x.detach()))
 
     def _maps(self, gradients: Tensor, x: Tensor) -> Tensor:
         return gradients

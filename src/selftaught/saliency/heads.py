@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from selftaught._inputs import as_float
 from selftaught.errors import ExplanationError
 from selftaught.saliency.backward import ExplanationRules, class_gradients
 from selftaught.saliency.capture import Capture
@@ -41,12 +42,7 @@ class Head:
 
     def spatial_mean(self, grad: Tensor) -> Tensor:
         """(B, channels) means of a gradient in the layout of the layer's output."""
-        return exact(self.channels_first(grad).flatten(2)).mean(-1)
-
-
-def exact(tensor: Tensor) -> Tensor:
-    """Map arithmetic is never done in less than float32: half a bfloat16 digit costs 0.009 in cosine."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+        return as_float(self.channels_first(grad).flatten(2)).mean(-1)
 
 
 def not_finite(saliency: str) -> ExplanationError:
@@ -77,7 +73,7 @@ def linear(head: Head, classes: Sequence[int]) -> Tensor | None:
     channels, positions = activation.shape[1], activation[0, 0].numel()
     if weight is None or weight.shape[1] % channels:
         return None
-    weight = exact(weight.detach())[list(classes)]
+    weight = as_float(weight.detach())[list(classes)]
     return weight.unflatten(1, (channels, -1)).sum(-1)[None] / positions
 
 
@@ -93,7 +89,7 @@ def channel_wise(head: Head, classes: Sequence[int]) -> Tensor | None:
             pooled, activation, torch.ones_like(pooled), retain_graph=True, materialize_grads=True
         )
     slope = head.spatial_mean(grad)
-    return slope[:, None] * exact(weight.detach())[list(classes)]
+    return slope[:, None] * as_float(weight.detach())[list(classes)]
 
 
 def general(head: Head, classes: Sequence[int]) -> Tensor:

@@ -1,0 +1,24 @@
+"""What Algorithm 1's two stages ask of a method: LE and its controls share it, so that they differ in targets only."""
+
+from dataclasses import dataclass
+
+from selftaught.objectives.base import Objective, check_range
+
+
+@dataclass
+class TwoStage(Objective):
+    """Stage 1: L(p, y) for `warmup` epochs. Stage 2: L(p, q) + weight · L(p, y), alpha on the true class in q."""
+
+    alpha: float = 0.9
+    weight: float = 0.1
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("alpha", self.alpha, lambda alpha: 0 < alpha < 1, "in (0, 1)")
+        check_range("weight", self.weight, lambda weight: 0 <= weight < float("inf"), "at least 0")
+        check_range("warmup", self.warmup, lambda epochs: epochs >= 0, "at least 0 epochs")
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Stage 1 lasts `warmup` epochs."""
+        self.warming_up = epoch < self.warmup
