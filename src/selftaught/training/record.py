@@ -25,12 +25,17 @@ METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 PREDICTIONS = "predictions.safetensors"
+EXAMPLES = "examples.safetensors"
 RESULT = "result.json"
 LOCK = ".lock"
 
 
 class DataSummary(BaseModel):
-    """What the model was trained on and how its input is prepared: images in [0, 1], minus mean, over std."""
+    """What the model was trained on and how its input is prepared: images in [0, 1], minus mean, over std.
+
+    `crop` and `resample` are those of `selftaught.data.preparation.Preparation`. `test_part` says in a few words
+    where the test images come from, `duplicates` how many of them are also among the training images.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,13 +47,20 @@ class DataSummary(BaseModel):
     train: int
     val: int
     test: int
+    crop: float | None = None
+    resample: str = "bilinear"
+    test_part: str = "the source's own"
+    duplicates: int = 0
 
 
 class Result(BaseModel):
     """What a finished run came to: the last epoch's model on the test images.
 
     `accuracy` and `ece` (15 bins) are fractions, `nll` is in nats per image, `seconds` counts training only,
-    over all sessions of an interrupted run.
+    over all sessions of an interrupted run. `temperature` was fitted on the held-out training images; `nll_scaled`
+    and `ece_scaled` are those of the test logits divided by it. They are None where nothing was held out.
+    `per_class_accuracy` has a value per class, None for one without test images. `sha256` are the digests of the
+    run's large files, by name.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,11 +69,16 @@ class Result(BaseModel):
     accuracy: float
     nll: float
     ece: float
+    temperature: float | None = None
+    nll_scaled: float | None = None
+    ece_scaled: float | None = None
+    per_class_accuracy: tuple[float | None, ...] = ()
     epochs: int
     seconds: float
     images_per_second: float
     data: DataSummary
     environment: dict[str, str | int]
+    sha256: dict[str, str] = {}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,49 @@
+"""A source before its pictures are decoded: what every kind of source is turned into."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Pictures(Protocol):
+    """Encoded pictures by position. Can be pickled, so that worker processes can read them as well."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> bytes:
+        """The encoded picture; `InputError` where it cannot be read."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What to call it in a message: a file's path, or a file and its row."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Pictures and their labels, int64 (N,)."""
+
+    pictures: Pictures
+    labels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """A labelled source as it is found.
+
+    Attributes:
+        classes: the C class names; labels lie in 0..C-1.
+        train: the training part, or everything where the source is not divided.
+        test: the test part; None where the source has none of its own.
+        key: another one whenever a picture or a label may have changed: what was decoded is cached under it.
+        size: the size (height, width) to use where nobody asks for one; None for the pictures' own.
+        notes: what a user should know about how the source was read, one line each.
+    """
+
+    classes: tuple[str, ...]
+    train: Part
+    test: Part | None
+    key: str
+    size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
