@@ -16,6 +16,10 @@ class ExplanationError(SelftaughtError, RuntimeError):
     """The model cannot be explained as asked: all-zero or non-finite maps, no usable layer, ..."""
 
 
+class DegenerateMapsError(ExplanationError):
+    """The maps of one batch are all zero or not finite; those of another batch or of other weights may be fine."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not among `known`, with the nearest match.
 

@@ -1,6 +1,7 @@
 """`selftaught explain`: a picture and words for a trained run."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,11 +9,11 @@ import torch
 from PIL import Image
 
 import selftaught
-from selftaught import cli
-from selftaught.report.explanations import default_saliency, explain_images, one_per_class
-from selftaught.report.figures import explanation_grid
+from selftaught import cli, models
 from selftaught.training.run import train
+from tests.models.saved import save
 from tests.training import quick
+from tests.training.stored import store
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,14 @@ def call(capsys, *arguments):
         cli.main(["explain", *map(str, arguments)])
     captured = capsys.readouterr()
     return end.value.code, captured.out, captured.err
+
+
+def photographs(folder, count, shape):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{i:02}.png")
+    return folder
 
 
 def test_test_images_of_the_run(runs, tmp_path, capsys):
@@ -63,34 +72,70 @@ def test_files_as_json(runs, tmp_path, capsys):
     assert found[0]["similarity"][found[0]["reference"]] == pytest.approx(1, abs=1e-5)
 
 
-def test_maps_and_scores_are_those_of_the_library(runs):
-    model = selftaught.load(runs / "mlp")
-    images = torch.randint(256, (2, 1, 8, 8), dtype=torch.uint8)
-    labels = torch.tensor([3, 8])
-    assert default_saliency(model) == "grad"
-    for item, image, label in zip(
-        explain_images(model, images, ["a", "b"], labels), images, labels, strict=True
-    ):
-        expected = selftaught.explain(model, image[None].float() / 255, "grad").maps
-        assert item.maps == pytest.approx(expected[0, :, 0].numpy(), abs=1e-6)
-        scores = selftaught.similarity.cosine(expected, label[None])[0]
-        assert item.similarity == pytest.approx(scores.numpy(), abs=1e-5)
-        assert (item.reference, item.truth) == (label, label)
+def test_many_classes_and_many_images(tmp_path, capsys):
+    classes = tuple(f"class {k}" for k in range(30))
+    run = store(tmp_path / "run", classes, (3, 16, 16))
+    folder = photographs(tmp_path / "photos", 23, (20, 20, 3))
+    out = tmp_path / "new" / "grid.png"
+    code, text, err = call(capsys, run, folder, "--classes", 4, "-o", out)
+    assert (code, err) == (0, f"wrote {out.parent}/grid-1.png to grid-2.png\n")
+    assert [line.partition(":")[0] for line in text.splitlines()] == [
+        str(path) for path in sorted(folder.iterdir())
+    ]
+    sizes = [Image.open(out.parent / f"grid-{i}.png").size for i in (1, 2)]
+    assert len({width for width, _ in sizes}) == 1
+    assert 2000 < sizes[0][1] > 4 * sizes[1][1]
+    assert sorted(os.listdir(out.parent)) == ["grid-1.png", "grid-2.png"]
+    some = sorted(folder.iterdir())[:3]
+    values = json.loads(call(capsys, run, *some, "--classes", 4, "-o", out, "--json")[1])
+    assert len(values) == 3
+    assert all(len(item["similarity"]) == 4 and len(item["probabilities"]) == 30 for item in values)
+    assert all(item["prediction"] in item["similarity"] for item in values)
 
 
-def test_names_of_classes_are_text_and_not_markup(runs):
-    model = selftaught.load(runs / "resnet8")
-    images = torch.randint(256, (1, 1, 16, 16), dtype=torch.uint8)
-    names = [r"$\frac{$", "a very long name of a class", *map(str, range(8))]
-    figure = explanation_grid(explain_images(model, images, ["x"], torch.tensor([0])), names)
-    figure.draw_without_rendering()
-    assert [axis.get_title() for axis in figure.axes[:3]] == ["input", r"$\frac{$", "a very long…"]
+def test_a_photograph_is_drawn_under_its_maps_unless_told_otherwise(tmp_path, capsys):
+    run = store(tmp_path / "run", shape=(3, 64, 64))
+    folder = photographs(tmp_path / "photos", 1, (80, 80, 3))
+
+    def picture(*options):
+        out = tmp_path / "e.png"
+        assert call(capsys, run, folder, "-o", out, *options)[0] == 0
+        with Image.open(out) as opened:
+            return opened.size, opened.tobytes()
+
+    assert picture() == picture("--overlay") != picture("--no-overlay")
 
 
-def test_one_per_class_goes_round():
-    labels = torch.tensor([2, 2, 2, 0, 1, 0])
-    assert one_per_class(labels, 5) == [3, 4, 0, 5, 1]
-    assert one_per_class(labels, 99) == [3, 4, 0, 5, 1, 2]
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_models_of_transformers(tmp_path, capsys, kind):
+    name = save(tmp_path / kind, kind)
+    network = models.create(name, 3, 3, 64)
+    run = store(tmp_path / "run", shape=(3, 64, 64), network=network, model=name)
+    out = tmp_path / "e.png"
+    code, text, _ = call(capsys, run, photographs(tmp_path / "photos", 2, (70, 90, 3)), "-o", out, "--json")
+    assert code == 0
+    for item in json.loads(text):
+        assert item["similarity"][item["prediction"]] == pytest.approx(1, abs=1e-4)
+        assert sum(item["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert out.stat().st_size > 10_000
+
+
+def test_names_in_any_script(tmp_path, capsys):
+    run = store(tmp_path / "run", ("猫", "🐕", "x\ny"), (3, 16, 16))
+    folder = photographs(tmp_path / "写真", 1, (20, 20, 3))
+    out = tmp_path / "e.pdf"
+    code, text, err = call(capsys, run, folder, "-o", out)
+    assert (code, err, text.count("\n")) == (0, f"wrote {out}\n", 1)
+
+
+def test_all_pictures_or_none(tmp_path, capsys):
+    run = store(tmp_path / "run", shape=(3, 16, 16))
+    folder = photographs(tmp_path / "photos", 25, (20, 20, 3))
+    (folder / "z.png").write_bytes(b"no picture")
+    code, text, err = call(capsys, run, folder, "-o", tmp_path / "new" / "e.png")
+    assert (code, text, err.count("\n")) == (2, "", 1)
+    assert "z.png is not an image that can be read" in err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +146,11 @@ def test_one_per_class_goes_round():
         (["resnet8", "--out", "{folder}"], "is not a picture: name a .png"),
         (["resnet8", "--out", "x.txt"], "is not a picture: name a .png"),
         (["resnet8", "--count", "0"], "--count is 0"),
+        (["resnet8", "--classes", "1"], "--classes is 1 but should be from 2 to 100"),
+        (["resnet8", "--classes", "101"], "--classes is 101 but should be from 2 to 100"),
+        (["resnet8", "--device", "gpu"], "unknown device 'gpu'"),
+        (["resnet8", "{empty}"], "holds no images"),
+        (["resnet8", "--model", "mlp"], "holds the model 'resnet8'"),
         (["resnet8", "--saliency", "gradcam"], "did you mean 'grad-cam'"),
         (["resnet8", "--layer", "nowhere"], "layer 'nowhere' is not in the model: did you mean 'features'"),
         (["mlp", "--saliency", "grad-cam"], "use saliency='grad'"),
@@ -111,7 +161,9 @@ def test_refusals(runs, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     text = tmp_path / "text.png"
     text.write_text("not a picture")
-    run, *rest = [argument.format(text=text, folder=tmp_path) for argument in arguments]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    run, *rest = [argument.format(text=text, folder=tmp_path, empty=empty) for argument in arguments]
     code, out, err = call(capsys, runs / run, *rest)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1

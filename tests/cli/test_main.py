@@ -12,6 +12,7 @@ import pytest
 
 import selftaught
 from selftaught import cli
+from selftaught.cli import announcement
 from selftaught.cli.options import parse_milestones
 from selftaught.training import cost, record
 
@@ -203,16 +204,51 @@ def test_milestones():
     assert parse_milestones("30, 60") == parse_milestones("30,60") == [30, 60]
 
 
-def test_two_classes_are_told_that_le_is_label_smoothing(run, monkeypatch):
-    from selftaught.cli import commands
-
+def test_two_classes_are_told_that_le_is_label_smoothing(monkeypatch):
     class Two:
         num_classes = 2
+        notes = ("images of two sizes",)
 
-    monkeypatch.setattr(commands, "data_of", lambda config: Two)
-    [note] = commands.notes(None, ["ce", "le", "le-uniform"])
-    assert "with two classes le equals label smoothing" in note
-    assert commands.notes(None, ["ce", "ls"]) == []
+    monkeypatch.setattr(announcement, "data_of", lambda config: Two)
+    about_data, about_method = announcement.notes(None, ["ce", "le", "le-uniform"])
+    assert about_data == "images of two sizes"
+    assert "with two classes le equals label smoothing" in about_method
+    assert announcement.notes(None, ["ce", "ls"]) == ["images of two sizes"]
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(run):
+    code, out, err = run("compare", "digits", "--methods", "ce,le", *QUICK[:-1], "--dry-run", "--trials", "2")
+    assert (code, err) == (0, "")
+    assert "comparing ce, le on digits (40 training and 359 test images, 10 classes)" in out
+    assert "4 trials of 2 epochs" in out
+    assert "about 1 minute; memory: about" in out
+    assert "Grad-CAM explains le: features (linear head)" in out
+    assert not Path("runs").exists()
+
+
+def test_output_that_nobody_reads_is_no_error(tmp_path):
+    command = f"{sys.executable} -m selftaught ls --json | head -c 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("{", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_does_not_fit_is_one_line():
+    command = [sys.executable, "-m", "selftaught", "ls"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["compare", "train", "bench", "explain", "predict", "export", "report", "ls"]
+)
+def test_every_help_has_an_example(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"Example: selftaught {command}" in out
 
 
 def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path):
@@ -229,4 +265,10 @@ def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "0 of 1 trials are finished and kept; the same command goes on from here" in err
+    again = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    assert again.stderr is not None
+    line = next(line for line in iter(again.stderr.readline, "") if "goes on from step" in line)
+    os.killpg(again.pid, signal.SIGKILL)
+    again.communicate()
+    assert int(line.split("step ")[1].split(" ")[0]) > 0
     assert "Traceback" not in err

@@ -28,10 +28,11 @@ def random_pictures(count, size=(6, 5), channels=3, seed=0):
     return list(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
-def write_parquet(path, blobs, labels, classes=("ant", "bee"), picture="image", label="label"):
+def write_parquet(path, blobs, labels, classes=("ant", "bee"), picture="image", label="label", paths=None):
     """Written with pyarrow alone, so that the reader does not check itself."""
     struct = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    pictures = pa.array([{"bytes": blob, "path": None} for blob in blobs], type=struct)
+    cells = zip(blobs, paths or [None] * len(blobs), strict=True)
+    pictures = pa.array([{"bytes": blob, "path": name} for blob, name in cells], type=struct)
     table = pa.table({picture: pictures, label: pa.array(labels)})
     if classes:
         features = {picture: {"_type": "Image"}, label: {"names": list(classes), "_type": "ClassLabel"}}

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp
 
 from selftaught.data import augment
 from tests.oracles import augment as oracle
@@ -84,3 +86,73 @@ def test_only_the_given_generator_is_used():
     second = augment.random_crop_flip(_images(8, 1, 8, 8), generator)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(first, second)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    batch=st.integers(1, 4),
+    channels=st.sampled_from([1, 3]),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    min_scale=st.floats(0.01, 1),
+    flip=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_resized_crops_equal_pillow_image_by_image(batch, channels, height, width, min_scale, flip, seed):
+    images = _images(batch, channels, height, width)
+    boxes = augment.draw_boxes(batch, (height, width), _generator(seed), min_scale, flip)
+    for top, left, h, w, flipped in zip(*(part.tolist() for part in boxes), strict=True):
+        assert 0 <= top <= top + h <= height
+        assert 0 <= left <= left + w <= width
+        assert min(h, w) > 0
+        assert flip or not flipped
+    got = augment.random_resized_crop(images, _generator(seed), min_scale, flip)
+    expected = oracle.resized_crop(images.numpy(), list(zip(*(b.tolist() for b in boxes), strict=True)))
+    assert (got.shape, got.dtype) == (images.shape, torch.uint8)
+    # Pillow rounds once per axis, here it is rounded once.
+    assert np.abs(got.numpy().astype(int) - expected).max() <= 1
+
+
+def _generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("size", "min_scale"), [((100, 100), 0.08), ((64, 90), 0.5), ((20, 100), 0.3), ((7, 5), 0.9)]
+)
+def test_boxes_are_distributed_as_those_of_rejection_sampling(size, min_scale):
+    count = 4000
+    tops, lefts, heights, widths, flips = (
+        part.numpy() for part in augment.draw_boxes(count, size, _generator(), min_scale)
+    )
+    rng = np.random.default_rng(1)
+    expected = np.array([oracle.draw_box(*size, min_scale, rng) for _ in range(count)]).T
+    drawn = np.stack([tops, lefts, heights, widths])
+    for ours, theirs in zip([*drawn, heights * widths], [*expected, expected[2] * expected[3]], strict=True):
+        assert ks_2samp(ours, theirs).pvalue > 1e-4
+    assert abs(flips.mean() - 0.5) < 0.04
+
+
+@pytest.mark.parametrize(
+    ("size", "box"), [((10, 100), (0, 43, 10, 13)), ((100, 10), (43, 0, 13, 10)), ((9, 10), (0, 0, 9, 10))]
+)
+def test_where_no_attempt_fits_the_middle_is_taken(size, box):
+    boxes = augment.draw_boxes(50, size, _generator(), min_scale=0.999)
+    assert box in set(zip(*(part.tolist() for part in boxes[:4]), strict=True))
+
+
+def test_the_whole_image_is_left_as_it_is_and_only_mirrored():
+    images = _images(2, 3, 9, 8)
+    box = [torch.full((2,), value) for value in (0, 0, 9, 8)]
+    whole = augment.Boxes(*box, torch.tensor([False, True]))
+    assert torch.equal(augment.resized_crop(images, whole), torch.stack([images[0], images[1].flip(2)]))
+
+
+def test_resized_crops_do_not_depend_on_layout_or_on_company():
+    images = _images(4, 3, 16, 12)
+    boxes = augment.draw_boxes(4, (16, 12), _generator())
+    together = augment.resized_crop(images, boxes)
+    last = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(augment.resized_crop(last, boxes), together)
+    alone = augment.resized_crop(images[2:3], boxes.take(slice(2, 3)))
+    assert torch.equal(alone, together[2:3])

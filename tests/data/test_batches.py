@@ -1,11 +1,17 @@
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.data.batches import Batches
+from selftaught.data import augment
+from selftaught.data.batches import Batches, _generator
+from selftaught.data.decoding import Format
+from selftaught.data.streaming import Selected, Streamed
 from selftaught.errors import InputError
+from tests.data.blobs import Blobs
+from tests.data.conftest import encode
 from tests.oracles import augment as oracle
 
 MEAN, STD = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
@@ -111,6 +117,95 @@ def test_the_only_image_is_not_left_out():
     assert [len(y) for _, y in _batches(1, 4, seed=0).epoch(0)] == [1]
 
 
+@pytest.mark.parametrize(
+    "options", [{"seed": 3, "padding": 2, "flip": True}, {"seed": 3, "min_scale": 0.3}, {}]
+)
+def test_an_epoch_can_be_entered_anywhere(options):
+    batches = _batches(22, 4, **options)
+    whole = list(batches.epoch(2))
+    for first in range(len(batches) + 2):
+        rest = list(batches.epoch(2, first))
+        assert len(rest) == max(len(whole) - first, 0)
+        for (x, y), (z, w) in zip(rest, whole[first:], strict=True):
+            assert torch.equal(x, z)
+            assert torch.equal(y, w)
+
+
+def _forms(count, size=(8, 7)):
+    """The same images as a tensor, as a choice from a larger one, and to be decoded."""
+    pixels = _images(count, size)
+    spread = torch.zeros(2 * count, 3, *size, dtype=torch.uint8)
+    positions = torch.arange(count) * 2 + 1
+    spread[positions] = pixels
+    blobs = Blobs([encode(image.permute(1, 2, 0).numpy()) for image in pixels])
+    return pixels, Selected(spread, positions), Streamed(blobs, Format((3, *size)), torch.arange(count))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"seed": 5}, {"seed": 5, "padding": 2, "flip": True}, {"seed": 5, "flip": True, "min_scale": 0.2}],
+)
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_streamed_images_make_the_very_same_batches(monkeypatch, options, processes):
+    monkeypatch.setenv("SELFTAUGHT_WORKERS", processes)
+    tensor, *others = _forms(21)
+    state = torch.get_rng_state()
+    expected = list(Batches(tensor, torch.arange(21), 4, MEAN, STD, **options).epoch(1))
+    for images in others:
+        batches = Batches(images, torch.arange(21), 4, MEAN, STD, **options)
+        for first in (0, 3):
+            got = list(batches.epoch(1, first))
+            assert len(got) == len(expected) - first
+            for (x, y), (z, w) in zip(got, expected[first:], strict=True):
+                assert torch.equal(x, z)
+                assert torch.equal(y, w)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_skipped_batches_are_not_decoded(monkeypatch):
+    monkeypatch.setenv("SELFTAUGHT_WORKERS", "0")
+    streamed = _forms(20)[2]
+    batches = Batches(streamed, torch.arange(20), 4, MEAN, STD, seed=1)
+    assert len(list(batches.epoch(0, first=3))) == 2
+    assert streamed.source.reads == 8
+    assert list(batches.epoch(0, first=5)) == []
+    assert streamed.source.reads == 8
+
+
+def test_workers_start_once_per_epoch_and_end_with_it(monkeypatch):
+    monkeypatch.setenv("SELFTAUGHT_WORKERS", "2")
+    batches = Batches(_forms(20)[2], torch.arange(20), 4, MEAN, STD, seed=1)
+    before = set(psutil.Process().children())
+    epoch = batches.epoch(0)
+    children = []
+    for _ in range(3):
+        next(epoch)
+        children.append(set(psutil.Process().children()) - before)
+    assert len(children[0]) == 2
+    assert children[0] == children[2]
+    epoch.close()
+    assert set(psutil.Process().children()) <= before
+
+
+def test_photographs_are_cropped_and_enlarged():
+    images = _images(30, (20, 24))
+    options = {"seed": 4, "flip": True, "min_scale": 0.25}
+    batches = Batches(images, torch.arange(30), 7, MEAN, STD, **options)
+    x, y = _join(batches, 0)
+    boxes = augment.draw_boxes(30, (20, 24), _after_order(4, 0, 30), 0.25, True)
+    expected = oracle.resized_crop(images[y].numpy(), list(zip(*(b.tolist() for b in boxes), strict=True)))
+    assert x.shape == (30, 3, 20, 24)
+    tolerance = 1.01 / 255 / min(STD)
+    assert np.abs(x.numpy() - _normalised(expected)).max() < tolerance
+    assert np.abs(x.numpy() - _normalised(images[y])).max() > 10 * tolerance
+
+
+def _after_order(seed, epoch, count):
+    generator = _generator(seed, epoch)
+    torch.randperm(count, generator=generator)
+    return generator
+
+
 @settings(deadline=None, max_examples=25)
 @given(count=st.integers(1, 30), batch_size=st.integers(1, 12), training=st.booleans())
 def test_length_and_the_lonely_last_image(count, batch_size, training):
@@ -151,6 +246,9 @@ def test_batches_do_not_share_memory_with_the_data():
         ({"batch_size": 0}, "batch_size.*at least 1, got 0"),
         ({"padding": -1}, "padding.*at least 0, got -1"),
         ({"seed": -1}, "seed.*at least 0, got -1"),
+        ({"min_scale": 0.0}, "min_scale must be above 0 and at most 1, got 0.0"),
+        ({"min_scale": 1.1}, "min_scale.*got 1.1"),
+        ({"min_scale": 0.5, "padding": 4}, "min_scale 0.5 and padding 4 are two ways to crop"),
     ],
 )
 def test_bad_input_is_refused(change, complaint):

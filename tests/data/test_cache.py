@@ -1,137 +1,153 @@
 import logging
+import multiprocessing
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from selftaught.data import cache, parquet, pictures
-from selftaught.data.dataset import Decoded
+from selftaught.data import cache, pictures
 
 
-def _decoded(value=7):
-    images, labels = torch.full((4, 1, 3, 4), value, dtype=torch.uint8), torch.tensor([0, 1, 1, 0])
-    return Decoded(("é", "b"), images, labels, images[:2].clone(), labels[:2].clone())
-
-
-class _Decoder:
-    """Counts how often it is asked."""
-
-    def __init__(self, decoded=None):
-        self.decoded = decoded or _decoded()
-        self.calls = 0
-
-    def __call__(self):
-        self.calls += 1
-        return self.decoded
+def _tensors(value=7):
+    return {
+        "images": torch.full((4, 1, 3, 4), value, dtype=torch.uint8),
+        "grey": torch.tensor([True, False]),
+        "sums": torch.arange(6).view(3, 2),
+        "none": torch.zeros(0, 5, dtype=torch.int32),
+    }
 
 
 def _same(one, other):
-    assert one.classes == other.classes
-    for name, tensor in one.tensors().items():
-        assert torch.equal(tensor, other.tensors()[name])
-        assert tensor.dtype == other.tensors()[name].dtype
+    return one.keys() == other.keys() and all(
+        torch.equal(one[name], other[name]) and one[name].dtype == other[name].dtype for name in one
+    )
 
 
-def test_the_second_time_nothing_is_decoded(cache_folder):
-    decode = _Decoder()
-    _same(cache.cached("a", None, decode), _decoded())
-    _same(cache.cached("a", None, decode), _decoded())
-    assert decode.calls == 1
+def test_what_was_written_is_read(cache_folder):
+    assert cache.read("a") is None
+    cache.write("a", _tensors())
+    assert _same(cache.read("a"), _tensors())
     assert [path.suffix for path in cache_folder.iterdir()] == [".safetensors"]
 
 
-def test_source_size_and_decoder_make_the_key(monkeypatch):
-    decode = _Decoder()
-    cache.cached("a", None, decode)
-    cache.cached("b", None, decode)
-    cache.cached("a", (4, 4), decode)
-    cache.cached("a", (4, 5), decode)
+def test_each_key_and_each_version_of_the_decoder_has_its_own(monkeypatch):
+    cache.write("a", _tensors(1))
+    cache.write("b", _tensors(2))
+    assert _same(cache.read("a"), _tensors(1))
+    assert _same(cache.read("b"), _tensors(2))
     monkeypatch.setattr(pictures, "VERSION", pictures.VERSION + 1)
-    cache.cached("a", None, decode)
-    assert decode.calls == 5
+    assert cache.read("a") is None
 
 
 def _truncate(path):
     path.write_bytes(path.read_bytes()[:-10])
 
 
-def _change_a_pixel(path):
+def _change_a_bit(path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
 
 
-def _of_something_else(path):
-    save_file({"weight": torch.zeros(3)}, path)
+def _swap_shapes(path):
+    tensors = _tensors()
+    tensors["sums"] = tensors["sums"].view(2, 3)
+    content = path.read_bytes()
+    save_file(tensors, path, {"crc32": content[content.index(b"crc32") + 8 :][:8].decode()})
 
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda path: path.write_bytes(b"garbage"), _truncate, _change_a_pixel, _of_something_else, Path.unlink],
+    [
+        lambda path: path.write_bytes(b"garbage"),
+        lambda path: path.write_bytes(b""),
+        _truncate,
+        _change_a_bit,
+        _swap_shapes,
+        lambda path: save_file({"weight": torch.zeros(3)}, path),
+        Path.unlink,
+    ],
 )
-def test_a_broken_cache_is_decoded_again_and_mended(cache_folder, damage):
-    decode = _Decoder()
-    cache.cached("a", None, decode)
+def test_a_damaged_entry_is_none_and_can_be_written_again(cache_folder, damage):
+    cache.write("a", _tensors())
     damage(next(cache_folder.iterdir()))
-    _same(cache.cached("a", None, decode), _decoded())
-    assert decode.calls == 2
-    cache.cached("a", None, decode)
-    assert decode.calls == 2
+    assert cache.read("a") is None
+    cache.write("a", _tensors())
+    assert _same(cache.read("a"), _tensors())
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch, caplog):
+def test_a_reader_keeps_what_it_has_when_the_entry_is_replaced_and_changes_no_file():
+    cache.write("a", _tensors(1))
+    mine = cache.read("a")
+    cache.write("a", _tensors(2))
+    assert _same(mine, _tensors(1))
+    cache.read("a")["images"].zero_()
+    assert _same(cache.read("a"), _tensors(2))
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    decode = _Decoder()
     with caplog.at_level(logging.WARNING):
-        _same(cache.cached("a", None, decode), _decoded())
-        _same(cache.cached("a", None, decode), _decoded())
-    assert decode.calls == 2
+        cache.write("a", _tensors())
     assert "not cached" in caplog.text
+    assert cache.read("a") is None
 
 
-def test_a_write_that_fails_halfway_leaves_nothing(cache_folder, monkeypatch):
+def test_a_full_disk_leaves_nothing_behind(cache_folder, monkeypatch, caplog):
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
-    _same(cache.cached("a", None, _Decoder()), _decoded())
-    assert list(cache_folder.iterdir()) == []
+    for step in ("replace", "save_file"):
+        with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+            patch.setattr(os if step == "replace" else cache, step, full)
+            cache.write("a", _tensors())
+        assert list(cache_folder.iterdir()) == []
+        assert "no space left" in caplog.text
 
 
-def test_an_error_while_decoding_is_not_kept(cache_folder):
-    def fail():
-        raise RuntimeError("broken picture")
+def _write_again_and_again(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        cache.write("a", {"images": torch.full((200, 1, 64, 64), 3, dtype=torch.uint8)})
 
-    with pytest.raises(RuntimeError, match="broken picture"):
-        cache.cached("a", None, fail)
-    assert not cache_folder.exists()
+
+def test_writers_at_once_and_a_killed_one_never_show_half_an_entry(cache_folder):
+    expected = {"images": torch.full((200, 1, 64, 64), 3, dtype=torch.uint8)}
+    cache.write("a", expected)
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_write_again_and_again, args=(1.0,)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    reads = 0
+    while any(writer.is_alive() for writer in writers):
+        assert _same(cache.read("a"), expected)
+        reads += 1
+        if reads == 20:
+            os.kill(writers[0].pid, signal.SIGKILL)
+    for writer in writers:
+        writer.join()
+    assert reads > 20
+    assert [writer.exitcode for writer in writers] == [-signal.SIGKILL, 0]
+    assert _same(cache.read("a"), expected)
+
+
+def test_what_killed_writers_left_is_removed_after_a_day(cache_folder):
+    cache_folder.mkdir(parents=True)
+    old, young = cache_folder / "old.tmp", cache_folder / "young.tmp"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 25 * 3600,) * 2)
+    cache.write("a", _tensors())
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_the_default_place(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert cache.folder() == Path("/home/someone/.cache/selftaught")
-
-
-def test_a_file_that_changed_under_its_name_is_decoded_again(small):
-    folder, images, _ = small
-    before = parquet.read(parquet.find(folder))
-    (folder / "train-00001.parquet").write_bytes((folder / "test-00000.parquet").read_bytes())
-    after = parquet.read(parquet.find(folder))
-    assert torch.equal(before.train_images[4:], torch.from_numpy(images[4:6]))
-    assert torch.equal(after.train_images[4:], torch.from_numpy(images[6:]))
-
-
-def test_fewer_files_are_other_data(small, monkeypatch):
-    folder, images, _ = small
-    first = parquet.read(parquet.find(folder))
-    (folder / "train-00001.parquet").unlink()
-    second = parquet.read(parquet.find(folder))
-    assert (len(first.train_labels), len(second.train_labels)) == (6, 4)
-    decoded_again = []
-    monkeypatch.setattr(pictures, "decode", lambda *_: decoded_again.append(1))
-    assert torch.equal(parquet.read(parquet.find(folder)).train_images, torch.from_numpy(images[:4]))
-    assert not decoded_again

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.data.splits import complement, stratified
+from selftaught.data.splits import complement, set_aside, stratified
+from selftaught.errors import InputError
 
 
 @settings(deadline=None, max_examples=50)
@@ -67,3 +68,45 @@ def test_everything_is_everything():
 
 def test_complement():
     assert complement(torch.tensor([1, 4]), 6).tolist() == [0, 2, 3, 5]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    counts=st.lists(st.integers(2, 30), min_size=2, max_size=6),
+    fraction=st.floats(0.001, 0.999),
+    seed=st.integers(0, 1000),
+)
+def test_what_is_set_aside_leaves_every_class_on_both_sides(counts, fraction, seed):
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    kept, aside = set_aside(labels, fraction, seed, [str(k) for k in range(len(counts))])
+    assert sorted(torch.cat([kept, aside]).tolist()) == list(range(len(labels)))
+    for side in (kept, aside):
+        assert (side.diff() > 0).all()
+        assert len(labels[side].unique()) == len(counts)
+    wanted = len(labels) * fraction
+    assert abs(len(aside) - wanted) <= max(0.5, len(counts) - wanted, len(counts) - (len(labels) - wanted))
+    share = torch.bincount(labels[aside]) - torch.tensor(counts) * len(aside) / len(labels)
+    assert share.abs().max() <= 1 + len(counts)
+
+
+def test_a_fifth_is_a_fifth_of_each_class():
+    labels = torch.arange(4).repeat_interleave(torch.tensor([10, 50, 20, 120]))
+    _, aside = set_aside(labels, 0.2, 0, "abcd")
+    assert torch.bincount(labels[aside]).tolist() == [2, 10, 4, 24]
+    assert not torch.equal(set_aside(labels, 0.2, 1, "abcd")[1], aside)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_a_share_out_of_range_is_refused(fraction):
+    with pytest.raises(InputError, match=f"test_fraction must be above 0 and below 1, got {fraction}"):
+        set_aside(torch.arange(4) % 2, fraction, 0, "ab")
+
+
+def test_a_class_with_one_image_cannot_be_on_both_sides():
+    with pytest.raises(InputError, match=r"class 'wasp' has one image.*add another or remove"):
+        set_aside(torch.tensor([0, 0, 1, 2, 2]), 0.2, 0, ["ant", "wasp", "bee"])
+
+
+def test_a_class_without_images_is_no_obstacle():
+    _, aside = set_aside(torch.tensor([0, 0, 2, 2]), 0.5, 0, ["ant", "wasp", "bee"])
+    assert len(aside) == 2

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftaught.errors import InputError
-from selftaught.report.statistics import Interval, mean_std, paired_interval
+from selftaught.report.statistics import Interval, mean_std, paired_interval, resampled_interval
 from tests.oracles import statistics as oracle
 
 
@@ -174,3 +174,41 @@ def test_arrays_that_do_not_pair_up_are_refused(method, baseline, message):
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):
         paired_interval(np.zeros((2, 3)), np.zeros((2, 3)), **options)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 8), st.integers(0, 2**31), st.sampled_from([0.8, 0.95]), st.floats(0.01, 1))
+def test_interval_over_splits_is_students_widened_for_the_shared_images(seeds, seed, level, ratio):
+    means = np.random.default_rng(seed).normal(0.3, 1.0, seeds)
+    differences = [
+        np.full(40 + s, mean) for s, mean in enumerate(means)
+    ]  # each split has test images of its own
+    interval = resampled_interval(differences, ratio, level)
+    students = scipy.stats.ttest_1samp(means, 0).confidence_interval(level)
+    wider = math.sqrt((1 / seeds + ratio) * seeds)
+    assert interval.estimate == pytest.approx(means.mean())
+    assert interval.low == pytest.approx(means.mean() - wider * (means.mean() - students.low))
+    assert interval.high == pytest.approx(means.mean() + wider * (students.high - means.mean()))
+
+
+def test_splits_that_agree_by_chance_are_no_certainty():
+    differences = [np.r_[1.0, np.zeros(99)], np.r_[np.zeros(99), 1.0]]  # both means are 0.01
+    interval = resampled_interval(differences, 0.25)
+    assert interval.low < 0 < 0.01 < interval.high
+    nothing = resampled_interval([np.zeros(5), np.zeros(5)], 0.25)
+    assert tuple(nothing) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("differences", "ratio", "level", "message"),
+    [
+        ([[0.0, 1.0]], 0.25, 0.95, "at least two seeds, got 1"),
+        ([[0.0], []], 0.25, 0.95, "non-empty"),
+        ([[0.0], [math.nan]], 0.25, 0.95, "finite"),
+        ([[0.0], [1.0]], 0.0, 0.95, "test_to_train must be positive"),
+        ([[0.0], [1.0]], 0.25, 1.0, "level"),
+    ],
+)
+def test_interval_over_splits_refuses(differences, ratio, level, message):
+    with pytest.raises(InputError, match=message):
+        resampled_interval(differences, ratio, level)

@@ -1,9 +1,11 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
+import scipy.stats
 from rich.console import Console
 from safetensors.numpy import save_file
 
@@ -21,16 +23,24 @@ def make(tmp_path):
     """Writes the record of a run that gets `right` of 200 images right, and reads it back."""
 
     def write(
-        method: str, seed: int, right: int, nll: float = 0.5, ece: float = 0.1, data: str = "f"
+        method: str,
+        seed: int,
+        right: int,
+        nll: float = 0.5,
+        ece: float = 0.1,
+        data: str = "f",
+        scaled=None,
+        **changes,
     ) -> record.Record:
         config = parse(
-            {
+            changes
+            | {
                 "data": "shapes",
                 "data_fingerprint": data,
                 "model": "mlp",
                 "method": method,
                 "seed": seed,
-                "epochs": 7,
+                "epochs": changes.get("epochs", 7),
                 "batch_size": 8,
                 "lr": 0.1,
                 "momentum": 0.9,
@@ -48,6 +58,8 @@ def make(tmp_path):
             "accuracy": right / IMAGES,
             "nll": nll,
             "ece": ece,
+            "ece_scaled": scaled,
+            "nll_scaled": scaled,
             "epochs": 7,
             "seconds": 1.0,
             "images_per_second": 1.0,
@@ -125,7 +137,7 @@ def test_without_ce_the_first_method_is_the_baseline_and_it_is_said(make):
 def test_one_trial_has_no_deviation_and_says_what_its_interval_covers(make):
     table = tabulate([make("ce", 0, 100), make("le", 0, 120)], ["ce", "le"], {})
     assert table.rows[0].accuracy_std is None
-    assert render.cells(table.rows[0])[1] == "50.00"
+    assert render.cells(table.rows[0], table)[1] == "50.00"
     assert "covers the test images only" in " ".join(table.caption)
 
 
@@ -166,7 +178,97 @@ def test_renderings_hold_the_same_numbers(make):
     console = Console(width=80, file=io.StringIO())
     console.print(render.terminal(table))
     text = console.file.getvalue()
-    assert "90.25 ± 0.35   +40.00 [" in text
+    assert re.search(r"90.25 ± 0.35 +\+40.00 \[", text)
     assert "better" in text
     assert "…" not in text
     assert json.loads(json.dumps(render.values(table)))["rows"][1]["verdict"] == "better"
+
+
+def test_scaled_calibration_is_shown_where_a_method_has_it(make):
+    records = [
+        make("ce", 0, 100, scaled=0.031),
+        make("ce", 1, 100, scaled=0.033),
+        make("le", 0, 120, scaled=0.02),
+    ]
+    table = tabulate([*records, make("le", 1, 120)], ["ce", "le"], {})
+    assert [row.ece_scaled for row in table.rows] == [
+        pytest.approx(0.032),
+        None,
+    ]  # not every trial of le has one
+    column = render.headers(table).index("ECE % scaled")
+    assert [render.cells(row, table)[column] for row in table.rows] == ["3.20", "–"]
+    assert "temperature fitted on its held-out images" in " ".join(table.caption)
+    assert "| 10.00 | 3.20 | – |" in render.markdown(table)
+    [ce, le] = csv.DictReader(io.StringIO(render.as_csv(table)))
+    assert (float(ce["ece_scaled"]), le["ece_scaled"]) == (pytest.approx(0.032), "")
+    console = Console(width=80, file=io.StringIO())
+    console.print(render.terminal(table))
+    lines = console.file.getvalue().splitlines()
+    assert "…" not in console.file.getvalue()
+    assert any("100.00" not in line and " 3.20 " in line for line in lines)
+
+
+def test_runs_without_a_temperature_have_no_column_for_it(make):
+    table = tabulate([make("ce", 0, 100)], ["ce"], {})
+    assert render.headers(table)[-2:] == ["ECE %", "step × ce"]
+    assert "Scaled" not in " ".join(table.caption)
+
+
+def test_trials_with_their_own_splits_are_compared_over_the_seeds(make):
+    right = {"ce": (100, 104, 102), "le": (110, 113, 113)}
+    records = [
+        make(method, seed, n, data=f"split {seed}", split_per_trial=True)
+        for method, counts in right.items()
+        for seed, n in enumerate(counts)
+    ]
+    table = tabulate(records, ["ce", "le"], {})
+    differences = np.array([10, 9, 11]) / IMAGES
+    students = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    le = table.rows[1]
+    assert le.difference.estimate == pytest.approx(differences.mean())
+    # wider than Student's over independent trials, and no bootstrap over images that are not the same
+    assert le.difference.low < students.low
+    assert "own split" in " ".join(table.caption)
+    assert "bootstrap" not in " ".join(table.caption)
+
+
+def test_splits_must_be_the_same_for_all_methods(make):
+    records = [
+        make("ce", 0, 100, data="a", split_per_trial=True),
+        make("le", 0, 100, data="b", split_per_trial=True),
+    ]
+    with pytest.raises(InputError, match="different data"):
+        tabulate(records, ["ce", "le"], {})
+
+
+def test_runs_that_differ_in_more_than_the_method_are_refused(make):
+    with pytest.raises(InputError, match=r"differ in more than method and seed \(epochs: 7 -> 9\)"):
+        tabulate([make("ce", 0, 100), make("le", 0, 100, epochs=9)], ["ce", "le"], {})
+    with pytest.raises(InputError, match=r"runs of ls have different settings \(alpha: 0.9 -> 0.8\)"):
+        tabulate(
+            [make("ls", 0, 100, settings={"alpha": 0.9}), make("ls", 1, 100, settings={"alpha": 0.8})],
+            ["ls"],
+            {},
+        )
+    other_machine = tabulate([make("ce", 3, 100), make("le", 3, 100, threads=2)], ["ce", "le"], {})
+    assert other_machine.rows[1].pairs == 1
+
+
+def test_trials_without_predictions_have_a_row_but_no_interval(make):
+    records = [make("ce", 0, 100), make("ce", 1, 100), make("le", 0, 120), make("le", 1, 120)]
+    (records[3].directory / record.PREDICTIONS).unlink()
+    le = tabulate(records, ["ce", "le"], {}).rows[1]
+    assert (le.trials, le.pairs, le.verdict) == (2, 1, "one seed: no verdict")
+    (records[2].directory / record.PREDICTIONS).unlink()
+    table = tabulate(records, ["ce", "le"], {})
+    assert (table.rows[1].difference, table.rows[1].verdict) == (None, "")
+    assert "without stored predictions (le)" in " ".join(table.caption)
+
+
+def test_a_name_cannot_break_the_markdown_table(make):
+    [line] = [
+        line
+        for line in render.markdown(tabulate([make("a|b\nc", 0, 9)], ["a|b\nc"], {})).splitlines()
+        if "4.50" in line
+    ]
+    assert line.startswith("| a\\|b c | 4.50 |")

@@ -27,6 +27,8 @@ def test_a_comparison_writes_its_table_beside_the_trials(tmp_path, configs):
     assert comparison.failures == []
     assert {path.name for path in tmp_path.iterdir()} == {
         "trials",
+        "study.json",
+        "report.html",
         "costs.json",
         "table.md",
         "table.csv",
@@ -77,7 +79,7 @@ def test_an_interrupted_comparison_resumes_to_the_same_bytes(tmp_path, configs):
 
 def test_the_table_is_made_of_what_finished(tmp_path, configs):
     study = studies.make_study(configs, tmp_path)
-    study.trials[0].directory.mkdir()
+    study.trials[0].directory.mkdir(parents=True)
     (study.trials[0].directory / "thesis.tex").write_text("mine")
     comparison = studies.run(study)
     [(failed, error)] = comparison.failures
@@ -99,6 +101,32 @@ def test_another_directory_is_left_alone(tmp_path, configs):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match=r"not a comparison \(thesis.tex\)"):
         studies.make_study(configs, tmp_path)
+
+
+def test_another_protocol_is_refused_with_the_difference(tmp_path, configs):
+    studies.run(studies.make_study(configs[:1], tmp_path))
+    longer = [config.model_copy(update={"epochs": 4}) for config in configs]
+    with pytest.raises(
+        InputError, match=r"holds another comparison \(epochs: 3 -> 4\): choose another --out"
+    ):
+        studies.make_study(longer, tmp_path)
+    assert studies.make_study(configs, tmp_path).pending() == studies.make_study(configs, tmp_path).pending()
+
+
+def test_a_study_is_looked_at_without_being_touched(tmp_path, configs):
+    studies.make_study(configs, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_study_says_what_it_consists_of(tmp_path, configs):
+    study = studies.make_study(configs, tmp_path)
+    studies.run(study, command=["selftaught", "compare", "digits"])
+    written = json.loads((tmp_path / "study.json").read_text())
+    assert written["command"] == ["selftaught", "compare", "digits"]
+    assert written["methods"] == ["ce", "le"]
+    assert written["trials"] == [config.trial_id for config in configs]
+    page = (tmp_path / "report.html").read_text()
+    assert "selftaught compare digits" in page
 
 
 def test_jobs_fill_the_cores(configs, tmp_path, monkeypatch):

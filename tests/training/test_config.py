@@ -2,7 +2,7 @@ import pytest
 
 from selftaught.errors import InputError
 from selftaught.training import presets
-from selftaught.training.config import RunConfig, parse
+from selftaught.training.config import DATA_OPTIONS, RunConfig, parse
 from tests.training import quick
 
 VALUES = {
@@ -24,18 +24,23 @@ OTHER = {
     "image_size": 9,
     "train_size": 50,
     "val_fraction": 0.5,
+    "test_fraction": 0.5,
     "split_seed": 1,
+    "split_per_trial": True,
     "model": "n",
+    "model_fingerprint": "h",
     "method": "ce",
     "settings": {"alpha": 0.8, "warmup": 1},
     "epochs": 5,
     "batch_size": 9,
+    "schedule": "cosine",
     "lr": 0.2,
     "momentum": 0.8,
     "weight_decay": 0.1,
     "milestones": (2,),
     "padding": 1,
     "flip": True,
+    "min_scale": 0.5,
     "seed": 1,
     "threads": 2,
     "precision": "bf16-mixed",
@@ -43,9 +48,37 @@ OTHER = {
 }
 
 
-@pytest.mark.parametrize("name", RunConfig.model_fields)
+@pytest.mark.parametrize("name", sorted(set(RunConfig.model_fields) - {"data", "optimizer", *DATA_OPTIONS}))
 def test_every_field_is_part_of_the_name(name):
     assert parse(VALUES | {name: OTHER[name]}).trial_id != parse(VALUES).trial_id
+
+
+@pytest.mark.parametrize("name", ["data", *DATA_OPTIONS])
+def test_what_the_fingerprint_says_already_is_not(name):
+    assert parse(VALUES | {name: OTHER[name]}).trial_id == parse(VALUES).trial_id
+
+
+def test_the_optimiser_is_part_of_the_name():
+    plain = VALUES | {"momentum": 0.0}
+    assert parse(plain | {"optimizer": "adamw"}).trial_id != parse(plain).trial_id
+
+
+def test_a_model_of_files_is_known_by_its_fingerprint():
+    moved = parse(VALUES | {"model": "hf:here", "model_fingerprint": "h"})
+    assert moved.trial_id == parse(VALUES | {"model": "hf:there", "model_fingerprint": "h"}).trial_id
+    assert moved.trial_id != parse(VALUES | {"model": "hf:here", "model_fingerprint": "i"}).trial_id
+    assert moved.protocol_id == parse(VALUES | {"model": "hf:there", "model_fingerprint": "h"}).protocol_id
+
+
+def test_a_comparison_has_method_and_seed_apart():
+    first = parse(VALUES)
+    for own in ({"method": "ce"}, {"settings": {}}, {"seed": 3}):
+        assert parse(VALUES | own).protocol_id == first.protocol_id
+    for shared in ({"epochs": 5}, {"data_fingerprint": "g"}, {"threads": 2}):
+        assert parse(VALUES | shared).protocol_id != first.protocol_id
+    divided_anew = VALUES | {"split_per_trial": True}
+    again = divided_anew | {"seed": 1, "split_seed": 1, "data_fingerprint": "g"}
+    assert parse(again).protocol_id == parse(divided_anew).protocol_id
 
 
 def test_the_name_survives_the_disk_and_the_order_of_keys():
@@ -69,6 +102,12 @@ def test_differences_name_both_sides():
         ({"batch_size": 1}, "batch_size is 1"),
         ({"lr": 0.0}, "lr is 0"),
         ({"lr": float("nan")}, "lr is nan"),
+        ({"test_fraction": 0.0}, "test_fraction is 0"),
+        ({"min_scale": 0.0}, "min_scale is 0"),
+        ({"augment": "phot"}, "did you mean 'photo'"),
+        ({"optimizer": "adam"}, "optimizer is 'adam'"),
+        ({"optimizer": "adamw", "momentum": 0.9}, "momentum belongs to --optimizer sgd"),
+        ({"schedule": "cosine", "milestones": [1]}, "milestones belong to --schedule steps"),
         ({"momentum": 1.0}, "momentum is 1"),
         ({"momentum": -0.1}, "momentum is -0.1"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
@@ -141,7 +180,8 @@ def test_milestones_follow_the_epochs(monkeypatch, epochs, milestones):
 
 def test_the_papers_protocols():
     cifar, mnist = presets.PRESETS["cifar10"], presets.PRESETS["mnist"]
-    assert (cifar.epochs, cifar.batch_size, cifar.lr, cifar.padding, cifar.flip) == (160, 128, 0.1, 4, True)
+    assert (cifar.epochs, cifar.batch_size, cifar.lr, cifar.augment) == (160, 128, 0.1, "crop")
+    assert (cifar.val_fraction, cifar.optimizer, cifar.schedule) == (0.0, "sgd", "steps")
     assert (mnist.model, mnist.epochs, mnist.batch_size, mnist.lr, mnist.momentum) == (
         "mlp",
         50,
@@ -149,6 +189,35 @@ def test_the_papers_protocols():
         0.01,
         0.9,
     )
+
+
+def test_an_optimiser_or_schedule_of_ones_own_brings_its_defaults():
+    adamw = quick.config(optimizer="adamw", lr=None)
+    assert (adamw.lr, adamw.momentum, adamw.weight_decay) == (1e-3, 0.0, 0.01)
+    cosine = quick.config(schedule="cosine", epochs=10)
+    assert (cosine.milestones, cosine.momentum) == ((), 0.9)
+
+
+def test_augmentations_by_name():
+    photo, crop = quick.config(augment="photo"), quick.config(augment="crop", flip=False)
+    assert (photo.padding, photo.flip, photo.min_scale) == (0, True, 0.25)
+    assert (crop.padding, crop.flip, crop.min_scale) == (4, False, None)
+
+
+def test_own_data_is_held_out_of_where_it_is_large_enough():
+    held_out = quick.config(train_size=None)
+    assert held_out.val_fraction == 0.1
+    assert quick.config().val_fraction == 0.0  # of forty images four, for ten classes
+    assert quick.config(train_size=None, val_fraction=0.0).val_fraction == 0.0
+
+
+def test_a_split_of_its_own_for_each_trial():
+    shared = [quick.config(seed=seed, split_seed=5) for seed in (0, 1)]
+    assert shared[0].data_fingerprint == shared[1].data_fingerprint
+    own = [quick.config(seed=seed, split_seed=5, split_per_trial=True) for seed in (0, 1)]
+    assert [config.split_seed for config in own] == [5, 6]
+    assert own[0].data_fingerprint != own[1].data_fingerprint
+    assert own[0].protocol_id == own[1].protocol_id
 
 
 def test_data_that_changed_is_noticed():

@@ -42,7 +42,7 @@ def test_the_ratio_is_the_median_over_neighbours_in_time(monkeypatch):
     # A machine that slows down tenfold half-way: ratios of medians would be wrong, medians of ratios are not.
     slow = iter([1] * 6 + [1] * 8 + [10] * 6)
     monkeypatch.setattr(
-        cost._Runner, "step", lambda self: next(slow) * (1 if self.session.config.method == "ce" else 2)
+        cost.Runner, "step", lambda self: next(slow) * (1 if self.session.config.method == "ce" else 2)
     )
     [ls] = cost.measure([quick.config("ls")], steps=7)
     assert ls.relative == 2.0

@@ -1,9 +1,12 @@
+import itertools
+
 import pytest
 import torch
 
 from selftaught.errors import SelftaughtError
 from selftaught.objectives import Step
-from selftaught.training.loop import Meter, Position
+from selftaught.training import metrics
+from selftaught.training.loop import Autosave, Meter, Position
 from selftaught.training.progress import Progress
 
 
@@ -16,8 +19,42 @@ def test_means_weigh_batches_by_their_images():
     meter.add(step(1.0, [0, 1, 2]), torch.tensor([0, 1, 0]))
     meter.add(step(5.0, [1]), torch.tensor([1]))
     meter.flush()
-    assert meter.position.means() == pytest.approx({"loss": 2.0, "loss_ce": 4.0, "accuracy": 0.75})
+    means = meter.position.means()
+    assert {name: means[name] for name in ("loss", "loss_ce", "accuracy")} == pytest.approx(
+        {"loss": 2.0, "loss_ce": 4.0, "accuracy": 0.75}
+    )
     assert (meter.position.step, meter.position.images) == (2, 4)
+
+
+def test_calibration_of_an_epoch_is_that_of_its_batches_together():
+    meter = Meter(Position())
+    logits, labels = torch.randn(40, 5), torch.randint(5, (40,))
+    for rows in (slice(0, 8), slice(8, 31), slice(31, 40)):
+        meter.add(Step(torch.tensor(1.0), logits[rows], {}), labels[rows])
+    meter.flush()
+    means = meter.position.means()
+    assert means["ece"] == pytest.approx(metrics.ece(logits, labels), abs=1e-9)
+    assert means["nll"] == pytest.approx(metrics.nll(logits, labels), rel=1e-6)
+    assert means["accuracy"] == pytest.approx(metrics.accuracy(logits, labels))
+
+
+def test_saving_comes_soon_then_rarely_and_never_dear(monkeypatch):
+    now, saved = [0.0], []
+    monkeypatch.setattr("selftaught.training.loop.time.perf_counter", lambda: now[0])
+
+    def save() -> None:
+        saved.append(now[0])
+        now[0] += 0.01 if now[0] < 100 else 3.0
+
+    autosave = Autosave(save, seconds=30)
+    while now[0] < 400:
+        now[0] += 0.5
+        if autosave.is_due():
+            autosave()
+    assert saved[0] == 2.0
+    pauses = [b - a for a, b in itertools.pairwise(saved)]
+    assert pauses[:4] == pytest.approx([4, 8, 16, 30], abs=0.6)
+    assert max(pauses[4:]) >= 60
 
 
 def test_means_do_not_depend_on_when_losses_are_read():

@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from selftaught import data
+from selftaught.objectives.ce import CrossEntropy
+from selftaught.training.loop import Autosave, Position, train_epoch
 from selftaught.training.presets import data_of, resolve
-from selftaught.training.session import start
+from selftaught.training.session import lr_factor, start
 from tests.training import quick
 
 
@@ -23,13 +24,13 @@ def test_normalisation_is_that_of_the_images_trained_on():
     config = quick.config(train_size=100, val_fraction=0.5)
     images = data_of(config)
     session = start(config, images)
-    assert (session.mean, session.std) == data.channel_stats(images.train_images)
-    for other in (images.val_images, images.test_images):
-        assert session.mean != data.channel_stats(other)[0]
+    pixels = images.train_images.double() / 255
+    assert images.mean == pytest.approx((pixels.mean().item(),))
+    assert images.std == pytest.approx((pixels.std(correction=0).item(),))
     evaluated = next(
         iter(session.evaluation_batches(images.test_images[:4], images.test_labels[:4]).epoch(0))
     )[0]
-    mean, std = torch.tensor(session.mean).view(-1, 1, 1), torch.tensor(session.std).view(-1, 1, 1)
+    mean, std = torch.tensor(images.mean).view(-1, 1, 1), torch.tensor(images.std).view(-1, 1, 1)
     assert torch.allclose(evaluated, (images.test_images[:4] / 255 - mean) / std, atol=1e-5)
 
 
@@ -63,6 +64,51 @@ def test_the_papers_protocols(monkeypatch, real_data):
     assert (mnist.epochs, mnist.batch_size, mnist.lr, mnist.momentum, mnist.warmup) == (50, 16, 0.01, 0.9, 10)
     assert (mnist.milestones, mnist.padding, mnist.flip, mnist.model) == ((), 0, False, "mlp")
     assert (cifar.settings["saliency"], mnist.settings["saliency"]) == ("grad-cam", "grad")
+
+
+def lrs(config, steps):
+    return [config.lr * lr_factor(config, step, 5) for step in range(steps)]
+
+
+def test_the_rate_falls_to_a_tenth_after_each_milestone():
+    config = quick.config(lr=1.0, epochs=4, milestones=[1, 3])
+    assert lrs(config, 20) == pytest.approx([1.0] * 5 + [0.1] * 10 + [0.01] * 5)
+
+
+def test_the_cosine_is_pytorchs():
+    config = quick.config(lr=0.3, epochs=3, schedule="cosine")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=15)
+    expected = []
+    for _ in range(15):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert lrs(config, 15) == pytest.approx(expected)
+
+
+def test_every_step_has_the_rate_of_the_schedule(tmp_path, monkeypatch):
+    config, seen = quick.config(schedule="cosine", epochs=2), []
+    original = CrossEntropy.step
+    session = start(config, data_of(config))
+    monkeypatch.setattr(
+        CrossEntropy,
+        "step",
+        lambda self, x, y: seen.append(session.optimizer.param_groups[0]["lr"]) or original(self, x, y),
+    )
+    position = Position()
+    for _ in range(2):
+        train_epoch(session, position, lambda: None, lambda: False, Autosave(lambda: None, 60))
+        position.next_epoch()
+    assert seen == pytest.approx([config.lr * lr_factor(config, step, 5) for step in range(10)])
+
+
+def test_adamw_is_pytorchs():
+    config = quick.config(optimizer="adamw", lr=0.01, weight_decay=0.2)
+    optimizer = start(config, data_of(config)).optimizer
+    assert isinstance(optimizer.optimizer, torch.optim.AdamW)
+    [group] = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], group["betas"]) == (0.01, 0.2, (0.9, 0.999))
 
 
 def test_three_steps_are_sgd_written_out():

@@ -1,5 +1,6 @@
 """The command line: a thin shell that turns what goes wrong into one line and an exit code."""
 
+import os
 import sys
 
 from selftaught.errors import SelftaughtError
@@ -23,6 +24,13 @@ def _run(arguments: list[str]) -> int:
         return INTERRUPTED
     except SelftaughtError as error:
         return _refuse(str(error), WRONG_INPUT)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the interpreter must not try to write the rest of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        # All files are written through `record.write`, so what is left are the standard streams and the machine.
+        return _refuse(f"{error.strerror or error}{_about(error)}: make room, or write elsewhere", FAILED)
     except Exception as error:
         # The base class of typer's usage errors has moved between its versions; its interface has not.
         if not hasattr(error, "format_message"):
@@ -32,6 +40,10 @@ def _run(arguments: list[str]) -> int:
             _refuse(message, WRONG_INPUT) if message else WRONG_INPUT
         )  # without arguments the help was shown
     return code if isinstance(code, int) else DONE
+
+
+def _about(error: OSError) -> str:
+    return f" ({error.filename})" if error.filename else ""
 
 
 def _refuse(message: str, code: int) -> int:

@@ -17,7 +17,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Data = Annotated[str, typer.Argument(help="A dataset (see `selftaught ls datasets`).", metavar="DATA")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A dataset (see `selftaught ls datasets`), a folder of images, a CSV of labels, or OWNER/NAME on the Hub.",
+        metavar="DATA",
+    ),
+]
+Run = Annotated[Path, typer.Argument(help="The directory of a finished run.")]
+ModelDevice = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+ModelCode = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="net.py:build, for a run of a network from a Python file: allows its code to run."
+    ),
+]
 Methods = Annotated[str, typer.Option(help="Methods, separated by commas (see `selftaught ls methods`).")]
 
 
@@ -47,14 +61,17 @@ def compare(
     jobs: Annotated[
         int | None, typer.Option(help="Trials at once; by default as many as fit the cores.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and what it would take, and stop.")
+    ] = False,
 ) -> None:
-    """Train each method over several seeds; ends with a table of differences, intervals and cost.
+    """Train each method over several seeds; ends with a table of differences, intervals and cost, and a report.
 
     Finished trials are kept: the same command resumes an interrupted comparison.
     """
     from selftaught.cli.commands import compare as command
 
-    raise typer.Exit(command(data, methods, trials, jobs, options, output))
+    raise typer.Exit(command(data, methods, trials, jobs, dry_run, options, output))
 
 
 @app.command(epilog="Example: selftaught train digits --method le --epochs 10")
@@ -85,20 +102,56 @@ def bench(
     raise typer.Exit(command(data, methods, options, as_json))
 
 
+@app.command(epilog="Example: selftaught predict runs/my-run photos/ --top 3 -o predictions.csv")
+def predict(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
+    top: Annotated[int, typer.Option(help="How many of the most probable classes to name.")] = 1,
+    style: Annotated[
+        str | None,
+        typer.Option("--format", help="table, csv or json; by default as --out ends, else a table."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A file instead of the screen.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 64,
+    device: ModelDevice = "auto",
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Divide the logits by the run's temperature.")
+    ] = False,
+    model: ModelCode = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """Say which class images are of, and how probable it is; CSV and JSON have every class's probability."""
+    from selftaught.cli.predict import predict as command
+
+    style = "json" if as_json else style
+    raise typer.Exit(command(run, images, top, style, out, batch_size, device, calibrated, model))
+
+
 @app.command(epilog="Example: selftaught explain runs/my-run cat.jpg dog.jpg -o explanation.png")
 def explain(
-    run: Annotated[Path, typer.Argument(help="The directory of a finished run.")],
+    run: Run,
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Image files; by default test images of the run's own data.")
+        list[Path] | None,
+        typer.Argument(help="Image files and folders of them; by default test images of the run's own data."),
     ] = None,
     count: Annotated[int, typer.Option(help="How many test images, where no files are given.")] = 5,
+    classes: Annotated[
+        int,
+        typer.Option(help="Where there are more classes: the true, the predicted and the likeliest ones."),
+    ] = 10,
     saliency: Annotated[
         str | None, typer.Option(help="Which maps; by default those the run was trained with.")
     ] = None,
     layer: Annotated[str | None, typer.Option(help="Grad-CAM's layer, by its dotted name.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The picture: .png, .pdf or .svg.")] = Path(
-        "explanation.png"
-    ),
+    overlay: Annotated[
+        bool | None,
+        typer.Option("--overlay/--no-overlay", help="Maps over the picture; by default over photographs."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The picture: .png, .pdf or .svg. Each has up to 20 images.")
+    ] = Path("explanation.png"),
+    device: ModelDevice = "auto",
+    model: ModelCode = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print predictions and similarities as JSON.")
     ] = False,
@@ -106,7 +159,37 @@ def explain(
     """Show what a trained model sees: one map per class, and how alike the classes look to it."""
     from selftaught.cli.explain import explain as command
 
-    raise typer.Exit(command(run, images or [], count, saliency, layer, out, as_json))
+    raise typer.Exit(
+        command(run, images or [], count, classes, saliency, layer, overlay, out, as_json, device, model)
+    )
+
+
+@app.command(epilog="Example: selftaught export runs/my-run -o model.onnx")
+def export(
+    run: Run,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The file: .onnx, or .pt2 for torch.export.")
+    ] = Path("model.pt2"),
+    model: ModelCode = None,
+) -> None:
+    """Write a trained network, its preprocessing inside, to a file that runs without selftaught.
+
+    It takes float32 images (batch, channels, height, width) in [0, 1] and returns logits; class names are its metadata.
+    """
+    from selftaught.cli.export import export as command
+
+    raise typer.Exit(command(run, out, model))
+
+
+@app.command(epilog="Example: selftaught report runs/compare-digits -o report.html")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of comparisons or of runs.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page, an .html file.")] = Path("report.html"),
+) -> None:
+    """Write a page about finished runs, with everything in one file; nothing is trained."""
+    from selftaught.cli.commands import report as command
+
+    raise typer.Exit(command(runs, out))
 
 
 @app.command(name="ls", epilog="Example: selftaught ls methods")

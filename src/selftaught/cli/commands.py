@@ -1,6 +1,7 @@
 """What the training commands do once their flags are read. Importing this imports torch."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,37 +11,48 @@ from rich.table import Table
 
 from selftaught import objectives
 from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT
+from selftaught.cli.announcement import announcement, notes, outlook
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
-from selftaught.cli.progress import display
+from selftaught.cli.progress import display, reading_shown
 from selftaught.report import render
 from selftaught.study import compare as studies
+from selftaught.study.estimate import estimate_study
 from selftaught.study.executor import in_this_process
 from selftaught.study.plan import Trial, plan, split_methods
 from selftaught.training import cost, record
-from selftaught.training.config import RunConfig
 from selftaught.training.environment import usable_cores
-from selftaught.training.presets import data_of
 
 MOST_THREADS = 4
 
 
 def compare(
-    data: str, methods: str, trials: int, jobs: int | None, options: RunOptions, output: OutputOptions
+    data: str,
+    methods: str,
+    trials: int,
+    jobs: int | None,
+    dry_run: bool,
+    options: RunOptions,
+    output: OutputOptions,
 ) -> int:
     """Plan, say what will be done, do it, show the table."""
-    configs = plan(data, split_methods(methods), trials, **options.given())
-    study = studies.make_study(
-        configs,
-        output.out or Path("runs") / f"compare-{_slug(data)}-{configs[0].model}-{configs[0].protocol_id}",
-    )
+    with reading_shown(output.quiet):
+        configs = plan(data, split_methods(methods), trials, **options.given())
+    default = Path("runs") / f"compare-{_slug(data)}-{_slug(configs[0].model)}-{configs[0].protocol_id}"
+    study = studies.make_study(configs, output.out or default)
     pending = study.pending()
     jobs, executor = studies.executor_for(pending, jobs)
-    tell = _teller(output.quiet)
+    # What is asked for with --dry-run is the answer, not talk on the way to it.
+    tell = print if dry_run else _teller(output.quiet)
     for line in announcement(study, jobs):
         tell(line)
+    if pending and (dry_run or not output.quiet):
+        for line in outlook(estimate_study(study, jobs), jobs):
+            tell(line)
+    if dry_run:
+        return DONE
     with stop_on_interrupt() as should_stop, display(pending, output.quiet) as show:
-        comparison = studies.run(study, executor, show, should_stop)
+        comparison = studies.run(study, executor, show, should_stop, command=["selftaught", *sys.argv[1:]])
     if comparison.stopped:
         finished = len(study.trials) - len(study.pending())
         tell(f"interrupted: {finished} of {len(study.trials)} trials are finished and kept; {_RESUME}")
@@ -50,7 +62,10 @@ def compare(
     elif comparison.table is not None:
         console = Console()
         console.print(render.terminal(comparison.table))
-        console.print(f"in {study.directory}: table.md, table.csv, comparison.json, trials/", highlight=False)
+        console.print(
+            f"in {study.directory}: report.html, table.md, table.csv, comparison.json, trials/",
+            highlight=False,
+        )
     for trial, error in comparison.failures:
         _complain(f"{trial.config.method} seed {trial.config.seed} ({trial.directory}) failed: {error}")
     return FAILED if comparison.failures else DONE
@@ -60,8 +75,9 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
     """One trial in this process."""
     # One run has the machine to itself; more threads than this only get in each other's way on small images.
     threads = min(usable_cores(), MOST_THREADS)
-    [config] = plan(data, [method], trials=1, **{"threads": threads, **options.given()})
-    default = f"{_slug(data)}-{config.model}-{method}-s{config.seed}-{config.trial_id}"
+    with reading_shown(output.quiet):
+        [config] = plan(data, [method], trials=1, **{"threads": threads, **options.given()})
+    default = f"{_slug(data)}-{_slug(config.model)}-{method}-s{config.seed}-{config.trial_id}"
     trial = Trial(config, output.out or Path("runs") / default)
     record.claim(trial.directory, config)
     tell = _teller(output.quiet)
@@ -84,8 +100,18 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
         print(
             f"{method} on {data}, {config.model}, epochs {config.epochs}, seed {config.seed}: test accuracy "
             f"{100 * result.accuracy:.2f} %, NLL {result.nll:.3f}, ECE {100 * result.ece:.2f} %"
+            + (f" ({100 * result.ece_scaled:.2f} % after temperature scaling)" if result.ece_scaled else "")
         )
         print(f"in {trial.directory}")
+    return DONE
+
+
+def report(runs: list[Path], out: Path) -> int:
+    """The page about runs that are there."""
+    from selftaught.report import study as pages
+
+    for path in pages.write(runs, out):
+        print(f"wrote {path}", file=sys.stderr)
     return DONE
 
 
@@ -111,43 +137,14 @@ def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) ->
     return DONE
 
 
-def announcement(study: studies.Study, jobs: int) -> list[str]:
-    """What a comparison is about to do."""
-    config, kept = study.trials[0].config, len(study.trials) - len(study.pending())
-    per_method = len(study.trials) // len(study.methods)
-    images = data_of(config)
-    lines = [
-        f"comparing {', '.join(study.methods)} on {config.data} ({len(images.train_labels)} training and "
-        f"{len(images.test_labels)} test images, {images.num_classes} classes)",
-        f"{_count(len(study.trials), 'trial')} of {_count(config.epochs, 'epoch')} ({config.model}, "
-        f"{per_method} per method), "
-        + (f"{kept} of them finished already and kept, " if kept else "")
-        + (f"{jobs} at a time on {config.device}, " if study.pending() else "")
-        + f"in {study.directory}",
-    ]
-    return lines + notes(config, study.methods)
-
-
-def notes(config: RunConfig, methods: list[str]) -> list[str]:
-    """What a user should know about these methods on this data."""
-    explained = [method for method in methods if "saliency" in objectives.settings(method)]
-    if not explained or data_of(config).num_classes > 2:
-        return []
-    return [
-        f"with two classes {method} equals label smoothing: a single wrong class leaves nothing to share out"
-        for method in explained
-    ]
-
-
 _RESUME = "the same command goes on from here"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
-
-
-def _slug(data: str) -> str:
-    return data.strip("/").replace("/", "-") or "data"
+def _slug(name: str) -> str:
+    """A part of a directory's name: the end of a path, without what shells and file systems mind."""
+    end = name.rstrip("/").removeprefix("hf:").removeprefix("hub:")
+    end = "-".join(Path(end).parts[-2:]) if "/" in end else end
+    return re.sub(r"[^\w.-]+", "-", end).strip("-.")[-40:] or "data"
 
 
 def _teller(quiet: bool) -> Any:

@@ -3,71 +3,104 @@
 import io
 import json
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from selftaught.cli import DONE
-from selftaught.data import pictures
+from selftaught.cli.inputs import batches, find_device, find_images, load_run, printable
 from selftaught.errors import InputError
-from selftaught.report.explanations import ExplainedImage, explain_images, one_per_class
 from selftaught.training import record
+from selftaught.training.explanations import ExplainedImage, explain_images, one_per_class
 from selftaught.training.presets import data_of
-from selftaught.training.trained import TrainedModel, load
+from selftaught.training.trained import TrainedModel
+
+_ROWS = 20
+"""Images per picture; more become several pictures."""
+
+_COLUMNS = 100
+
+_Part = tuple[list[str], torch.Tensor, torch.Tensor | None]
+"""Names, uint8 images (N, K, H, W) and labels of some images, at most `_ROWS`."""
 
 
 def explain(
     run: Path,
     images: list[Path],
     count: int,
+    classes: int,
     saliency: str | None,
     layer: str | None,
+    overlay: bool | None,
     out: Path,
     as_json: bool,
+    device: str,
+    model: str | None,
 ) -> int:
-    """Explain image files, or test images of the run's own data, as a picture and in words."""
+    """Explain images, or test images of the run's own data, as pictures and in words; writes all or nothing."""
     if out.is_dir() or out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise InputError(f"--out {out} is not a picture: name a .png, .pdf or .svg file")
-    model = load(run)
-    if images:
-        tensors, labels = torch.stack([_read(path, model) for path in images]), None
-        names = [str(path) for path in images]
-    else:
-        if count < 1:
-            raise InputError(f"--count is {count} but should be at least 1")
-        data = data_of(model.config)
-        chosen = one_per_class(data.test_labels, count)
-        tensors, labels = data.test_images[chosen], data.test_labels[chosen]
-        names = [f"test image {i}" for i in chosen]
-    explained = explain_images(model, tensors, names, labels, saliency, layer)
-    _draw(explained, model.classes, out)
+    if count < 1:
+        raise InputError(f"--count is {count} but should be at least 1")
+    if not 2 <= classes <= _COLUMNS:
+        raise InputError(
+            f"--classes is {classes} but should be from 2 to {_COLUMNS}, what a picture can hold"
+        )
+    place = find_device(device)
+    trained = load_run(run, model)
+    parts = _files(images, trained) if images else _test_images(trained, count)
+    trained = trained.to(place)
+    explained, pictures = [], []
+    for names, x, labels in parts:
+        some = explain_images(trained, x, names, labels, saliency, layer, classes)
+        pictures.append(_draw(some, trained.classes, overlay, out.suffix[1:].lower()))
+        explained += [
+            _values(item, trained.classes) if as_json else _line(item, trained.classes) for item in some
+        ]
+    written = _write(pictures, out)
     if as_json:
-        print(json.dumps([_values(item, model.classes) for item in explained], indent=2))
-    else:
-        for item in explained:
-            print(_line(item, model.classes))
-        print(f"wrote {out}", file=sys.stderr)
+        print(json.dumps(explained, indent=2))
+        return DONE
+    print(*explained, sep="\n")
+    print(f"wrote {written[0]}" + (f" to {written[-1].name}" if written[1:] else ""), file=sys.stderr)
     return DONE
 
 
-def _draw(explained: list[ExplainedImage], classes: tuple[str, ...], out: Path) -> None:
+def _files(paths: list[Path], model: TrainedModel) -> Iterator[_Part]:
+    for names, images in batches(find_images(paths), model, _ROWS):
+        yield [str(name) for name in names], images, None
+
+
+def _test_images(model: TrainedModel, count: int) -> Iterator[_Part]:
+    data = data_of(model.config)
+    for chosen in torch.tensor(one_per_class(data.test_labels, count)).split(_ROWS):
+        yield [f"test image {i}" for i in chosen], data.test_images[chosen], data.test_labels[chosen]
+
+
+def _draw(
+    explained: list[ExplainedImage], classes: tuple[str, ...], overlay: bool | None, kind: str
+) -> bytes:
     from selftaught.report.figures import explanation_grid
 
-    record.make_directory(out.parent)
     buffer = io.BytesIO()
-    explanation_grid(explained, classes).savefig(buffer, dpi=150, format=out.suffix[1:].lower())
-    record.write(out, buffer.getvalue())
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; the words on stdout have it.
+        warnings.filterwarnings("ignore", message=".*missing from font")
+        explanation_grid(explained, classes, overlay).savefig(buffer, dpi=150, format=kind)
+    return buffer.getvalue()
 
 
-def _read(path: Path, model: TrainedModel) -> torch.Tensor:
-    channels, height, width = model.input_shape
-    try:
-        pixels = pictures.decode(path.read_bytes(), (height, width), channels)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not an image that can be read: {error}") from None
-    return pictures.stack([pixels])[0]
+def _write(pictures: list[bytes], out: Path) -> list[Path]:
+    """One picture under its own name; several are numbered: name-1.png, name-2.png, ..."""
+    digits = len(str(len(pictures)))
+    numbered = [out.with_stem(f"{out.stem}-{i:0{digits}}") for i in range(1, len(pictures) + 1)]
+    paths = numbered if len(pictures) > 1 else [out]
+    record.make_directory(out.parent)
+    for path, picture in zip(paths, pictures, strict=True):
+        record.write(path, picture)
+    return paths
 
 
 def _values(item: ExplainedImage, classes: tuple[str, ...]) -> dict[str, object]:
@@ -77,17 +110,17 @@ def _values(item: ExplainedImage, classes: tuple[str, ...]) -> dict[str, object]
         "truth": None if item.truth is None else classes[item.truth],
         "reference": classes[item.reference],
         "probabilities": dict(zip(classes, item.probabilities.tolist(), strict=True)),
-        "similarity": dict(zip(classes, item.similarity.tolist(), strict=True)),
+        "similarity": {classes[k]: s for k, s in zip(item.classes, item.similarity.tolist(), strict=True)},
     }
 
 
 def _line(item: ExplainedImage, classes: tuple[str, ...]) -> str:
-    ranked = sorted(
-        (k for k in range(len(classes)) if k != item.reference), key=lambda k: -item.similarity[k]
+    others = sorted(
+        (-s, k) for k, s in zip(item.classes, item.similarity.tolist(), strict=True) if k != item.reference
     )
-    alike = ", ".join(f"{classes[k]} {item.similarity[k]:+.2f}" for k in ranked[:3])
+    alike = ", ".join(f"{classes[k]} {-s:+.2f}" for s, k in others[:3])
     truth = "" if item.truth is None else f" (is {classes[item.truth]})"
     sure = f"{100 * item.probabilities[item.prediction]:.1f} %"
-    return (
+    return printable(
         f"{item.name}: {classes[item.prediction]} {sure}{truth}; most like {classes[item.reference]}: {alike}"
     )

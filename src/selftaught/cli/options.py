@@ -21,7 +21,10 @@ def _flag(help: str, panel: str, *names: str, metavar: str | None = None) -> Any
 class RunOptions:
     """Everything that changes what is trained; None stands for the protocol's default."""
 
-    model: Annotated[str | None, _flag("A model (see `selftaught ls models`).", _TRAINING)] = None
+    model: Annotated[
+        str | None,
+        _flag("A model (see `selftaught ls models`), hf:FOLDER_OR_ID, or FILE.py:FUNCTION.", _TRAINING),
+    ] = None
     saliency: Annotated[
         str | None, _flag("Which maps: grad-cam, grad, grad-input, guided-backprop.", _METHOD)
     ] = None
@@ -39,6 +42,10 @@ class RunOptions:
     ] = None
     epochs: Annotated[int | None, _flag("Passes over the training data.", _TRAINING)] = None
     batch_size: Annotated[int | None, _flag("Images per step.", _TRAINING)] = None
+    optimizer: Annotated[str | None, _flag("sgd or adamw.", _TRAINING)] = None
+    schedule: Annotated[
+        str | None, _flag("steps (see --milestones) or cosine, of the learning rate.", _TRAINING)
+    ] = None
     lr: Annotated[float | None, _flag("Initial learning rate.", _TRAINING)] = None
     momentum: Annotated[float | None, _flag("Momentum of SGD.", _TRAINING)] = None
     weight_decay: Annotated[float | None, _flag("Weight decay.", _TRAINING)] = None
@@ -46,10 +53,29 @@ class RunOptions:
         str | None,
         _flag("Epochs after which the rate falls to a tenth, or none.", _TRAINING, metavar="E,E,..."),
     ] = None
+    augment: Annotated[
+        str | None,
+        _flag(
+            "none, crop (the paper's, for small images) or photo (crops of any size and shape); crop and photo mirror.",
+            _TRAINING,
+        ),
+    ] = None
+    flip: Annotated[bool | None, _flag("Mirror half of the images.", _TRAINING, "--flip/--no-flip")] = None
     seed: Annotated[int | None, _flag("Seed of the (first) trial.", _TRAINING)] = None
     image_size: Annotated[int | None, _flag("Resize images to this many pixels.", _DATA)] = None
     train_size: Annotated[int | None, _flag("Train on this many images, stratified.", _DATA)] = None
-    val_fraction: Annotated[float | None, _flag("Part of the training data to hold out.", _DATA)] = None
+    val_fraction: Annotated[
+        float | None,
+        _flag("Part of the training data to hold out, to watch and to calibrate on (own data: 0.1).", _DATA),
+    ] = None
+    test_fraction: Annotated[
+        float | None, _flag("Part to set aside for testing, where the data has no test part (0.2).", _DATA)
+    ] = None
+    split_seed: Annotated[int | None, _flag("Seed of every division of the data (0).", _DATA)] = None
+    split_per_trial: Annotated[
+        bool | None,
+        _flag("Divide the data anew for each trial.", _DATA, "--split-per-trial/--one-split"),
+    ] = None
     threads: Annotated[
         int | None,
         _flag("CPU threads of a trial (compare: 1, train: up to 4).", _MACHINE),

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -12,9 +13,39 @@ from rich.text import Text
 
 from selftaught.study.executor import Event, Outcome
 from selftaught.study.plan import Trial
+from selftaught.training.presets import ON_DECODING
 from selftaught.training.progress import Progress
 
 LINE_SECONDS = 10.0
+
+
+@contextmanager
+def reading_shown(quiet: bool) -> Iterator[None]:
+    """While inside, pictures that are being decoded are counted: a bar on a terminal, else a line now and then."""
+    terminal = sys.stderr.isatty()
+    bar = rich_progress.Progress(
+        *rich_progress.Progress.get_default_columns(),
+        rich_progress.MofNCompleteColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet or not terminal,
+    )
+    task = bar.add_task("reading images", total=None, visible=False)
+    printed = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal printed
+        bar.update(task, completed=done, total=total, visible=True)
+        if not (quiet or terminal) and time.monotonic() - printed >= LINE_SECONDS:
+            printed = time.monotonic()
+            print(f"reading images: {done} of {total}", file=sys.stderr, flush=True)
+
+    token = ON_DECODING.set(tell)
+    try:
+        with bar:
+            yield
+    finally:
+        ON_DECODING.reset(token)
 
 
 class Display(Protocol):
@@ -58,6 +89,7 @@ class Lines(Silent):
     def __init__(self, trials: Sequence[Trial]) -> None:
         self.trials = trials
         self.printed: dict[int, float] = {}
+        self.resumed: set[int] = set()
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
@@ -66,6 +98,9 @@ class Lines(Silent):
             print(f"{label}: {ending(event.outcome)}", file=sys.stderr, flush=True)
         elif event.progress is None:
             self.printed[event.index] = now
+        elif event.progress.resumed_at and event.index not in self.resumed:
+            self.resumed.add(event.index)
+            print(f"{label}: {resumption(event.progress)}", file=sys.stderr, flush=True)
         elif now - self.printed[event.index] >= LINE_SECONDS:
             self.printed[event.index] = now
             left = event.progress.seconds_left
@@ -112,6 +147,8 @@ class Bars(Silent):
             p, task = event.progress, self.tasks[event.index]
             self.done[event.index] = p.done / p.total
             if self.bars.tasks[self.bars.task_ids.index(task)].total is None:
+                if p.resumed_at:
+                    self.bars.console.print(Text(f"{label}: {resumption(p)}"))
                 self.bars.reset(task, total=p.total, completed=p.resumed_at)  # speed counts from here
             self.bars.update(task, completed=p.done, moment=moment(p))
         self.bars.update(self.overall, completed=sum(self.done))
@@ -122,6 +159,11 @@ class Bars(Silent):
 def name(trial: Trial) -> str:
     """How a trial is called on screen."""
     return f"{trial.config.method} seed {trial.config.seed}"
+
+
+def resumption(progress: Progress) -> str:
+    """Where a trial that was interrupted goes on."""
+    return f"goes on from step {progress.resumed_at} of {progress.total}"
 
 
 def moment(progress: Progress) -> str:

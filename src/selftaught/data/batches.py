@@ -1,12 +1,14 @@
-"""Batches of a data set that lives on the device: shuffled, augmented and normalised there."""
+"""Batches of a data set: shuffled, augmented and normalised on the device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from selftaught.data import augment
+from selftaught.data.streaming import Images, Streamed, fetch
 from selftaught.errors import InputError
 
 
@@ -17,20 +19,22 @@ class Batches:
     on the global RNG, which is left alone. So a resumed run sees what it would have seen.
 
     Args:
-        images: uint8 (N, K, H, W), moved to `device` once.
+        images: uint8 (N, K, H, W): a tensor, moved to `device` once if there is room, or what
+            `selftaught.data.ImageData` has in its place.
         labels: int64 (N,), moved likewise.
         batch_size: images per batch. When training, a last batch of one image is left out, since batch
             normalisation cannot use it.
         mean: per channel, of images scaled to [0, 1]; subtracted.
         std: per channel; divided by.
-        device: where the images live and the batches are made.
+        device: where the batches are made.
         seed: at least 0; None to evaluate: in order, every image, as it is.
         padding: zero padding in pixels for random crops, see `augment.random_crop_flip`.
         flip: mirror at random.
+        min_scale: in (0, 1], for crops as `augment.random_resized_crop` makes them, in place of padding.
         memory_format: of the batches; `torch.channels_last` for convolutions that like it.
 
     Raises:
-        InputError: sizes that do not agree, a batch size below 1, a negative seed.
+        InputError: sizes that do not agree, a value out of range.
 
     >>> images = torch.randint(256, (5, 1, 8, 8), dtype=torch.uint8)
     >>> batches = Batches(images, torch.arange(5), 2, mean=[0.5], std=[0.25], seed=0)
@@ -40,7 +44,7 @@ class Batches:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         labels: Tensor,
         batch_size: int,
         mean: Sequence[float],
@@ -49,15 +53,19 @@ class Batches:
         seed: int | None = None,
         padding: int = 0,
         flip: bool = False,
+        min_scale: float | None = None,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        _check(images, labels, batch_size, mean, std, seed, padding)
-        self.images = images.to(device)
+        _check_tensors(images, labels, mean, std)
+        _check_options(batch_size, seed, padding, min_scale)
+        self.device = torch.device(device)
+        self.images = _moved(images, self.device)
         self.labels = labels.to(device)
         self.batch_size = batch_size
         self.seed = seed
         self.padding = padding
         self.flip = flip
+        self.min_scale = min_scale
         self.memory_format = memory_format
         # (x / 255 - mean) / std in two passes over the batch.
         self._shift = 255 * torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
@@ -69,31 +77,63 @@ class Batches:
         lonely = self.seed is not None and rest == 1 and whole > 0
         return whole + (rest > 0) - lonely
 
-    def epoch(self, n: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of epoch n: x float32 (B, K, H, W), normalised, and y int64 (B,)."""
-        if self.seed is None:
-            for samples in self._slices():
-                yield self._normalise(self.images[samples]), self.labels[samples]
-            return
-        device = self.images.device
-        generator = _generator(self.seed, n)
-        order = torch.randperm(len(self.labels), generator=generator).to(device)
-        # Drawn for the whole epoch, so that a GPU waits for one transfer and not for one per batch.
-        placement = augment.draw(len(self.labels), generator, self.padding, self.flip).to(device)
-        for samples in self._slices():
-            chosen = order[samples]
-            x = self.images[chosen]
-            if self.padding or self.flip:
-                x = augment.crop_flip(x, placement.take(samples), self.padding)
-            yield self._normalise(x), self.labels[chosen]
+    def epoch(self, n: int, first: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """The batches of epoch n: x float32 (B, K, H, W), normalised, and y int64 (B,).
 
-    def _slices(self) -> Iterator[slice]:
-        for number in range(len(self)):
-            yield slice(number * self.batch_size, (number + 1) * self.batch_size)
+        From batch number `first` on, each the same as if those before it had been made.
+        """
+        parts = [slice(b * self.batch_size, (b + 1) * self.batch_size) for b in range(first, len(self))]
+        if self.seed is None:
+            for samples, x in zip(parts, fetch(self.images, parts), strict=True):
+                yield self._normalise(x.to(self.device)), self.labels[samples]
+            return
+        generator = _generator(self.seed, n)
+        order = torch.randperm(len(self.labels), generator=generator)
+        # Drawn for the whole epoch, so that a GPU waits for one transfer and not for one per batch.
+        augmented = self._augmentation(generator)
+        labels = self.labels[order.to(self.device)]
+        if isinstance(self.images, Tensor):
+            order = order.to(self.images.device)
+        chosen = [order[samples] for samples in parts]
+        for samples, x in zip(parts, fetch(self.images, chosen), strict=True):
+            yield self._normalise(augmented(x.to(self.device), samples)), labels[samples]
+
+    def _augmentation(self, generator: torch.Generator) -> Callable[[Tensor, slice], Tensor]:
+        """What an epoch does to the images at some places of its order."""
+        count = len(self.labels)
+        if self.min_scale is not None:
+            height, width = self.images.shape[2:]
+            boxes = augment.draw_boxes(count, (height, width), generator, self.min_scale, self.flip)
+            return partial(_resized_crop, boxes.to(self.device))
+        if not (self.padding or self.flip):
+            return _unchanged
+        placement = augment.draw(count, generator, self.padding, self.flip).to(self.device)
+        return partial(_crop_flip, placement, self.padding)
 
     def _normalise(self, x: Tensor) -> Tensor:
         x = x.to(torch.float32, memory_format=self.memory_format)
         return x.sub_(self._shift).div_(self._scale)
+
+
+def _resized_crop(boxes: augment.Boxes, x: Tensor, samples: slice) -> Tensor:
+    return augment.resized_crop(x, boxes.take(samples))
+
+
+def _crop_flip(placement: augment.Placement, padding: int, x: Tensor, samples: slice) -> Tensor:
+    return augment.crop_flip(x, placement.take(samples), padding)
+
+
+def _unchanged(x: Tensor, _: slice) -> Tensor:
+    return x
+
+
+def _moved(images: Images, device: torch.device) -> Images:
+    """The images on the device, or where they are if they are decoded on demand or would fill a GPU."""
+    if device.type == "cpu" or isinstance(images, Streamed):
+        return images
+    if device.type == "cuda" and images.shape.numel() > torch.cuda.mem_get_info(device)[0] // 2:
+        return images
+    return images[:].to(device)
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:
@@ -102,16 +142,8 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(mixed[0] >> np.uint64(1)))
 
 
-def _check(
-    images: Tensor,
-    labels: Tensor,
-    batch_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    seed: int | None,
-    padding: int,
-) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4:
+def _check_tensors(images: Images, labels: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
+    if isinstance(images, Tensor) and (images.dtype != torch.uint8 or images.ndim != 4):
         raise InputError(
             f"images must be uint8 of shape (N, K, H, W), got {images.dtype} of shape {tuple(images.shape)}"
         )
@@ -121,9 +153,18 @@ def _check(
         )
     if not len(mean) == len(std) == images.shape[1]:
         raise InputError(f"mean and std must have {images.shape[1]} values, got {len(mean)} and {len(std)}")
+
+
+def _check_options(batch_size: int, seed: int | None, padding: int, min_scale: float | None) -> None:
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     if padding < 0:
         raise InputError(f"padding must be at least 0, got {padding}")
+    if min_scale is not None and not 0.0 < min_scale <= 1.0:
+        raise InputError(f"min_scale must be above 0 and at most 1, got {min_scale}")
+    if min_scale is not None and padding:
+        raise InputError(
+            f"min_scale {min_scale} and padding {padding} are two ways to crop: set padding to 0"
+        )
     if seed is not None and seed < 0:
         raise InputError(f"seed must be at least 0, got {seed}")

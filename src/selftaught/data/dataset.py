@@ -1,63 +1,49 @@
-"""The tensors that data comes as: a decoded source, and the training, validation and test parts made of it."""
+"""The training, validation and test parts that data comes as."""
 
-import hashlib
-import json
 from dataclasses import dataclass
-from functools import cached_property
 
-import torch
 from torch import Tensor
 
-from selftaught.errors import InputError
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """A whole source, decoded: images uint8 (N, K, H, W), labels int64 (N,), and the names of the classes."""
-
-    classes: tuple[str, ...]
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The four tensors by name."""
-        return {
-            "train_images": self.train_images,
-            "train_labels": self.train_labels,
-            "test_images": self.test_images,
-            "test_labels": self.test_labels,
-        }
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the content, in hex: equal for equal images, whichever way they came."""
-        content = hashlib.sha256(json.dumps(self.classes).encode())
-        for tensor in self.tensors().values():
-            content.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
-            content.update(tensor.flatten().numpy().data)
-        return content.hexdigest()
+from selftaught.data.streaming import Images
 
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A labelled image data set in memory, on the CPU.
+    """A labelled image data set, on the CPU.
 
-    Images are uint8 (N, K, H, W), labels int64 (N,) in 0..C-1. The validation part is empty unless a hold-out
-    was asked for; it is taken from the training part, never from the test part. `fingerprint` is a hex digest
-    of the source's images and labels and of which of them are in which part.
+    The images of a part are uint8 (N, K, H, W): a tensor, or, where they are too many to be held or copied, an object
+    with the same `.shape`, `len()` and ``[slice or int64 index tensor]``. Labels are int64 (N,) in 0..C-1. The
+    validation part is empty unless a hold-out was asked for; it is taken from the training part, never from the test
+    part.
+
+    Attributes:
+        fingerprint: a hex digest of the classes, the images and labels, and of which of them are in which part;
+            the same whether the images are in memory or decoded as they are needed.
+        mean: of each channel of the training images in [0, 1], or what the model asks for; to be subtracted.
+        std: likewise, to be divided by.
+        crop: how pictures were brought to size, see `selftaught.data.preparation.Preparation`.
+        resample: with which filter.
+        test_part: where the test images come from, in a few words.
+        duplicates: how many test images equal a training or validation image, pixel by pixel.
+        notes: what a user should know about the data, one line each.
     """
 
     name: str
     classes: tuple[str, ...]
-    train_images: Tensor
+    train_images: Images
     train_labels: Tensor
-    val_images: Tensor
+    val_images: Images
     val_labels: Tensor
-    test_images: Tensor
+    test_images: Images
     test_labels: Tensor
     fingerprint: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop: float | None = None
+    resample: str = "bilinear"
+    test_part: str = "the source's own"
+    duplicates: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -74,33 +60,3 @@ class ImageData:
     def num_classes(self) -> int:
         """C, the number of classes."""
         return len(self.classes)
-
-
-def channel_stats(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, of images scaled to [0, 1].
-
-    Exact: the 256 values are counted in integers and summed in float64. The standard deviation is the
-    population's (n); a constant channel has 1.0, so that dividing by it is harmless.
-
-    Args:
-        images: uint8 (N, K, H, W), not empty.
-
-    >>> channel_stats(torch.tensor([0, 255, 255, 0], dtype=torch.uint8).view(1, 1, 2, 2))
-    ([0.5], [0.5])
-    """
-    if images.dtype != torch.uint8 or images.ndim != 4 or not images.numel():
-        raise InputError(
-            f"images must be uint8 of shape (N, K, H, W) and not empty, got {images.dtype} "
-            f"of shape {tuple(images.shape)}"
-        )
-    values = torch.arange(256, dtype=torch.float64) / 255
-    means, stds = [], []
-    for channel in range(images.shape[1]):
-        counts = torch.bincount(images[:, channel].flatten(), minlength=256).cpu()
-        share = counts.double() / counts.sum()
-        mean = (share * values).sum()
-        std = (share * (values - mean).square()).sum().sqrt().item()
-        constant = int(counts.count_nonzero()) == 1
-        means.append(mean.item())
-        stds.append(1.0 if constant else std)
-    return means, stds

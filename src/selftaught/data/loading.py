@@ -1,18 +1,30 @@
-"""From a name to the training, validation and test tensors."""
+"""From a name to the training, validation and test parts."""
 
 import hashlib
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from selftaught.data.dataset import Decoded, ImageData
-from selftaught.data.sources import SOURCES
-from selftaught.data.splits import complement, stratified
+import torch
+from torch import Tensor
+
+from selftaught.data import splits, store
+from selftaught.data.dataset import ImageData
+from selftaught.data.decoding import OnProgress
+from selftaught.data.encoded import Collection
+from selftaught.data.preparation import Preparation
+from selftaught.data.sources import SOURCES, open_source
+from selftaught.data.splits import Parts
+from selftaught.data.statistics import normalisation
+from selftaught.data.store import Store
 from selftaught.errors import InputError, unknown
 
 
 def names() -> list[str]:
-    """Names of the data sets.
+    """Names of the data sets that are known by name.
 
-    >>> names()
-    ['digits', 'mnist', 'cifar10']
+    >>> "digits" in names()
+    True
     """
     return list(SOURCES)
 
@@ -34,17 +46,27 @@ def load(
     train_size: int | None = None,
     val_fraction: float = 0.0,
     split_seed: int = 0,
+    test_fraction: float = 0.2,
+    preparation: Preparation = Preparation(),  # noqa: B008  (it is frozen)
+    memory: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> ImageData:
-    """A data set by name, decoded, resized and divided.
+    """Labelled images, decoded, resized and divided.
 
     Args:
-        name: one of `names()`. All but ``digits`` are looked for in ``$SELFTAUGHT_DATA/NAME`` as
-            ``{train,test}-*.parquet``, then on the Hugging Face Hub.
-        image_size: height and width in pixels (one number for both) to which all images are resized, bilinear
-            with anti-aliasing; None keeps their size.
+        name: one of `names()`, a folder or label file, or a data set of the Hugging Face Hub, see
+            `selftaught.data.sources`.
+        image_size: height and width in pixels (one number for both); None for the model's, see `preparation`, or
+            the pictures' own if they all have one and it is small, else a square of at most 64 pixels.
         train_size: how many training images to use, a stratified choice; None for all.
         val_fraction: share in [0, 1) of those held out for validation, stratified.
-        split_seed: seeds both choices. The test part is always whole.
+        split_seed: seeds every choice of images.
+        test_fraction: share in (0, 1) set aside for testing, stratified, where the source has no test part.
+        preparation: what the model asks of its images.
+        memory: bytes that the decoded images may take; None for ``$SELFTAUGHT_MEMORY`` (GiB) or half of what is
+            free. Where they take more they are decoded again each time they are needed, by
+            ``$SELFTAUGHT_WORKERS`` processes (by default one per core, at most four), with the same results.
+        on_progress: told how many pictures are done, of how many, as headers are read and again as they are decoded.
 
     Raises:
         InputError: unknown name, a value out of range, data that cannot be found or decoded.
@@ -53,48 +75,110 @@ def load(
     >>> tuple(digits.train_images.shape), len(digits.val_labels), len(digits.test_labels), digits.classes[3]
     ((1294, 1, 16, 16), 144, 359, '3')
     """
-    if name not in SOURCES:
-        raise unknown("data", name, SOURCES)
-    if not 0.0 <= val_fraction < 1.0:
-        raise InputError(f"val_fraction must be in [0, 1), got {val_fraction}")
-    decoded = SOURCES[name].read(_pair(image_size))
-    return _divide(name, decoded, train_size, val_fraction, split_seed)
+    asked = _pair(image_size)
+    collection = open_source(name)
+    division = _divide(collection, train_size, val_fraction, split_seed, test_fraction)
+    everything = store.fill(collection, asked, preparation, memory, on_progress or _ignore)
+    return _assemble(name, collection, division, everything, preparation)
+
+
+def _assemble(
+    name: str, collection: Collection, division: "_Division", everything: Store, preparation: Preparation
+) -> ImageData:
+    labels, parts, digests = division.labels, division.parts, everything.facts.digests
+    duplicates = _duplicates(digests, parts)
+    mean, std = _normalisation(everything, parts.train, preparation)
+    return ImageData(
+        name=name,
+        classes=collection.classes,
+        train_images=everything.part(parts.train),
+        train_labels=labels[parts.train],
+        val_images=everything.part(parts.val),
+        val_labels=labels[parts.val],
+        test_images=everything.part(parts.test),
+        test_labels=labels[parts.test],
+        fingerprint=_fingerprint(collection.classes, labels, digests, parts),
+        mean=mean,
+        std=std,
+        crop=preparation.crop,
+        resample=preparation.resample,
+        test_part=division.test_part,
+        duplicates=duplicates,
+        notes=(
+            *collection.notes,
+            *everything.notes,
+            *division.notes,
+            *_duplicates_note(duplicates, parts),
+        ),
+    )
+
+
+class _Division(NamedTuple):
+    """Who is in which part: all labels, int64 (N,), the positions of each part, and what to say of the test part."""
+
+    labels: Tensor
+    parts: Parts
+    test_part: str
+    notes: tuple[str, ...]
 
 
 def _divide(
-    name: str, decoded: Decoded, train_size: int | None, val_fraction: float, split_seed: int
-) -> ImageData:
-    labels = decoded.train_labels
-    present = len(labels.unique())
-    size = len(labels)
-    if train_size is not None:
-        if not len(decoded.classes) <= train_size <= size:
-            raise InputError(
-                f"train_size must be from {len(decoded.classes)} (one image per class) to {size}, "
-                f"all that {name!r} has, got {train_size}"
-            )
-        size = train_size
-    used = stratified(labels, size, split_seed)
-    held_out = round(size * val_fraction)
-    if val_fraction and not 0 < held_out <= size - present:
-        raise InputError(
-            f"val_fraction {val_fraction} of {size} images holds out {held_out}: it must hold out at least 1 and "
-            f"leave at least {present}, one per class"
-        )
-    kept = stratified(labels[used], size - held_out, split_seed)
-    train, val = used[kept], used[complement(kept, size)]
-    chosen = hashlib.sha256(decoded.digest.encode() + train.numpy().tobytes() + b"|" + val.numpy().tobytes())
-    return ImageData(
-        name=name,
-        classes=decoded.classes,
-        train_images=decoded.train_images[train],
-        train_labels=labels[train],
-        val_images=decoded.train_images[val],
-        val_labels=labels[val],
-        test_images=decoded.test_images,
-        test_labels=decoded.test_labels,
-        fingerprint=chosen.hexdigest(),
-    )
+    collection: Collection, train_size: int | None, val_fraction: float, split_seed: int, test_fraction: float
+) -> _Division:
+    labels, classes = collection.train.labels, collection.classes
+    notes: tuple[str, ...] = ()
+    if collection.test is None:
+        before, test = splits.set_aside(labels, test_fraction, split_seed, classes)
+        test_part = f"{100 * test_fraction:g} % set aside, stratified, split seed {split_seed}"
+        notes = (f"no test part in the data: {len(test):,} of {len(labels):,} images, {test_part}",)
+    else:
+        before = torch.arange(len(labels))
+        labels = torch.cat([labels, collection.test.labels])
+        test, test_part = torch.arange(len(before), len(labels)), "the source's own"
+    train, val = splits.hold_out(labels[before], train_size, val_fraction, split_seed, len(classes))
+    return _Division(labels, Parts(before[train], before[val], test), test_part, notes)
+
+
+def _normalisation(
+    everything: Store, train: Tensor, preparation: Preparation
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation: the model's where it has some, else those of the training part."""
+    channels, height, width = everything.form.shape
+    facts = everything.facts
+    mean, std = normalisation(facts.sums[train], facts.squares[train], height * width)
+    return _for_channels(preparation.mean, channels) or mean, _for_channels(preparation.std, channels) or std
+
+
+def _for_channels(values: Sequence[float] | None, channels: int) -> tuple[float, ...] | None:
+    """One value per channel: repeated for colour, averaged for grey."""
+    if values is None or len(values) == channels:
+        return None if values is None else tuple(values)
+    return (sum(values) / len(values),) * channels
+
+
+def _fingerprint(classes: tuple[str, ...], labels: Tensor, digests: Tensor, parts: Parts) -> str:
+    content = hashlib.sha256(json.dumps(classes).encode())
+    for positions in parts:
+        content.update(f"{len(positions)} images;".encode())
+        content.update(labels[positions].numpy().tobytes())
+        content.update(digests[positions].numpy().tobytes())
+    return content.hexdigest()
+
+
+def _duplicates(digests: Tensor, parts: Parts) -> int:
+    """How many test images equal one that is trained with or held out."""
+    rows = digests.contiguous().numpy().view("V32")[:, 0]
+    seen = {row.tobytes() for row in rows[torch.cat([parts.train, parts.val]).numpy()]}
+    return sum(row.tobytes() in seen for row in rows[parts.test.numpy()])
+
+
+def _duplicates_note(count: int, parts: Parts) -> list[str]:
+    if not count:
+        return []
+    return [
+        f"{count:,} of the {len(parts.test):,} test images also occur in the training part: what the model "
+        "scores on them is memory; remove the copies for an honest number"
+    ]
 
 
 def _pair(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -104,3 +188,7 @@ def _pair(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if len(pair) != 2 or min(pair) < 1:
         raise InputError(f"image_size must be one number or (height, width), at least 1, got {image_size}")
     return pair
+
+
+def _ignore(_done: int, _total: int) -> None:
+    pass

@@ -1,45 +1,70 @@
-"""Encoded pictures (PNG, JPEG, WebP, ...) to uint8 arrays of one size."""
+"""Encoded pictures (PNG, JPEG, WebP, TIFF, ...) to uint8 arrays."""
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from selftaught.data.preparation import Preparation
+
 # Raise when the same bytes start to give other pixels, so that no cache keeps the old ones.
-VERSION = 1
+VERSION = 2
 
-_GREY = {"1", "L", "LA", "La"}
+_GREY = {"1", "L", "LA", "La", "I"}  # and the 16-bit I;16, I;16B, ...
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by its EXIF orientation. From 5 on its sides change places."""
 
 
-def decode(blob: bytes, size: tuple[int, int] | None = None, channels: int | None = None) -> np.ndarray:
+class Header(NamedTuple):
+    """What a picture says of itself before it is decoded: its size when upright, and whether it is grey."""
+
+    height: int
+    width: int
+    grey: bool
+
+
+def header(blob: bytes) -> Header:
+    """Size and kind of an encoded picture, without decoding it. Raises ValueError where it is none."""
+    with _opened(blob) as picture:
+        # Not the plug-in's own `getexif`: for a PNG it decodes the picture. That for TIFF has turned the size already.
+        turn = 1 if picture.format == "TIFF" else _orientation(Image.Image.getexif, picture)
+        sideways = turn in (5, 6, 7, 8)
+        size = (picture.width, picture.height) if sideways else (picture.height, picture.width)
+        return Header(*size, _is_grey(picture))
+
+
+def decode(blob: bytes, preparation: Preparation = Preparation()) -> np.ndarray:  # noqa: B008  (it is frozen)
     """The pixels of one encoded picture: uint8 (H, W) if it is grey, else (H, W, 3).
 
-    `channels`, 1 or 3, asks for one of the two. Rotated as its EXIF tag says, transparency dropped, resized to
-    `size` (height, width) as `resize` does. Raises ValueError, with the reason, where the bytes are no picture of
-    8 bits per channel.
+    `preparation.channels`, 1 or 3, asks for one of the two. The picture is turned as its EXIF orientation says, of
+    an animation the first frame is taken, transparency is laid over white, 16-bit values are scaled to 8 bits
+    (65535 to 255). Then it is brought to `preparation.size`: stretched, or scaled and cut, see `Preparation`.
+
+    Raises:
+        ValueError: with the reason, where the bytes are no picture, a damaged one, one larger than Pillow's limit
+            against decompression bombs, or one of floating-point or 32-bit values, whose white nobody knows.
     """
-    try:
-        with Image.open(io.BytesIO(blob)) as picture:
-            picture.load()
-            if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-                raise ValueError(
-                    f"its pixels have more than 8 bits (mode {picture.mode!r}): convert it to 8 bits"
-                )
-            if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-                picture = ImageOps.exif_transpose(picture)
-            grey = picture.mode in _GREY if channels is None else channels == 1
-            return resize(picture.convert("L" if grey else "RGB"), size)
-    except Exception as error:  # Pillow's plug-ins raise whatever their parsers do
-        raise ValueError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-
-
-def resize(picture: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
-    """The picture as uint8 (H, W) or (H, W, 3), of the given (height, width); bilinear, anti-aliased."""
-    if size and (picture.height, picture.width) != size:
-        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    with _opened(blob) as picture:
+        picture.load()
+        grey = _is_grey(picture) if preparation.channels is None else preparation.channels == 1
+        turn = _UPRIGHT.get(_orientation(type(picture).getexif, picture))
+        flat = _opaque(_eight_bits(picture)).convert("L" if grey else "RGB")
+        return np.asarray(_fit(flat if turn is None else flat.transpose(turn), preparation))
 
 
 def stack(arrays: list[np.ndarray]) -> Tensor:
@@ -48,3 +73,96 @@ def stack(arrays: list[np.ndarray]) -> Tensor:
         arrays = [array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2) for array in arrays]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
     return torch.from_numpy(np.stack(arrays))[:, None]
+
+
+@contextmanager
+def _opened(blob: bytes) -> Iterator[Image.Image]:
+    """The picture, not yet decoded; whatever goes wrong with it is a ValueError of one line."""
+    if not blob:
+        raise ValueError("it is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata of some picture is nothing that a user could act on
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(io.BytesIO(blob)) as picture:
+                yield picture
+        except UnidentifiedImageError:
+            raise ValueError("it is not a picture in any format that Pillow reads") from None
+        except Exception as error:  # Pillow's plug-ins raise whatever their parsers do
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(reason) from error
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    return picture.mode in _GREY or picture.mode.startswith("I;16")
+
+
+def _orientation(getexif: object, picture: Image.Image) -> int:
+    """1..8; 1, upright, where the EXIF data is missing or broken: the pixels are good all the same."""
+    try:
+        return getexif(picture).get(ExifTags.Base.Orientation, 1)  # type: ignore[operator]
+    except Exception:  # the parser meets whatever a camera or an editor left there
+        return 1
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """The picture with values of at most 8 bits: 16-bit ones scaled by their full range, to the nearest."""
+    if picture.mode == "F":
+        raise ValueError("its pixels are floating-point numbers: convert it to 8 or 16 bits")
+    if picture.mode == "LAB":
+        return _lab_to_rgb(picture)
+    if picture.mode != "I" and not picture.mode.startswith("I;16"):
+        return picture
+    values = np.asarray(picture.convert("I"))
+    # Pillow reads 16-bit PNG and PGM files as mode I, too; real 32-bit values show themselves by their range.
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("its pixels have 32 bits: convert it to 8 or 16 bits")
+    scaled = ((values + 128) // 257).astype(np.uint8)
+    scaled[values == picture.info.get("transparency", -1)] = 255  # over white, as in `_opaque`
+    return Image.fromarray(scaled)
+
+
+def _lab_to_rgb(picture: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+    assert converted is not None  # it is None only where the picture is changed in place
+    return converted
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """Laid over white, as a browser's page or paper would show it.
+
+    Dropping the alpha channel instead would bring out colours that nobody has seen, often black.
+    """
+    if not picture.has_transparency_data:
+        return picture
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+
+
+def _fit(picture: Image.Image, preparation: Preparation) -> Image.Image:
+    """The picture at the preparation's size, anti-aliased where it becomes smaller."""
+    size = preparation.size
+    if size is None:
+        return picture
+    if preparation.crop is None:
+        return _resize(picture, size, preparation.resample)
+    (height, width), (h, w) = size, (picture.height, picture.width)
+    # The side that binds is rounded, the other one follows and is cut off: what torchvision and transformers do.
+    if height * w >= width * h:
+        h, w = round(height / preparation.crop), round(height / preparation.crop) * w // h
+    else:
+        h, w = round(width / preparation.crop) * h // w, round(width / preparation.crop)
+    if Image.MAX_IMAGE_PIXELS and h * w > Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"{picture.height}x{picture.width} pixels are too long and narrow to be cropped")
+    picture = _resize(picture, (h, w), preparation.resample)
+    top, left = (h - height) // 2, (w - width) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
+def _resize(picture: Image.Image, size: tuple[int, int], resample: str) -> Image.Image:
+    if (picture.height, picture.width) == size:
+        return picture
+    return picture.resize((size[1], size[0]), Image.Resampling[resample.upper()])

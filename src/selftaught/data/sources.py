@@ -1,25 +1,29 @@
-"""Which data sets there are by name, and where each is looked for."""
+"""Where labelled images come from: a name, a path or an id of the Hugging Face Hub."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from selftaught.data import digits, hub, parquet
-from selftaught.data.dataset import Decoded
-from selftaught.errors import InputError
+from selftaught.data import digits, folder, hub, parquet, table
+from selftaught.data.encoded import Collection
+from selftaught.data.files import shown
+from selftaught.errors import InputError, unknown
+
+_HUB = "hub:"
 
 
 class Source(Protocol):
-    """Where a data set comes from."""
+    """A data set with a name."""
 
     @property
     def summary(self) -> str:
         """One line about the data set."""
         ...
 
-    def read(self, image_size: tuple[int, int] | None) -> Decoded:
-        """The decoded data set, resized to `image_size` (height, width) where one is given."""
+    def open(self) -> Collection:
+        """The data set as it is found; InputError where it is not."""
         ...
 
 
@@ -29,9 +33,9 @@ class Embedded:
 
     summary: str
 
-    def read(self, image_size: tuple[int, int] | None) -> Decoded:
-        """See `selftaught.data.digits.read`."""
-        return digits.read(image_size)
+    def open(self) -> Collection:
+        """See `selftaught.data.digits.collect`."""
+        return digits.collect()
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,22 @@ class Published:
     hub_id: str
     summary: str
 
-    def read(self, image_size: tuple[int, int] | None) -> Decoded:
+    def open(self) -> Collection:
         """From the copy if there is one, else from the Hub; InputError where neither has it."""
         home = os.environ.get("SELFTAUGHT_DATA")
         if home and not Path(home).is_dir():
             raise InputError(
                 f"SELFTAUGHT_DATA is {home}, which is not a folder: correct it, or unset it to use the Hub"
             )
-        files = parquet.find(Path(home) / self.name) if home else None
+        copy = Path(home) / self.name if home else None
+        files = parquet.find(copy) if copy else None
         if files:
-            return parquet.read(files, image_size)
+            found = parquet.collect(files, shown(copy or ""))
+            if found.test is None:
+                raise InputError(f"{copy} has no test-*.parquet beside the other part: complete the folder")
+            return found
         try:
-            return hub.read(self.hub_id, image_size)
+            return hub.collect(self.hub_id)
         except hub.HubError as error:
             place = f"no {self.name}/train-*.parquet in {home}" if home else "SELFTAUGHT_DATA is not set"
             raise InputError(
@@ -62,10 +70,87 @@ class Published:
             ) from error
 
 
+_PUBLISHED = [
+    Published("mnist", "ylecun/mnist", "70,000 handwritten digits, grey 28x28, 10 classes"),
+    Published(
+        "fashion-mnist", "zalando-datasets/fashion_mnist", "70,000 pieces of clothing, grey 28x28, 10 classes"
+    ),
+    Published("cifar10", "uoft-cs/cifar10", "60,000 photographs, RGB 32x32, 10 classes"),
+    Published("cifar100", "uoft-cs/cifar100", "60,000 photographs, RGB 32x32, 100 classes"),
+]
+
 SOURCES: dict[str, Source] = {
     "digits": Embedded(
         "1,797 handwritten digits bundled with scikit-learn, grey 16x16, 10 classes; no download"
     ),
-    "mnist": Published("mnist", "ylecun/mnist", "70,000 handwritten digits, grey 28x28, 10 classes"),
-    "cifar10": Published("cifar10", "uoft-cs/cifar10", "60,000 photographs, RGB 32x32, 10 classes"),
+    **{source.name: source for source in _PUBLISHED},
 }
+
+_BY_HUB_ID = {source.hub_id: source for source in _PUBLISHED}
+
+
+def open_source(name: str) -> Collection:
+    """The labelled images that a name stands for; no picture is decoded.
+
+    Args:
+        name: in this order: a name in `SOURCES`; a folder of images, with one sub-folder per class or a table of
+            labels; a folder of Parquet files; a table of labels; an id of the Hub (``owner/name``, or any id after
+            ``hub:``).
+
+    Raises:
+        InputError: there is no such thing, or it cannot be used; the message names the file, line or row.
+    """
+    if name in SOURCES:
+        return SOURCES[name].open()
+    path = local_path(name)
+    if path:
+        return _open_path(_typed(name))
+    hub_id = name.removeprefix(_HUB)
+    if hub_id == name and not _may_be_hub_id(name):
+        raise _not_found(name)
+    if hub_id in _BY_HUB_ID:
+        return _BY_HUB_ID[hub_id].open()
+    try:
+        return hub.collect(hub_id)
+    except hub.HubError as error:
+        here = "" if hub_id != name else f"there is no folder {name} here, and "
+        raise InputError(
+            f"{here}{hub_id} did not come from the Hub ({error}): check the name, get online, or, if it is private "
+            "or gated, log in with 'hf auth login'"
+        ) from error
+
+
+def local_path(name: str) -> Path | None:
+    """The absolute path of a folder or file that `name` stands for; None for other sources and what is missing."""
+    if name in SOURCES or not name or not os.path.exists(_typed(name)):
+        return None
+    return Path(os.path.abspath(_typed(name)))
+
+
+def _typed(name: str) -> Path:
+    return Path(os.path.expanduser(name))
+
+
+def _open_path(path: Path) -> Collection:
+    if not path.is_dir():
+        if path.suffix.lower() in table.SUFFIXES:
+            return table.collect(path)
+        raise InputError(
+            f"{shown(path)} is neither a folder nor a table of labels ({', '.join(table.SUFFIXES)}): give the folder"
+        )
+    if files := parquet.find(path):
+        return parquet.collect(files, shown(path))
+    if labels := table.find(path):
+        return table.collect(labels, path)
+    return folder.collect(path)
+
+
+def _may_be_hub_id(name: str) -> bool:
+    """Whether a name has the form of an id and does not lie about below a folder that is here."""
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)) and not os.path.exists(name.split("/")[0])
+
+
+def _not_found(name: str) -> InputError:
+    if os.sep in name or "/" in name or name.startswith((".", "~")) or os.path.splitext(name)[1]:
+        return InputError(f"{name!r} does not exist: check the path of the folder or table of labels")
+    return unknown("data", name, SOURCES)

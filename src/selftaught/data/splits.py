@@ -1,10 +1,23 @@
 """Stratified choices of images: the same ones on every machine for one seed."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from selftaught.errors import InputError
 
-def stratified(labels: Tensor, size: int, seed: int) -> Tensor:
+
+class Parts(NamedTuple):
+    """Positions of a source's images, int64 and ascending, in each part."""
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+
+def stratified(labels: Tensor, size: int, seed: int, spare: int = 0) -> Tensor:
     """Indices of `size` samples whose classes have the same shares as in `labels`, in ascending order.
 
     The shares are rounded by largest remainder, and every class keeps at least one sample. For one seed a
@@ -12,8 +25,9 @@ def stratified(labels: Tensor, size: int, seed: int) -> Tensor:
 
     Args:
         labels: int64 (N,).
-        size: from the number of distinct labels to N.
+        size: from the number of distinct labels to N, less `spare` for each of them.
         seed: seeds the choice within each class.
+        spare: how many samples of each class are left out at least; each has more than that.
 
     Returns:
         int64 (size,).
@@ -22,21 +36,24 @@ def stratified(labels: Tensor, size: int, seed: int) -> Tensor:
     >>> labels[stratified(labels, 3, seed=0)].tolist()
     [0, 0, 1]
     """
+    if size == len(labels):
+        return torch.arange(size)
     generator = torch.Generator().manual_seed(seed)
     counts = torch.bincount(labels).tolist()
     chosen = []
-    for label, take in enumerate(_shares(counts, size)):
+    for label, take in enumerate(_shares(counts, size, spare)):
         members = torch.nonzero(labels == label).flatten()
         chosen.append(members[torch.randperm(counts[label], generator=generator)[:take]])
     return torch.cat(chosen).sort().values
 
 
-def _shares(counts: list[int], size: int) -> list[int]:
-    """`size` split in proportion to `counts`: at least 1 of each class that has any, and at most all."""
+def _shares(counts: list[int], size: int, spare: int) -> list[int]:
+    """`size` split in proportion to `counts`: of each class that has any, at least 1 and at most all but `spare`."""
     exact = [count * size / sum(counts) for count in counts]
-    shares = [max(int(share), min(count, 1)) for share, count in zip(exact, counts, strict=True)]
+    most = [max(count - spare, 0) for count in counts]
+    shares = [min(max(int(share), 1), top) for share, top in zip(exact, most, strict=True)]
     while sum(shares) < size:
-        open_to_more = [k for k, count in enumerate(counts) if shares[k] < count]
+        open_to_more = [k for k, top in enumerate(most) if shares[k] < top]
         shares[max(open_to_more, key=lambda k: exact[k] - shares[k])] += 1
     while sum(shares) > size:
         reducible = [k for k, share in enumerate(shares) if share > 1]
@@ -49,3 +66,63 @@ def complement(indices: Tensor, total: int) -> Tensor:
     left = torch.ones(total, dtype=torch.bool)
     left[indices] = False
     return torch.nonzero(left).flatten()
+
+
+def set_aside(labels: Tensor, fraction: float, seed: int, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Positions of the images to train with and of a stratified `fraction` to test with, both ascending.
+
+    Every class that has images has at least one on each side.
+
+    Raises:
+        InputError: a fraction outside (0, 1), or a class with one image.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise InputError(f"test_fraction must be above 0 and below 1, got {fraction}")
+    counts = torch.bincount(labels, minlength=len(classes))
+    if (counts == 1).any():
+        alone = classes[int((counts == 1).nonzero()[0])]
+        raise InputError(
+            f"class {alone!r} has one image, which cannot both be trained and be tested with: add another or "
+            "remove the class"
+        )
+    present = int((counts > 0).sum())
+    size = min(max(round(len(labels) * (1 - fraction)), present), len(labels) - present)
+    kept = stratified(labels, size, seed, spare=1)
+    return kept, complement(kept, len(labels))
+
+
+def hold_out(
+    labels: Tensor, train_size: int | None, val_fraction: float, seed: int, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Positions of the training and of the validation images among `labels`, both ascending.
+
+    Args:
+        labels: int64 (N,), of all that may be trained with.
+        train_size: how many of them to use, a stratified choice; None for all.
+        val_fraction: share in [0, 1) of those held out, stratified.
+        seed: seeds both choices.
+        num_classes: C.
+
+    Raises:
+        InputError: a value out of range, or a hold-out that would leave a class empty.
+    """
+    if not 0.0 <= val_fraction < 1.0:
+        raise InputError(f"val_fraction must be in [0, 1), got {val_fraction}")
+    size, present = (
+        len(labels) if train_size is None else train_size,
+        int(torch.bincount(labels).count_nonzero()),
+    )
+    if train_size is not None and not num_classes <= size <= len(labels):
+        raise InputError(
+            f"train_size must be from {num_classes} (one image per class) to {len(labels)}, all there are to "
+            f"train with, got {size}"
+        )
+    used = stratified(labels, size, seed)
+    held_out = round(size * val_fraction)
+    if val_fraction and not 0 < held_out <= size - present:
+        raise InputError(
+            f"val_fraction {val_fraction} of {size} images holds out {held_out}: it must hold out at least 1 and "
+            f"leave at least {present}, one per class"
+        )
+    kept = stratified(labels[used], size - held_out, seed)
+    return used[kept], used[complement(kept, size)]

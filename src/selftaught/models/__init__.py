@@ -1,16 +1,33 @@
-"""The models of the paper, by name: each is `features(x)` and then `head(a)`.
+"""Models by name: those of the paper, image classifiers of transformers (hf:), functions of Python files.
 
 To add one, write a module here whose builder carries `@register(name, summary)` and import it below.
 """
 
+from typing import Any
+
+from torch import nn
+
+from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
 
 # Imported for their registrations.
-from selftaught.models import cnn, mlp, resnet  # noqa: F401
+from selftaught.models import cnn, huggingface, mlp, python_file, resnet  # noqa: F401
 from selftaught.models.classifier import Classifier
+from selftaught.models.huggingface import HuggingFaceClassifier
 from selftaught.models.registry import Spec, find, names
 
-__all__ = ["Classifier", "create", "is_spatial", "names", "summary"]
+__all__ = [
+    "Classifier",
+    "create",
+    "description",
+    "fingerprint",
+    "is_pretrained",
+    "is_spatial",
+    "names",
+    "preparation",
+    "runs_code",
+    "summary",
+]
 
 
 def create(
@@ -19,19 +36,27 @@ def create(
     in_channels: int = 3,
     image_size: int | tuple[int, int] = 32,
     dropout: float = 0.0,
-) -> Classifier:
-    """A new, randomly initialised model (from torch's global generator), in train mode, on the CPU.
+    description: dict[str, Any] | None = None,
+) -> nn.Module:
+    """A new model that takes normalised images (B, K, H, W), in train mode, on the CPU, in float32.
+
+    What is random about it (everything, or a pretrained model's new head) comes from torch's global generator.
 
     Args:
-        name: one of `names()`, or ``resnetN`` for any depth N = 6n+2.
+        name: one of `names()`; ``resnetN`` for any depth N = 6n+2; ``hf:`` and the folder or Hub id of an image
+            classifier of transformers; or ``path.py:function``, a function of `num_classes`, `in_channels`,
+            `image_size` (height, width) and `dropout`, or some of these, that returns a module.
         num_classes: C >= 2, the number of logits.
         in_channels: channels of the images, 1 for grey and 3 for colour.
         image_size: height and width in pixels, or one number for both.
         dropout: rate in [0, 1) of the dropout at the end of each block stage (MLP: after each hidden layer),
-            Section 5.1 of the paper. The keys of the state dict do not depend on it.
+            Section 5.1 of the paper; before the classifier of a transformers model. The keys of the state dict do
+            not depend on it.
+        description: what `description` gave for such a model once: a model of transformers is then made from it
+            alone, with random weights to be replaced. Other models do without.
 
     Raises:
-        InputError: unknown name, a value out of range, or images too small for the model's pooling.
+        InputError: unknown name, a value out of range, a file that cannot be used, or images that do not suit.
 
     >>> import torch
     >>> model = create("resnet14", num_classes=10)
@@ -46,16 +71,65 @@ def create(
     _at_least("image_size", width, 1)
     if not 0.0 <= dropout < 1.0:
         raise InputError(f"dropout must be in [0, 1), got {dropout}")
-    return find(name).build(Spec(num_classes, in_channels, height, width, dropout))
+    return find(name).build(Spec(num_classes, in_channels, height, width, dropout, description))
+
+
+def preparation(name: str) -> Preparation:
+    """What the model asks of its images; built-in models leave everything to the data.
+
+    Raises:
+        InputError: the model's files cannot be used, or ask for something that cannot be done.
+
+    >>> preparation("cnn6") == Preparation()
+    True
+    """
+    return find(name).preparation()
+
+
+def fingerprint(name: str) -> str:
+    """SHA-256 (hex) of the files that define and initialise the model; "" for built-in models.
+
+    Raises:
+        InputError: the files are missing.
+
+    >>> fingerprint("cnn6")
+    ''
+    """
+    return find(name).fingerprint()
+
+
+def description(model: nn.Module) -> dict[str, Any] | None:
+    """What `create` needs to make a model of transformers without its own files, fit for JSON; None for others."""
+    return model.description() if isinstance(model, HuggingFaceClassifier) else None
+
+
+def is_pretrained(name: str) -> bool:
+    """Whether the model starts from trained weights.
+
+    >>> is_pretrained("hf:google/vit-base-patch16-224"), is_pretrained("cnn6")
+    (True, False)
+    """
+    return find(name).pretrained
 
 
 def is_spatial(name: str) -> bool:
     """Whether the model's features are maps (B, K, H, W), so that Grad-CAM can explain it.
 
+    Taken for granted of a Python file's model: Grad-CAM itself says so where it finds no such layer.
+
     >>> is_spatial("cnn6"), is_spatial("mlp")
     (True, False)
     """
     return find(name).spatial
+
+
+def runs_code(name: str) -> bool:
+    """Whether creating the model runs a Python file of the user's.
+
+    >>> runs_code("net.py:build"), runs_code("cnn6")
+    (True, False)
+    """
+    return find(name).runs_code
 
 
 def summary(name: str) -> str:

@@ -1,38 +1,58 @@
-"""Which models exist: a name (or a family of numbered names) and the function that builds each."""
+"""Which models exist: a name, or a pattern that names match, and what makes the model from it."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from selftaught.errors import unknown
-from selftaught.models.classifier import Classifier
+from torch import nn
+
+from selftaught.data.preparation import Preparation
+from selftaught.errors import InputError, unknown
 
 
 class Spec(NamedTuple):
-    """What a model is built for: validated by `selftaught.models.create`."""
+    """What a model is built for: validated by `selftaught.models.create`.
+
+    `description` is what `selftaught.models.description` gave for a trained model whose own files may be gone.
+    """
 
     num_classes: int
     in_channels: int
     height: int
     width: int
     dropout: float
+    description: dict[str, Any] | None = None
 
 
-Builder = Callable[[Spec], Classifier]
+Builder = Callable[[Spec], nn.Module]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model that can be built. `spatial`: its features are maps (B, K, H, W), so Grad-CAM applies."""
+    """A model that can be built.
+
+    Attributes:
+        build: makes it, initialised from torch's global generator.
+        summary: one line about it.
+        spatial: its features are maps, so Grad-CAM applies.
+        preparation: what it asks of its images.
+        fingerprint: SHA-256 of what defines and initialises it, "" where its name says it all.
+        pretrained: it starts from trained weights.
+        runs_code: building it runs the user's own code.
+    """
 
     build: Builder
     summary: str
     spatial: bool
+    preparation: Callable[[], Preparation] = Preparation
+    fingerprint: Callable[[], str] = str
+    pretrained: bool = False
+    runs_code: bool = False
 
 
 _ARCHITECTURES: dict[str, Architecture] = {}
-_FAMILIES: dict[str, Callable[[int], Architecture]] = {}
+_PATTERNS: dict[re.Pattern[str], Callable[..., Architecture]] = {}
 
 
 def register(name: str, summary: str, spatial: bool = True) -> Callable[[Builder], Builder]:
@@ -54,8 +74,20 @@ def register_family(
     """
 
     def add(architecture: Callable[[int], Architecture]) -> Callable[[int], Architecture]:
-        _FAMILIES[prefix] = architecture
+        register_pattern(re.escape(prefix) + "([1-9][0-9]{0,3})")(lambda number: architecture(int(number)))
         _ARCHITECTURES.update({f"{prefix}{number}": architecture(number) for number in listed})
+        return architecture
+
+    return add
+
+
+def register_pattern(
+    pattern: str,
+) -> Callable[[Callable[..., Architecture]], Callable[..., Architecture]]:
+    """Decorator: the function makes an architecture from the groups of a name that the pattern matches as a whole."""
+
+    def add(architecture: Callable[..., Architecture]) -> Callable[..., Architecture]:
+        _PATTERNS[re.compile(pattern)] = architecture
         return architecture
 
     return add
@@ -74,7 +106,10 @@ def find(name: str) -> Architecture:
     """The architecture called `name`; InputError, with the nearest match, where there is none."""
     if name in _ARCHITECTURES:
         return _ARCHITECTURES[name]
-    for prefix, architecture in _FAMILIES.items():
-        if match := re.fullmatch(re.escape(prefix) + "([1-9][0-9]{0,3})", name):
-            return architecture(int(match[1]))
-    raise unknown("model", name, names())
+    for pattern, architecture in _PATTERNS.items():
+        if match := pattern.fullmatch(name):
+            return architecture(*match.groups())
+    raise InputError(
+        f"{unknown('model', name, names())}; a model of transformers is hf:FOLDER or hf:HUB_ID, "
+        "one of your own FILE.py:FUNCTION"
+    )

@@ -51,6 +51,17 @@ class Objective(ABC):
     def start_epoch(self, epoch: int) -> None:  # noqa: B027  (most methods have no stages)
         """Hear which epoch begins, counted from 0."""
 
+    def state(self) -> dict[str, Any]:
+        """What the method found out on its way and must not find out anew after an interruption; plain values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Go back to a `state`."""
+
+    def explained(self) -> str | None:
+        """The layer that the last step explained, in a few words; None where it explained none."""
+        return None
+
     @abstractmethod
     def step(self, x: Tensor, y: Tensor) -> Step:
         """The loss of a batch x (B, ...) with labels y (B,), model in train mode."""

@@ -1,7 +1,7 @@
 """Learning with explanations: Algorithm 1 of Gu, Wu and Tresp (ACCV 2020)."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from selftaught.introspective import IntrospectiveLoss
 from selftaught.objectives.base import Step, register
 from selftaught.objectives.two_stage import TwoStage
+from selftaught.saliency import Explainer
+from selftaught.saliency.plan import Plan
 
 
 @register
@@ -32,6 +34,21 @@ class LearningWithExplanations(TwoStage):
         self.criterion = self.criterion_class(
             model, self.saliency, self.layer, self.alpha, self.weight, self.similarity, self.relu
         )
+
+    def state(self) -> dict[str, Any]:
+        """How Grad-CAM reads the model: found out later, on other weights, it might be another exact form."""
+        plan = self.criterion.explainer.plan
+        return {"plan": asdict(plan) if plan else None}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`."""
+        if state["plan"] is not None:
+            self.criterion.explainer = Explainer(self.saliency, relu=self.relu, plan=Plan(**state["plan"]))
+
+    def explained(self) -> str | None:
+        """Grad-CAM's layer."""
+        plan = self.criterion.explainer.plan
+        return f"{plan.layer} ({plan.head} head)" if plan else None
 
     def step(self, x: Tensor, y: Tensor) -> Step:
         """One forward pass, its explanation and the two terms."""

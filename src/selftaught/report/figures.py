@@ -2,49 +2,144 @@
 
 from collections.abc import Sequence
 
+import matplotlib
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from selftaught.report.explanations import ExplainedImage
+from selftaught.training.explanations import ExplainedImage
 
 _CELL = 0.95
-"""Inches per map."""
+"""Inches per map; photographs get half as much again."""
+
+_LINE = 0.19
+"""Inches per line of text."""
+
+_COLOURS = matplotlib.colormaps["RdBu_r"]
+
+_PHOTOGRAPH = 64
+"""From this many pixels on the shorter side a colour picture is a photograph, in which one can find things."""
 
 
-def explanation_grid(explained: Sequence[ExplainedImage], classes: Sequence[str]) -> Figure:
+def explanation_grid(
+    explained: Sequence[ExplainedImage], classes: Sequence[str], overlay: bool | None = None
+) -> Figure:
     """Figure 1 of the paper: a row per image with the input, then a map and its similarity score per class.
 
-    Red supports the class and blue speaks against it, each row on one scale; the score is the cosine to the
+    Red supports the class and blue speaks against it, each row on one scale; the score is the similarity to the
     reference class's map, and the reference is framed.
+
+    Args:
+        explained: at least one image.
+        classes: the names of all classes.
+        overlay: draw the maps over the greyed picture; by default where it is a photograph.
     """
-    columns = len(classes) + 1
-    figure = Figure(
-        figsize=(_CELL * columns, (_CELL + 0.3) * len(explained) + 0.3),
-        layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, hspace=0, wspace=0),
-    )
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(explained), columns, squeeze=False)
+    over = overlay if overlay is not None else all(is_photograph(item.image) for item in explained)
+    shared = all(np.array_equal(item.classes, np.arange(len(classes))) for item in explained)
+    figure, axes = _grid(explained, _CELL * (1.5 if over else 1), _LINE if shared else 2 * _LINE)
     for row, item in zip(axes, explained, strict=True):
-        row[0].imshow(item.image, cmap="gray" if item.image.ndim == 2 else None)
-        row[0].set_xlabel(_verdict(item, classes), fontsize=7)
-        scale = float(abs(item.maps).max()) or 1.0
-        for k, axis in enumerate(row[1:]):
-            axis.imshow(item.maps[k], cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
-            axis.set_xlabel(f"{item.similarity[k]:+.2f}", fontsize=7)
-            if k == item.reference:
-                for spine in axis.spines.values():
-                    spine.set(linewidth=2.0, color="black")
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    for axis, title in zip(axes[0], ["input", *classes], strict=True):
-        # Class names come from users: no mathtext.
-        axis.set_title(title if len(title) <= 12 else f"{title[:11]}…", fontsize=8, parse_math=False)
+        _draw_row(row, item, classes, over)
+    for row, item in zip(axes[:1] if shared else axes, explained, strict=False):
+        row[0].set_title("input", fontsize=8, pad=3)
+        for axis, k in zip(row[1:], item.classes, strict=True):
+            # Names come from users: no mathtext.
+            axis.set_title(_short(classes[k], 18 if over else 12), fontsize=8, pad=3, parse_math=False)
     return figure
 
 
+def _grid(explained: Sequence[ExplainedImage], cell: float, between: float) -> tuple[Figure, np.ndarray]:
+    """Axes in the pictures' proportions, `cell` inches wide, and the key to their colours below them."""
+    rows, columns = len(explained), 1 + len(explained[0].classes)
+    tall = cell * explained[0].image.shape[0] / explained[0].image.shape[1]
+    left, right, top, bottom, gap = 0.2, 0.06, 0.2, 0.75, 0.04
+    width = left + columns * cell + (columns - 1) * gap + right
+    height = top + rows * tall + (rows - 1) * between + bottom
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    place = {
+        "left": left / width,
+        "right": 1 - right / width,
+        "top": 1 - top / height,
+        "bottom": bottom / height,
+    }
+    axes = figure.add_gridspec(rows, columns, **place, wspace=gap / cell, hspace=between / tall).subplots(
+        squeeze=False
+    )
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    length = min(4.0, width - 1)
+    key = figure.add_axes((0.5 - length / 2 / width, 0.42 / height, length / width, 0.07 / height))
+    bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), _COLOURS), key, orientation="horizontal")
+    bar.set_ticks([-1, 0, 1], labels=["against the class", "0", "for the class"], fontsize=7)
+    bar.ax.tick_params(length=2, pad=2)
+    bar.set_label(
+        "each row on its own scale\nbelow a map: how similar it is to the framed one", fontsize=7, labelpad=1
+    )
+    bar.outline.set_visible(False)
+    return figure, axes
+
+
+def is_photograph(image: np.ndarray) -> bool:
+    """Whether an image, uint8 (H, W) or (H, W, 3), is large and in colour."""
+    return image.ndim == 3 and min(image.shape[:2]) >= _PHOTOGRAPH
+
+
+def _draw_row(row: Sequence[Axes], item: ExplainedImage, classes: Sequence[str], over: bool) -> None:
+    row[0].imshow(item.image, cmap="gray" if item.image.ndim == 2 else None)
+    row[0].set_xlabel(_verdict(item, classes), fontsize=7, labelpad=2, parse_math=False)
+    row[0].set_ylabel(_file_name(item.name, 24 if over else 17), fontsize=6, labelpad=2, parse_math=False)
+    # A few pixels of a gradient can be far above all others.
+    strength = abs(item.maps)
+    scale = float(np.quantile(strength, 0.99) or strength.max() or 1.0)
+    for axis, k, values, score in zip(row[1:], item.classes, item.maps, item.similarity, strict=True):
+        if over:
+            axis.imshow(overlaid(item.image, values / scale))
+        else:
+            axis.imshow(
+                values, cmap=_COLOURS, vmin=-scale, vmax=scale, interpolation="nearest", aspect="auto"
+            )
+        axis.set_xlabel(f"{score:+.2f}", fontsize=7, labelpad=2)
+        if k == item.reference:
+            for spine in axis.spines.values():
+                spine.set(linewidth=2.5, color="black")
+
+
+def overlaid(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A map over its picture in pale grey: the stronger it is at a place, the less is seen of the picture there.
+
+    Args:
+        image: uint8 (H, W) or (H, W, 3).
+        values: (h, w) of any size, scaled up bilinearly; 1 is full red, -1 full blue, beyond is cut off.
+
+    Returns:
+        float (H, W, 3) in [0, 1].
+    """
+    height, width = image.shape[:2]
+    small = torch.from_numpy(values)[None, None].float()
+    large = F.interpolate(small, (height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
+    grey = (image if image.ndim == 2 else image @ np.array([0.299, 0.587, 0.114])) / 255
+    opacity = 0.85 * np.clip(np.abs(large), 0, 1)[..., None]
+    colour = np.where(large[..., None] > 0, _COLOURS(0.9)[:3], _COLOURS(0.1)[:3])
+    return (1 - opacity) * (0.35 + 0.6 * grey[..., None]) + opacity * colour
+
+
 def _verdict(item: ExplainedImage, classes: Sequence[str]) -> str:
-    said = f"{classes[item.prediction]} {100 * item.probabilities[item.prediction]:.0f} %"
+    said = f"{_short(classes[item.prediction], 12)}, {100 * item.probabilities[item.prediction]:.0f} %"
     if item.truth is None:
-        return said.replace("$", r"\$")
-    return f"{'✓' if item.prediction == item.truth else '✗'} {said}".replace("$", r"\$")
+        return said
+    return f"{'✓' if item.prediction == item.truth else '✗'} {said}"
+
+
+def _file_name(name: str, most: int) -> str:
+    """Without its folder; of a long name both ends, which tell the files of a series apart."""
+    name = name.rpartition("/")[2]
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"
+
+
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

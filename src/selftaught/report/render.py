@@ -15,15 +15,28 @@ from selftaught.report.tables import Row, Table
 ABSENT = "–"
 VERDICT = 3
 """The column that says what the interval allows to say."""
+SCALED = "ECE % scaled"
+"""The column of the ECE after temperature scaling."""
 
 
 def headers(table: Table) -> list[str]:
-    """The column titles of what people read."""
-    return ["method", "accuracy %", f"difference to {table.baseline}", "verdict", "NLL", "ECE %", "step × ce"]
+    """The column titles of what people read; what no row has is left out."""
+    scaled = [SCALED] if _has_scaled(table) else []
+    return [
+        "method",
+        "accuracy %",
+        f"difference to {table.baseline}",
+        "verdict",
+        "NLL",
+        "ECE %",
+        *scaled,
+        "step × ce",
+    ]
 
 
-def cells(row: Row) -> list[str]:
-    """A row as people read it, one text per header."""
+def cells(row: Row, table: Table) -> list[str]:
+    """A row of `table` as people read it, one text per header."""
+    scaled = [_percent(row.ece_scaled)] if _has_scaled(table) else []
     return [
         row.method,
         f"{100 * row.accuracy:.2f}"
@@ -31,16 +44,19 @@ def cells(row: Row) -> list[str]:
         _interval(row),
         row.verdict,
         f"{row.nll:.3f}",
-        f"{100 * row.ece:.2f}",
+        _percent(row.ece),
+        *scaled,
         f"{row.cost:.2f}" if row.cost is not None else ABSENT,
     ]
 
 
 def markdown(table: Table) -> str:
     """A Markdown table and its caption."""
-    lines = [headers(table), ["---"] + ["---:"] * 2 + ["---"] + ["---:"] * 3]
-    lines += [cells(row) for row in table.rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n" + "\n".join(table.caption) + "\n"
+    titles = headers(table)
+    align = ["---" if column in (0, VERDICT) else "---:" for column in range(len(titles))]
+    lines = [titles, align, *(cells(row, table) for row in table.rows)]
+    text = "".join(f"| {' | '.join(map(_plain, line))} |\n" for line in lines)
+    return text + "\n" + "".join(f"{' '.join(line.split())}\n" for line in table.caption)
 
 
 def as_csv(table: Table) -> str:
@@ -55,11 +71,12 @@ def as_csv(table: Table) -> str:
 def terminal(table: Table) -> Group:
     """The table and its caption for a terminal of 80 columns: the verdict stands below the interval."""
     titles = headers(table)
-    rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in (*titles[:VERDICT], *titles[VERDICT + 1 :]):
-        rich.add_column(title, justify="left" if title == titles[0] else "right", no_wrap=True)
+        narrow = "\n".join(title.rsplit(" ", 1)) if title == SCALED else title
+        rich.add_column(Text(narrow), justify="left" if title == titles[0] else "right", no_wrap=True)
     for row in table.rows:
-        texts = cells(row)
+        texts = cells(row, table)
         verdict = texts.pop(VERDICT)
         if verdict:
             texts[VERDICT - 1] += f"\n{verdict}"
@@ -84,6 +101,19 @@ def _interval(row: Row) -> str:
     return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*points)
 
 
+def _percent(share: float | None) -> str:
+    return ABSENT if share is None else f"{100 * share:.2f}"
+
+
+def _has_scaled(table: Table) -> bool:
+    return any(row.ece_scaled is not None for row in table.rows)
+
+
+def _plain(text: str) -> str:
+    """A text as a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def _nested(row: Row) -> dict[str, Any]:
     interval = row.difference
     difference = interval and {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
@@ -97,5 +127,5 @@ def _flat(row: Row, table: Table) -> dict[str, Any]:
         **{name: values[name] for name in ("method", "trials", "accuracy", "accuracy_std", "pairs")},
         "baseline": table.baseline,
         **{f"difference_{name}": number for name, number in difference.items()},
-        **{name: values[name] for name in ("verdict", "nll", "ece", "cost")},
+        **{name: values[name] for name in ("verdict", "nll", "ece", "nll_scaled", "ece_scaled", "cost")},
     }

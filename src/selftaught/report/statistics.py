@@ -1,10 +1,11 @@
-"""Statistics over trials: mean and standard deviation, and the interval of a difference between two methods."""
+"""Statistics over trials: mean and standard deviation, and intervals of a difference between two methods."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
 from selftaught.errors import InputError
 
@@ -71,8 +72,7 @@ def paired_interval(
     Interval(estimate=0.0, low=0.0, high=0.0)
     """
     difference = _difference(method, baseline)
-    if not 0 < level < 1:
-        raise InputError(f"level must lie in (0, 1), got {level}")
+    _check_level(level)
     if resamples < 1:
         raise InputError(f"resamples must be at least 1, got {resamples}")
     seeds, images = difference.shape
@@ -84,6 +84,47 @@ def paired_interval(
     estimate = float(difference.mean())
     low, high = estimate + np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
+
+
+def resampled_interval(
+    differences: Sequence[ArrayLike], test_to_train: float, level: float = 0.95
+) -> Interval:
+    """Student's interval of the mean difference where every seed has its own split into training and test images.
+
+    There are no common test images to resample, so the seeds' mean differences are all there is. Their training
+    parts overlap, which makes them more alike than independent ones: the variance of their mean is taken as
+    (1/S + test/train) · s² instead of s²/S (Nadeau and Bengio, 2003, the corrected resampled t-test). s² is at least
+    what so many test images alone would lead to, lest seeds that agree by chance count as certainty.
+
+    Args:
+        differences: one array (images,) per seed, at least two: method minus baseline per test image of that seed.
+        test_to_train: the number of test images over that of training images.
+        level: the confidence level, in (0, 1).
+
+    Raises:
+        InputError: fewer than two seeds, an empty array, a value that is not finite, a ratio that is not positive,
+            or a level outside (0, 1).
+
+    >>> resampled_interval([[0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], 0.25).estimate
+    0.25
+    """
+    _check_level(level)
+    if len(differences) < 2:
+        raise InputError(f"an interval over splits needs at least two seeds, got {len(differences)}")
+    if not test_to_train > 0:
+        raise InputError(f"test_to_train must be positive, got {test_to_train}")
+    values = [_difference(np.asarray(seed)[None], np.zeros((1, np.size(seed)))) for seed in differences]
+    seeds = np.array([value.mean() for value in values])
+    least = np.mean([value.var() / value.size for value in values])
+    error = np.sqrt((1 / len(seeds) + test_to_train) * max(seeds.var(ddof=1), least))
+    reach = float(stdtrit(len(seeds) - 1, (1 + level) / 2) * error)
+    estimate = float(seeds.mean())
+    return Interval(estimate, estimate - reach, estimate + reach)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"level must lie in (0, 1), got {level}")
 
 
 def _difference(method: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:

@@ -1,12 +1,13 @@
 """The table of a comparison, made from the records of finished runs alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from selftaught.errors import InputError
-from selftaught.report.statistics import Interval, mean_std, paired_interval
+from selftaught.report import evidence
+from selftaught.report.statistics import Interval, mean_std, paired_interval, resampled_interval
 from selftaught.training.record import Record
 
 
@@ -15,8 +16,9 @@ class Row:
     """One method over its trials. Accuracies, differences and ECE are fractions, NLL is in nats per image.
 
     `accuracy_std` is that of a sample (n−1), None for a single trial. `difference` is to the baseline, with its
-    95 % interval over `pairs` seeds; None for the baseline itself. `cost` is the time of a step relative to plain
-    training.
+    95 % interval over `pairs` seeds; None for the baseline itself, and where the runs kept no predictions.
+    `nll_scaled` and `ece_scaled` are those after temperature scaling, None unless every trial has a temperature.
+    `cost` is the time of a step relative to plain training.
     """
 
     method: str
@@ -27,6 +29,8 @@ class Row:
     difference: Interval | None
     nll: float
     ece: float
+    nll_scaled: float | None
+    ece_scaled: float | None
     cost: float | None
 
     @property
@@ -51,7 +55,19 @@ class Table:
 
 
 _Correct = Mapping[str, Mapping[int, np.ndarray]]
-"""Which test images the trial of a method and a seed got right."""
+"""Which test images the trial of a method and a seed got right; a trial without predictions is missing."""
+
+_FREE = {
+    "data": "",
+    "data_fingerprint": "",
+    "split_seed": 0,
+    "method": "",
+    "settings": {},
+    "seed": 0,
+    "threads": 1,
+    "device": "cpu",
+}
+"""What may differ between the runs of a table; the data and the settings are looked at apart."""
 
 
 def tabulate(records: Sequence[Record], methods: Sequence[str], costs: Mapping[str, float]) -> Table:
@@ -67,31 +83,48 @@ def tabulate(records: Sequence[Record], methods: Sequence[str], costs: Mapping[s
         costs: the time of a step relative to plain training, by method.
 
     Raises:
-        InputError: no records, or records on different test images.
+        InputError: no records, records on different data, or that differ in more than method and seed.
     """
+    records = [record for record in records if record.config.method in methods]
     if not records:
         raise InputError("there is no finished trial to make a table of")
-    if len({record.config.data_fingerprint for record in records}) > 1:
-        raise InputError("these runs were trained on different data and cannot share a table")
+    check_comparable(records)
     baseline = "ce" if "ce" in methods else methods[0]
     by_method = {method: _by_seed(records, method) for method in methods}
     correct = {
-        method: {seed: record.correct() for seed, record in runs.items()}
+        method: {seed: evidence.correct(run) for seed, run in runs.items() if evidence.has_predictions(run)}
         for method, runs in by_method.items()
     }
-    rows = tuple(
-        _row(
-            method,
-            list(runs.values()),
-            _common(correct, method, baseline) if method != baseline else [],
-            correct,
-            baseline,
-            costs,
-        )
-        for method, runs in by_method.items()
-        if runs
-    )
-    return Table(rows, baseline, _caption(records, rows, baseline))
+    per_trial = _splits(records) > 1
+    rows = []
+    for method, runs in by_method.items():
+        pairs = [seed for seed in correct[method] if seed in correct[baseline] and method != baseline]
+        differences = [correct[method][seed].astype(float) - correct[baseline][seed] for seed in pairs]
+        data = records[0].result.data
+        interval = _interval(differences, data.test / max(data.train, 1) if per_trial else None)
+        if runs:
+            rows.append(_row(method, list(runs.values()), len(pairs), interval, costs.get(method)))
+    return Table(tuple(rows), baseline, _caption(records, rows, baseline, correct, per_trial))
+
+
+def check_comparable(records: Sequence[Record]) -> None:
+    """Refuse records that cannot stand side by side: other data, or more than method and seed that differ."""
+    first, firsts = records[0], dict[str, Record]()
+    parts = {(run.config.seed if run.config.split_per_trial else None, _data(run)) for run in records}
+    if len(parts) != len({seed for seed, _ in parts}):
+        raise InputError("these runs were trained on different data and cannot share a table")
+    for run in records:
+        changes = first.config.model_copy(update=_FREE).differences(run.config.model_copy(update=_FREE))
+        if changes:
+            raise InputError(
+                f"these runs differ in more than method and seed ({'; '.join(changes)}): report on them one by one"
+            )
+        same = firsts.setdefault(run.config.method, run).config
+        changes = same.differences(same.model_copy(update={"settings": run.config.settings}))
+        if changes:
+            raise InputError(
+                f"the runs of {same.method} have different settings ({'; '.join(changes)}): report on them one by one"
+            )
 
 
 def _by_seed(records: Sequence[Record], method: str) -> dict[int, Record]:
@@ -99,56 +132,77 @@ def _by_seed(records: Sequence[Record], method: str) -> dict[int, Record]:
     return {record.config.seed: record for record in sorted(of_method, key=lambda record: record.config.seed)}
 
 
-def _row(
-    method: str,
-    records: list[Record],
-    seeds: list[int],
-    correct: _Correct,
-    baseline: str,
-    costs: Mapping[str, float],
-) -> Row:
-    results = [record.result for record in records]
+def _row(method: str, runs: list[Record], pairs: int, interval: Interval | None, cost: float | None) -> Row:
+    results = [run.result for run in runs]
     accuracy, std = mean_std([result.accuracy for result in results])
     return Row(
         method=method,
         trials=len(results),
         accuracy=accuracy,
         accuracy_std=std if len(results) > 1 else None,
-        pairs=len(seeds),
-        difference=_difference(correct, method, baseline, seeds) if seeds else None,
+        pairs=pairs,
+        difference=interval,
         nll=float(np.mean([result.nll for result in results])),
         ece=float(np.mean([result.ece for result in results])),
-        cost=costs.get(method),
+        nll_scaled=_mean([result.nll_scaled for result in results]),
+        ece_scaled=_mean([result.ece_scaled for result in results]),
+        cost=cost,
     )
 
 
-def _common(correct: _Correct, method: str, baseline: str) -> list[int]:
-    return [seed for seed in correct[method] if seed in correct[baseline]]
+def _mean(values: Sequence[float | None]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    return float(np.mean(numbers)) if len(numbers) == len(values) else None
 
 
-def _difference(correct: _Correct, method: str, baseline: str, seeds: Sequence[int]) -> Interval:
-    ours = np.stack([correct[method][seed] for seed in seeds]).astype(float)
-    theirs = np.stack([correct[baseline][seed] for seed in seeds]).astype(float)
-    return paired_interval(ours, theirs)
+def _interval(differences: list[np.ndarray], test_to_train: float | None) -> Interval | None:
+    """The interval of per-image differences, one array per seed; the ratio is given if every seed has its own split."""
+    if not differences:
+        return None
+    if test_to_train is not None and len(differences) > 1:
+        return resampled_interval(differences, test_to_train)
+    ours = np.stack(differences)
+    return paired_interval(ours, np.zeros_like(ours))
 
 
-def _about_differences(rows: Sequence[Row], baseline: str) -> list[str]:
+def _splits(records: Sequence[Record]) -> int:
+    return len({record.config.data_fingerprint for record in records})
+
+
+def _data(run: Record) -> tuple[object, ...]:
+    return run.config.data_fingerprint, run.result.data.classes, run.result.data.test
+
+
+def _about_differences(
+    rows: Sequence[Row], baseline: str, correct: _Correct, per_trial: bool
+) -> Iterator[str]:
+    without = [row.method for row in rows if len(correct[row.method]) < row.trials]
+    if without:
+        yield (
+            f"Trials without stored predictions ({', '.join(without)}) are left out of the differences: an interval "
+            "needs to know which test images were right."
+        )
     compared = [row for row in rows if row.difference is not None]
     if not compared:
-        return []
-    text = (
-        f"Difference to {baseline} in points with its 95 % interval: paired bootstrap over seeds and test images, not "
-        "corrected for several comparisons."
+        return
+    how = (
+        "Student's t over the seeds, each of which has its own split into training and test images, widened for the "
+        "images that the splits share (Nadeau and Bengio, 2003)"
+        if per_trial and any(row.pairs > 1 for row in compared)
+        else "paired bootstrap over seeds and test images"
     )
+    text = f"Difference to {baseline} in points with its 95 % interval: {how}, not corrected for several comparisons."
     partly = [f"{row.method} ({row.pairs})" for row in compared if row.pairs < row.trials]
     if partly:
         text += f" Only seeds that both methods finished count: {', '.join(partly)}."
     if any(row.pairs == 1 for row in compared):
         text += " With one seed the interval covers the test images only and allows no verdict."
-    return [text]
+    yield text
 
 
-def _caption(records: Sequence[Record], rows: Sequence[Row], baseline: str) -> tuple[str, ...]:
+def _caption(
+    records: Sequence[Record], rows: Sequence[Row], baseline: str, correct: _Correct, per_trial: bool
+) -> tuple[str, ...]:
     config, data = records[0].config, records[0].result.data
     trials = sorted({row.trials for row in rows})
     held_out = f", {data.val} held out" if data.val else ""
@@ -157,9 +211,16 @@ def _caption(records: Sequence[Record], rows: Sequence[Row], baseline: str) -> t
         f"{config.epochs} epochs, {'-'.join(map(str, trials))} trial{'s' if trials != [1] else ''} per method; "
         "the last epoch counts.",
         "Accuracy and ECE (15 bins) in %, mean over trials, ± standard deviation (n−1).",
-        *_about_differences(rows, baseline),
-        "Step: time of an optimiser step relative to plain cross-entropy, median over alternating steps.",
+        *_about_differences(rows, baseline, correct, per_trial),
     ]
+    if any(row.ece_scaled is not None for row in rows):
+        lines.append(
+            "Scaled: after temperature scaling, each trial's temperature fitted on its held-out images."
+        )
+    if any(row.cost is not None for row in rows):
+        lines.append(
+            "Step: time of an optimiser step relative to plain cross-entropy, median over alternating steps."
+        )
     if baseline != "ce":
         lines.append(f"ce is not among the methods, so {baseline}, the first one, is the baseline.")
     return tuple(lines)

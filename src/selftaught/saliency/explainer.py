@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from selftaught import errors
-from selftaught.errors import ExplanationError, InputError
+from selftaught.errors import DegenerateMapsError, InputError
 from selftaught.saliency.gradcam import GradCAM
 from selftaught.saliency.gradients import Grad, GradInput, GuidedBackprop
 from selftaught.saliency.heads import not_finite
@@ -181,7 +181,7 @@ def _check_maps(maps: Tensor, saliency: str) -> None:
     # One reduction and one comparison on the host: NaN and infinity survive the maximum.
     largest = float(maps.abs().amax())
     if largest == 0:
-        raise ExplanationError(
+        raise DegenerateMapsError(
             f"every {saliency} map is zero, no gradient reaches what is explained: choose another layer= or "
             "saliency=, or initialise the classifier with weights that are not zero"
         )

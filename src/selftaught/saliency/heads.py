@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from selftaught._inputs import as_float
-from selftaught.errors import ExplanationError
+from selftaught.errors import DegenerateMapsError, ExplanationError
 from selftaught.saliency.backward import ExplanationRules, class_gradients
 from selftaught.saliency.capture import Capture
 
@@ -45,9 +45,9 @@ class Head:
         return as_float(self.channels_first(grad).flatten(2)).mean(-1)
 
 
-def not_finite(saliency: str) -> ExplanationError:
+def not_finite(saliency: str) -> DegenerateMapsError:
     """The error for maps with NaN or infinite values."""
-    return ExplanationError(
+    return DegenerateMapsError(
         f"the {saliency} maps are not finite, the model overflows: lower the learning rate, or use float32 or "
         "bfloat16 instead of float16"
     )

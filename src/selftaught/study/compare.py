@@ -4,11 +4,12 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from selftaught.errors import InputError, SelftaughtError
-from selftaught.report import render
+from selftaught.report import page, render
 from selftaught.report.tables import Table, tabulate
 from selftaught.study.executor import Event, Executor, in_this_process
 from selftaught.study.plan import Trial, plan
@@ -19,6 +20,8 @@ from selftaught.training.environment import usable_cores
 
 TRIALS = "trials"
 COSTS = "costs.json"
+STUDY = "study.json"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -53,20 +56,28 @@ class Comparison:
 
 
 def make_study(configs: Sequence[RunConfig], out: str | os.PathLike) -> Study:
-    """A study in directory `out`; trials that are already there are kept and reused.
+    """A study in directory `out`, which is looked at but not touched; trials that are there are reused.
 
     Raises:
-        InputError: `out` is a file, cannot be written to, or holds something else.
+        InputError: `out` is a file, or holds something else or a comparison under another protocol.
     """
     directory = Path(out)
-    record.make_directory(directory)
-    strangers = [path.name for path in directory.iterdir() if not path.name.startswith(".")]
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"{directory} is a file: --out must name a directory")
+    names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+    strangers = [name for name in names if not name.startswith(".")]
     if strangers and not (directory / TRIALS).is_dir():
         raise InputError(
             f"{directory} is not empty and not a comparison ({strangers[0]}): choose another --out"
         )
-    record.make_directory(directory / TRIALS)
-    return Study(directory, tuple(Trial(config, directory / TRIALS / config.trial_id) for config in configs))
+    trials = directory / TRIALS
+    existing = sorted(trials.glob(f"*/{record.CONFIG}")) if trials.is_dir() else []
+    for path in existing[:1]:
+        found = record.read_config(path.parent)
+        if found is not None and found.shared().canonical() != configs[0].shared().canonical():
+            changes = "; ".join(found.shared().differences(configs[0].shared()))
+            raise InputError(f"{directory} holds another comparison ({changes}): choose another --out")
+    return Study(directory, tuple(Trial(config, trials / config.trial_id) for config in configs))
 
 
 def executor_for(trials: Sequence[Trial], jobs: int | None = None) -> tuple[int, Executor]:
@@ -90,11 +101,24 @@ def run(
     executor: Executor = in_this_process,
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
+    command: Sequence[str] = (),
 ) -> Comparison:
-    """Train what is not finished, then write table.md, table.csv and comparison.json beside the trials.
+    """Train what is not finished, then write the tables and the report beside the trials.
 
     A failed trial does not stop the others; the table is made of what is finished. If stopped, no table is made.
+
+    Args:
+        study: from `make_study`; its directory is created.
+        executor: who runs the trials.
+        on_event: hears how they get on.
+        should_stop: asked again and again; once it says yes the running trials are saved.
+        command: what the user typed, for the report.
+
+    Raises:
+        InputError: the directory cannot be written to.
     """
+    record.make_directory(study.directory / TRIALS)
+    write_study(study, command)
     pending = study.pending()
     outcomes = executor(pending, on_event, should_stop)
     failures = [(trial, o.error) for trial, o in zip(pending, outcomes, strict=True) if o.error is not None]
@@ -103,9 +127,10 @@ def run(
     records = study.records()
     if not records:
         return Comparison(study, None, False, failures)
-    table = tabulate(records, study.methods, step_costs(study))
-    comparison = Comparison(study, table, False, failures)
+    costs = step_costs(study)
+    comparison = Comparison(study, tabulate(records, study.methods, costs), False, failures)
     write(comparison)
+    page.write(records, study.directory / REPORT, study.methods, costs, command)
     return comparison
 
 
@@ -125,6 +150,17 @@ def compare(
     """
     study = make_study(plan(data, methods, trials, seed, **options), out)
     return run(study, executor_for(study.pending(), jobs)[1])
+
+
+def write_study(study: Study, command: Sequence[str]) -> None:
+    """Say in the study's directory what it consists of, so that a report can be made of it without the command."""
+    values = {
+        "command": list(command),
+        "methods": study.methods,
+        "trials": [trial.config.trial_id for trial in study.trials],
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    record.write(study.directory / STUDY, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def step_costs(study: Study) -> dict[str, float]:
@@ -158,7 +194,7 @@ def summary(comparison: Comparison) -> dict[str, Any]:
                 "seed": run.config.seed,
                 "settings": run.config.settings,
                 "directory": str(run.directory.relative_to(study.directory)),
-                **run.result.model_dump(include={"accuracy", "nll", "ece", "seconds"}),
+                **run.result.model_dump(include={"accuracy", "nll", "ece", "ece_scaled", "seconds"}),
             }
             for run in study.records()
         ],

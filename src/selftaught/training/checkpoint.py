@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,19 @@ from typing import Any
 import torch
 
 from selftaught.errors import InputError
-from selftaught.training.loop import Position
+from selftaught.training.loop import Position, diverged
 from selftaught.training.record import CHECKPOINT, write
 from selftaught.training.session import Session
 
 
 def save(directory: Path, session: Session, position: Position) -> None:
-    """Write the run's state in one step."""
+    """Write the run's state in one step.
+
+    Raises:
+        SelftaughtError: the weights are no longer finite; the checkpoint before is kept.
+    """
+    if not session.is_finite():
+        raise diverged("the weights became NaN or infinite", position)
     buffer = io.BytesIO()
     trial = session.config.trial_id
     torch.save({"trial_id": trial, "position": asdict(position), **session.state()}, buffer)
@@ -26,11 +33,15 @@ def restore(directory: Path, session: Session) -> Position:
     """Put `session` where the checkpoint left it and return its position; the start where there is none.
 
     Only tensors and plain values are unpickled, so a checkpoint from a stranger cannot run code.
+
+    Raises:
+        InputError: the checkpoint is damaged, or another run's.
     """
     path = directory / CHECKPOINT
     if not path.is_file():
         return Position()
     try:
+        _check_sums(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
             raise TypeError("not a dictionary")
@@ -38,9 +49,26 @@ def restore(directory: Path, session: Session) -> Position:
             raise InputError(f"{path} belongs to another run: remove it to start this run from the beginning")
         session.restore(state)
         return Position(**state["position"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"{path} is not a usable checkpoint: remove it to start from the beginning"
         ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compare every part of the file with the checksum that `torch.save` stored beside it."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} does not match its checksum")

@@ -8,11 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from selftaught.errors import InputError
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever the trainer changes what a given configuration leads to."""
+
+DATA_OPTIONS = ("image_size", "train_size", "val_fraction", "test_fraction", "split_seed", "split_per_trial")
+"""What leads from a source to the data fingerprint, and is superfluous beside it."""
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Device = Literal["cpu", "cuda"]
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["steps", "cosine"]
 
 
 class RunConfig(BaseModel):
@@ -20,7 +25,8 @@ class RunConfig(BaseModel):
 
     Made by `selftaught.training.presets.resolve`, which fills in the protocol's defaults. Values out of range
     raise pydantic's ``ValidationError``; `parse` turns that into a one-line `InputError`. `settings` are the
-    method's own, complete; the method knows their ranges.
+    method's own, complete; the method knows their ranges. `data` and `model` are what the user called them; what
+    they were is in the two fingerprints (that of a built-in model is empty: its name says it all).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -31,18 +37,24 @@ class RunConfig(BaseModel):
     image_size: Annotated[int, Field(ge=1, le=2048)] | None = None
     train_size: Annotated[int, Field(ge=2)] | None = None
     val_fraction: float = Field(0.0, ge=0, lt=1)
-    split_seed: int = Field(0, ge=0)
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    split_seed: int = Field(0, ge=0, lt=2**63)
+    split_per_trial: bool = False
     model: str
+    model_fingerprint: str = ""
     method: str
     settings: dict[str, bool | int | float | str | None] = {}
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "steps"
     lr: float = Field(gt=0)
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    padding: int = Field(0, ge=0)
+    padding: Annotated[int, Field(ge=0, le=1024)] = 0
     flip: bool = False
+    min_scale: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     threads: int = Field(1, ge=1, le=1024)
     precision: Precision = "32-true"
@@ -55,6 +67,12 @@ class RunConfig(BaseModel):
             raise InputError(
                 f"milestones {_listed(self.milestones)} must increase and lie before the last of {self.epochs} epochs"
             )
+        if self.milestones and self.schedule != "steps":
+            raise InputError(
+                f"milestones belong to --schedule steps, not to {self.schedule}: leave out one of the two"
+            )
+        if self.momentum and self.optimizer != "sgd":
+            raise InputError(f"momentum belongs to --optimizer sgd, not to {self.optimizer}: leave it out")
         warmup = self.settings.get("warmup", 0)
         if isinstance(warmup, int) and warmup >= self.epochs:
             raise InputError(
@@ -65,19 +83,34 @@ class RunConfig(BaseModel):
         return self
 
     def canonical(self) -> str:
-        """The configuration as JSON with sorted keys: what is hashed."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The configuration as JSON with sorted keys, without what the fingerprints say already."""
+        return self._json(exclude={"data", *DATA_OPTIONS} | self._named())
 
     @property
     def trial_id(self) -> str:
-        """The first 12 hex digits of the SHA-256 of `canonical`."""
+        """The first 12 hex digits of the SHA-256 of `canonical`: a folder may be moved, a default spelled out."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
 
     @property
     def protocol_id(self) -> str:
-        """What trials that differ in method and seed alone have in common, as 6 hex digits."""
-        shared = self.model_copy(update={"method": "", "settings": {}, "seed": 0})
-        return hashlib.sha256(shared.canonical().encode()).hexdigest()[:6]
+        """What the trials of one comparison have in common, as 6 hex digits."""
+        shared = self.shared()._json(exclude={"data"} | self._named())
+        return hashlib.sha256(shared.encode()).hexdigest()[:6]
+
+    def _named(self) -> set[str]:
+        return {"model"} if self.model_fingerprint else set()
+
+    def _json(self, exclude: set[str]) -> str:
+        return json.dumps(
+            self.model_dump(mode="json", exclude=exclude), sort_keys=True, separators=(",", ":")
+        )
+
+    def shared(self) -> "RunConfig":
+        """The configuration without what differs between the trials of a comparison."""
+        own: dict[str, Any] = {"method": "", "settings": {}, "seed": 0}
+        if self.split_per_trial:
+            own |= {"split_seed": 0, "data_fingerprint": ""}
+        return self.model_copy(update=own)
 
     @property
     def warmup(self) -> int:
@@ -102,6 +135,11 @@ def parse(values: dict[str, Any]) -> RunConfig:
     Traceback (most recent call last):
     selftaught.errors.InputError: epochs is 0 but should be greater than or equal to 1
     """
+    for name in ("data", "model"):
+        if not str(values.get(name)).isprintable():
+            raise InputError(
+                f"{name} {str(values[name])!r} has characters that no record can hold: rename it"
+            )
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:

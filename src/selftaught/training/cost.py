@@ -3,7 +3,8 @@
 import itertools
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import torch
@@ -38,8 +39,8 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
         seconds: the time to spend on measuring, in all.
     """
     plain = configs[0].model_copy(update={"method": "ce", "settings": {}})
-    with seeds.contained(plain.threads):
-        runners = [_Runner(config) for config in (plain, *configs)]
+    with seeds.contained(plain.threads), ExitStack() as stack:
+        runners = [stack.enter_context(closing(Runner(config))) for config in (plain, *configs)]
         for _ in range(WARM_UP_STEPS):
             for runner in runners:
                 runner.step()
@@ -61,38 +62,43 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
     ]
 
 
-def _round(runners: Sequence["_Runner"], first: int) -> list[float]:
+def _round(runners: Sequence["Runner"], first: int) -> list[float]:
     """A step of each, beginning with another one every time: who follows whom must not favour anyone."""
     order = [*range(first, len(runners)), *range(first)]
     times = {index: runners[index].step() for index in order}
     return [times[index] for index in range(len(runners))]
 
 
-class _Runner:
-    """Endless steps of one method, past its warm-up."""
+class Runner:
+    """Endless steps of one method, as they are in epoch `epoch` (from 0); by default past its warm-up."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, epoch: int | None = None) -> None:
         self.session: Session = start(config, data_of(config))
         self.session.model.train()
-        self.session.objective.start_epoch(config.warmup)
+        self.session.objective.start_epoch(config.warmup if epoch is None else epoch)
         self._batches = self._endless()
 
     def step(self) -> float:
         """Take one step; returns its seconds."""
         x, y = next(self._batches)
         session = self.session
-        self._wait()
+        self.wait()
         begun = time.perf_counter()
         session.optimizer.zero_grad()
         session.fabric.backward(session.objective.step(x, y).loss)
         session.optimizer.step()
-        self._wait()
+        self.wait()
         return time.perf_counter() - begun
 
-    def _endless(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _endless(self) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
         for epoch in itertools.count():
             yield from self.session.batches.epoch(epoch)
 
-    def _wait(self) -> None:
+    def close(self) -> None:
+        """End whoever prepares batches."""
+        self._batches.close()
+
+    def wait(self) -> None:
+        """Until the device is done."""
         if self.session.fabric.device.type == "cuda":
             torch.cuda.synchronize(self.session.fabric.device)

@@ -2,12 +2,13 @@
 
 import torch
 
-from selftaught.training.metrics import accuracy, ece, nll
+from selftaught.data.streaming import Images
+from selftaught.training.metrics import accuracy, ece, fit_temperature, nll
 from selftaught.training.session import Session
 
 
 @torch.no_grad()
-def predict(session: Session, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def predict(session: Session, images: Images, labels: torch.Tensor) -> torch.Tensor:
     """Logits in eval mode: float32 (N, C) on the CPU. The model is left in eval mode; each epoch sets train mode."""
     session.model.eval()
     batches = session.evaluation_batches(images, labels)
@@ -21,3 +22,12 @@ def scores(logits: torch.Tensor, labels: torch.Tensor, prefix: str = "") -> dict
         f"{prefix}nll": nll(logits, labels),
         f"{prefix}ece": ece(logits, labels, bins=15),
     }
+
+
+def calibrate(
+    logits: torch.Tensor, labels: torch.Tensor, val_logits: torch.Tensor, val_labels: torch.Tensor
+) -> dict[str, float]:
+    """The temperature that fits held-out images, and what NLL and ECE of the test images become with it."""
+    temperature = fit_temperature(val_logits, val_labels)
+    scaled = scores(logits / temperature, labels)
+    return {"temperature": temperature, "nll_scaled": scaled["nll"], "ece_scaled": scaled["ece"]}

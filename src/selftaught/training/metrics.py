@@ -1,10 +1,13 @@
-"""Accuracy, negative log-likelihood and expected calibration error of a set of predictions, as floats.
+"""What is measured of a set of predictions: accuracy, negative log-likelihood, calibration error, temperature.
 
 All take logits of shape (N, C), floating point, and int64 labels of shape (N,) on one device, sum in float64, and
 raise `selftaught.errors.InputError` for other shapes, dtypes, labels out of range, or no predictions at all.
 """
 
+import math
+
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from selftaught._inputs import as_float, batch_and_classes, check_labels
@@ -49,13 +52,54 @@ def ece(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
     _check(logits, labels)
     if bins < 1:
         raise InputError(f"bins must be at least 1, got {bins}")
+    return excess(logits, labels, bins).abs().sum().item() / len(labels)
+
+
+def excess(logits: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
+    """Per bin of the confidence n_b · (accuracy_b - confidence_b), float64 (bins + 2,): what the ECE adds up.
+
+    It is a sum over samples, so those of several batches can be added; and nothing is divided by an empty bin.
+    """
     confidence, prediction = as_float(logits).softmax(1).max(1)
     edges = torch.linspace(0, 1, bins + 1, device=logits.device)
     index = torch.bucketize(confidence.float(), edges, right=True)
-    # n_b · (accuracy_b - confidence_b) is the sum over the bin: no division by empty bins.
-    excess = torch.zeros(bins + 2, dtype=torch.float64, device=logits.device)
-    excess.index_add_(0, index, (prediction == labels).double() - confidence.double())
-    return excess.abs().sum().item() / len(labels)
+    sums = torch.zeros(bins + 2, dtype=torch.float64, device=logits.device)
+    return sums.index_add_(0, index, (prediction == labels).double() - confidence.double())
+
+
+@torch.no_grad()
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature T in [0.05, 20] by which logits must be divided for the least NLL (Guo et al., 2017).
+
+    To be fitted on images that the model was not trained on, and used on others.
+
+    >>> sure = torch.tensor([[9.0, 0.0], [0.0, 9.0], [9.0, 0.0], [9.0, 0.0]])
+    >>> 5 < fit_temperature(sure, torch.tensor([0, 1, 0, 1])) < 9  # far too sure: one of four is wrong
+    True
+    """
+    _check(logits, labels)
+    double = logits.double()
+    found = minimize_scalar(
+        lambda log_t: nll(double / math.exp(log_t), labels),
+        bounds=(math.log(0.05), math.log(20)),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
+    return math.exp(found.x)
+
+
+@torch.no_grad()
+def per_class_accuracy(logits: Tensor, labels: Tensor) -> tuple[float | None, ...]:
+    """For each of the C classes the fraction of its samples that are right, None where it has no sample.
+
+    >>> per_class_accuracy(torch.eye(3), torch.tensor([0, 1, 1]))
+    (1.0, 0.5, None)
+    """
+    _check(logits, labels)
+    classes = logits.shape[1]
+    counts = torch.bincount(labels, minlength=classes).tolist()
+    right = torch.bincount(labels[logits.argmax(1) == labels], minlength=classes).tolist()
+    return tuple(r / n if n else None for r, n in zip(right, counts, strict=True))
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:

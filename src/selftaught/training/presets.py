@@ -1,5 +1,7 @@
 """The protocol's defaults, as data, and the configuration that they and a user's options make."""
 
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -8,14 +10,18 @@ import torch
 
 from selftaught import data as datasets
 from selftaught import errors, models, objectives
-from selftaught.data import ImageData
+from selftaught.data import ImageData, sources
+from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
-from selftaught.training.config import RunConfig, parse
+from selftaught.training.config import DATA_OPTIONS, RunConfig, parse
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How a dataset is trained unless the user says otherwise; milestones are fractions of the epochs."""
+    """How a dataset is trained unless the user says otherwise; milestones are fractions of the epochs.
+
+    `augment` is one of `AUGMENT`. `val_fraction` is what is held out of the training part where it is large enough.
+    """
 
     model: str
     epochs: int
@@ -24,9 +30,18 @@ class Preset:
     momentum: float
     weight_decay: float
     milestones: tuple[float, ...]
-    padding: int
-    flip: bool
+    augment: str
+    optimizer: str = "sgd"
+    schedule: str = "steps"
+    val_fraction: float = 0.0
 
+
+AUGMENT: dict[str, dict[str, Any]] = {
+    "none": {"padding": 0, "flip": False, "min_scale": None},
+    "crop": {"padding": 4, "flip": True, "min_scale": None},
+    "photo": {"padding": 0, "flip": True, "min_scale": 0.25},
+}
+"""Augmentations by name: the paper's crops of the padded image, and crops of any size and shape for photographs."""
 
 CIFAR = Preset(
     model="resnet14",
@@ -36,56 +51,69 @@ CIFAR = Preset(
     momentum=0.9,
     weight_decay=1e-4,
     milestones=(0.5, 0.75),
-    padding=4,
-    flip=True,
+    augment="crop",
 )
-"""Section 5 of the paper; also the default for data without a preset of its own."""
+"""Section 5 of the paper."""
+
+OWN_DATA = replace(CIFAR, val_fraction=0.1)
+"""The user's own data: the paper's recipe, with a part held out to watch and to calibrate on."""
 
 PLAIN_CNN = replace(CIFAR, lr=0.01, milestones=())
 """Section 3 of the paper, Table 1: at the ResNets' rate the plain CNNs do not learn."""
 
+DIGITS = replace(CIFAR, model="resnet8", epochs=15, batch_size=64, augment="none", val_fraction=0.1)
+
+MNIST = Preset(
+    model="mlp",
+    epochs=50,
+    batch_size=16,
+    lr=0.01,
+    momentum=0.9,
+    weight_decay=0.0,
+    milestones=(),
+    augment="none",
+)
+"""Section 5.3 of the paper, Table 3."""
+
 BY_MODEL = {"cnn6": PLAIN_CNN, "cnn8": PLAIN_CNN, "cnn10": PLAIN_CNN}
 """Models that the CIFAR preset does not fit."""
 
-PRESETS = {
-    "digits": Preset(
-        model="resnet8",
-        epochs=15,
-        batch_size=64,
-        lr=0.1,
-        momentum=0.9,
-        weight_decay=1e-4,
-        milestones=(0.5, 0.75),
-        padding=0,
-        flip=False,
-    ),
-    "mnist": Preset(
-        model="mlp",
-        epochs=50,
-        batch_size=16,
-        lr=0.01,
-        momentum=0.9,
-        weight_decay=0.0,
-        milestones=(),
-        padding=0,
-        flip=False,
-    ),
-    "cifar10": CIFAR,
+PRESETS = {"digits": DIGITS, "mnist": MNIST, "fashion-mnist": CIFAR, "cifar10": CIFAR, "cifar100": CIFAR}
+"""By dataset."""
+
+FINE_TUNE = {
+    "epochs": 10,
+    "batch_size": 32,
+    "optimizer": "adamw",
+    "lr": 1e-4,
+    "momentum": 0.0,
+    "weight_decay": 0.01,
+    "schedule": "cosine",
+    "milestones": (),
 }
+"""What a pretrained network is trained with, whatever the data."""
+
+OTHER_OPTIMIZER = {
+    "sgd": {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4},
+    "adamw": {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.01},
+}
+"""Defaults of an optimiser that is not the preset's."""
 
 WARMUP_FRACTION = 0.2
 """Stage 1 of Algorithm 1 as a fraction of the epochs: 10 of 50 on MNIST in the paper, the same elsewhere."""
 
-DATA_OPTIONS = ("image_size", "train_size", "val_fraction", "split_seed")
 TRAINING_OPTIONS = (
     "epochs",
     "batch_size",
+    "optimizer",
+    "schedule",
     "lr",
     "momentum",
     "weight_decay",
     "milestones",
     "padding",
     "flip",
+    "min_scale",
     "seed",
     "threads",
     "precision",
@@ -97,43 +125,69 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     """The complete configuration of one run: the protocol's defaults with `options` in their place.
 
     Args:
-        data: a dataset's name; it is loaded here, because its fingerprint is part of the configuration.
+        data: a dataset's name, a folder, ...; it is loaded here, because its fingerprint is part of the configuration.
         method: a method's key (`selftaught.objectives.names`).
-        model: a model's name, by default the dataset's preset.
-        **options: any field of `RunConfig` and any method's setting by name (``epochs=5, alpha=0.8``). None
-            means the default. Settings that `method` does not have are left out, so that one set of options
-            serves several methods and ``alpha`` does not change the name of a cross-entropy run.
+        model: a model's name, ``hf:DIR_OR_ID`` or ``path.py:function``; by default the dataset's preset.
+        **options: any field of `RunConfig`, any method's setting by name (``epochs=5, alpha=0.8``), and ``augment``,
+            a name in `AUGMENT`. None means the default. Settings that `method` does not have are left out, so that
+            one set of options serves several methods and ``alpha`` does not change the name of a cross-entropy run.
 
     Raises:
         InputError: an unknown name, or a value out of range.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given = _augmented({name: value for name, value in options.items() if value is not None})
     _check_options(given)
-    preset = PRESETS.get(data, CIFAR)
-    if preset is CIFAR and model in BY_MODEL:
-        preset = BY_MODEL[model]
-    of_data = {name: given[name] for name in DATA_OPTIONS if name in given}
+    path = sources.local_path(data)
+    preset = preset_for(data, model)
+    model = model or preset.model
     training = _training_defaults(preset, given) | {n: given[n] for n in TRAINING_OPTIONS if n in given}
     if training["device"] == "auto":
         training["device"] = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model or preset.model
     settings = _settings(method, model, training["epochs"], given)
     objectives.create(method, **settings)  # refuses a setting out of range
-    values = {"data": data, **of_data, "model": model, "method": method, "settings": settings, **training}
-    config = parse({**values, "data_fingerprint": ""})  # refuses the rest before the data is read and resized
+    of_data = {name: given[name] for name in DATA_OPTIONS if name in given}
+    if of_data.get("split_per_trial"):
+        of_data["split_seed"] = of_data.get("split_seed", 0) + training.get("seed", 0)
+    values = {**of_data, "model": model, "method": method, "settings": settings, **training}
+    # Refuses the rest before the data is read and resized.
+    config = parse({**values, "data": str(path or data), "data_fingerprint": ""})
     _check_together(config)
+    config = config.model_copy(update={"model_fingerprint": models.fingerprint(model)})
+    if "val_fraction" not in given:
+        source = (config.data, models.preparation(model))
+        share = _held_out(preset.val_fraction, *source, **_load_options(config))
+        config = config.model_copy(update={"val_fraction": share})
     return config.model_copy(update={"data_fingerprint": data_of_options(config).fingerprint})
 
 
+def preset_for(data: str, model: str | None) -> Preset:
+    """What this model is trained with on this data unless the user says otherwise."""
+    preset = PRESETS.get(data, OWN_DATA)
+    if model is not None and models.is_pretrained(model):
+        augment = "photo" if preset.augment == "crop" else preset.augment
+        return replace(preset, model=model, augment=augment, **FINE_TUNE)  # type: ignore[arg-type]
+    if preset.model == CIFAR.model and model in BY_MODEL:
+        return replace(BY_MODEL[model], val_fraction=preset.val_fraction)
+    return preset
+
+
+ON_DECODING: ContextVar[Callable[[int, int], None] | None] = ContextVar("ON_DECODING", default=None)
+"""Told how many pictures are decoded, of how many, while data is loaded."""
+
+
 @lru_cache(maxsize=1)
-def load_data(name: str, **options: Any) -> ImageData:
+def load_data(name: str, preparation: Preparation, **options: Any) -> ImageData:
     """`selftaught.data.load`, kept for the next run on the same data in this process."""
-    return datasets.load(name, **options)
+    return datasets.load(name, preparation=preparation, on_progress=ON_DECODING.get(), **options)
 
 
 def data_of_options(config: RunConfig) -> ImageData:
     """The data that a run's options lead to today."""
-    return load_data(config.data, **{name: getattr(config, name) for name in DATA_OPTIONS})
+    return load_data(config.data, models.preparation(config.model), **_load_options(config))
+
+
+def _load_options(config: RunConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in DATA_OPTIONS if name != "split_per_trial"}
 
 
 def data_of(config: RunConfig) -> ImageData:
@@ -152,6 +206,17 @@ def method_settings() -> set[str]:
     return {name for method in objectives.names() for name in objectives.settings(method)}
 
 
+def _augmented(given: dict[str, Any]) -> dict[str, Any]:
+    """The options with what the name of an augmentation stands for in its place."""
+    rest = dict(given)
+    name = rest.pop("augment", None)
+    if name is None:
+        return rest
+    if name not in AUGMENT:
+        raise errors.unknown("augmentation", name, AUGMENT)
+    return {**AUGMENT[name], **rest}
+
+
 def _check_options(given: dict[str, Any]) -> None:
     known = [*DATA_OPTIONS, *TRAINING_OPTIONS, *sorted(method_settings())]
     for name in given:
@@ -161,10 +226,29 @@ def _check_options(given: dict[str, Any]) -> None:
 
 def _training_defaults(preset: Preset, given: dict[str, Any]) -> dict[str, Any]:
     defaults = asdict(preset)
-    del defaults["model"]
+    for name in ("model", "val_fraction"):
+        del defaults[name]
+    defaults |= AUGMENT[defaults.pop("augment")]
+    if given.get("optimizer", preset.optimizer) != preset.optimizer:
+        defaults |= OTHER_OPTIMIZER.get(given["optimizer"], {})
     epochs = given.get("epochs", preset.epochs)
-    steps = sorted({round(fraction * epochs) for fraction in preset.milestones})
-    return defaults | {"epochs": epochs, "milestones": [m for m in steps if 0 < m < epochs], "device": "auto"}
+    steps = {round(fraction * epochs) for fraction in preset.milestones}
+    if given.get("schedule", preset.schedule) != "steps":
+        steps = set()
+    return defaults | {
+        "epochs": epochs,
+        "milestones": sorted(m for m in steps if 0 < m < epochs),
+        "device": "auto",
+    }
+
+
+@lru_cache(maxsize=8)
+def _held_out(share: float, name: str, preparation: Preparation, **options: Any) -> float:
+    """The share to hold out by default: none where that would be fewer images than there are classes."""
+    if not share:
+        return 0.0
+    images = load_data(name, preparation, **options)
+    return share if round(share * len(images.train_labels)) >= images.num_classes else 0.0
 
 
 def _settings(method: str, model: str, epochs: int, given: dict[str, Any]) -> dict[str, Any]:

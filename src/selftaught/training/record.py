@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.numpy import load_file
 
 from selftaught.errors import InputError, SelftaughtError
 from selftaught.training.config import RunConfig
@@ -25,6 +23,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 PREDICTIONS = "predictions.safetensors"
+MODEL = "model.json"
 EXAMPLES = "examples.safetensors"
 RESULT = "result.json"
 LOCK = ".lock"
@@ -89,16 +88,6 @@ class Record:
     config: RunConfig
     result: Result
 
-    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Test logits, float32 (N, C), and labels, int64 (N,)."""
-        tensors = load_file(self.directory / PREDICTIONS)
-        return tensors["logits"], tensors["labels"]
-
-    def correct(self) -> np.ndarray:
-        """Which test images the last epoch's model got right: bool (N,)."""
-        logits, labels = self.predictions()
-        return logits.argmax(axis=1) == labels
-
 
 def read(directory: str | os.PathLike) -> Record:
     """The record of the finished run in `directory`; an `InputError` says what is missing."""
@@ -147,7 +136,7 @@ def claim(directory: Path, config: RunConfig) -> None:
         if strangers:
             raise InputError(f"{directory} is not empty and not a run ({strangers[0]}): choose another --out")
         write(directory / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
-    elif existing != config:
+    elif existing.trial_id != config.trial_id:
         changes = "; ".join(existing.differences(config))
         raise InputError(f"{directory} holds another run ({changes}): choose another --out or remove it")
 

@@ -1,21 +1,28 @@
 """One run from its configuration to its record."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import save
+from torch import Tensor
 
+from selftaught import models
 from selftaught.data import ImageData
-from selftaught.training import checkpoint, environment, record, seeds
+from selftaught.errors import InputError
+from selftaught.training import checkpoint, environment, explanations, record, seeds
 from selftaught.training.config import RunConfig
-from selftaught.training.evaluate import predict, scores
-from selftaught.training.loop import Stopped, train_epoch
+from selftaught.training.evaluate import calibrate, predict, scores
+from selftaught.training.loop import Autosave, Stopped, diverged, train_epoch
+from selftaught.training.metrics import per_class_accuracy
 from selftaught.training.presets import data_of
 from selftaught.training.progress import Progress
 from selftaught.training.record import Result
-from selftaught.training.session import Session, start
+from selftaught.training.session import Session, lr_factor, start
 from selftaught.training.trained import TrainedModel, load
 
 __all__ = ["Stopped", "TrainedModel", "load", "train"]
@@ -73,22 +80,25 @@ class _Run:
         self.lines = record.read_metrics(directory, self.position.epoch)
         self.resumed_at = self.position.epoch * len(session.batches) + self.position.step
         self.images_before, self.seconds_before = self.position.images, self.position.seconds
+        self.save = Autosave(lambda: checkpoint.save(directory, session, self.position), save_seconds())
 
     def train(self) -> None:
         """The remaining epochs, each saved when it is done."""
         while self.position.epoch < self.session.config.epochs:
-            lr = self.session.optimizer.param_groups[0]["lr"]
             try:
-                train_epoch(self.session, self.position, self.report, self.should_stop)
+                train_epoch(self.session, self.position, self.report, self.should_stop, self.save)
             except Stopped:
-                checkpoint.save(self.directory, self.session, self.position)
+                self.save()
                 raise
-            self.end_epoch(lr)
+            self.end_epoch()
 
-    def end_epoch(self, lr: float) -> None:
+    def end_epoch(self) -> None:
         """Write the epoch's line and the checkpoint, in this order: a line too many is dropped on resume."""
-        means = self.position.means()
-        line = {"epoch": self.position.epoch + 1, "lr": lr, "train_accuracy": means.pop("accuracy"), **means}
+        config, epoch, means = self.session.config, self.position.epoch, self.position.means()
+        steps = len(self.session.batches)
+        of_training = {f"train_{name}": means.pop(name) for name in ("accuracy", "nll", "ece")}
+        line = {"epoch": epoch + 1, "lr": config.lr * lr_factor(config, epoch * steps, steps)}
+        line |= means | of_training
         if len(self.images.val_labels):
             logits = predict(self.session, self.images.val_images, self.images.val_labels)
             line |= scores(logits, self.images.val_labels, "val_")
@@ -97,27 +107,55 @@ class _Run:
         record.write_metrics(self.directory, self.lines)
         self.report(line)
         self.position.next_epoch()
-        checkpoint.save(self.directory, self.session, self.position)
+        self.save()
 
     def finish(self) -> Result:
         """Evaluate the last epoch's model on the test images and write the record; result.json comes last."""
         images, position, session = self.images, self.position, self.session
+        if not session.is_finite():
+            raise diverged("the weights became NaN or infinite", position)
         logits = predict(session, images.test_images, images.test_labels)
-        weights = {name: value.cpu().contiguous() for name, value in session.model.state_dict().items()}
+        predictions = {"logits": logits, "labels": images.test_labels}
+        calibrated: dict[str, float] = {}
+        if len(images.val_labels):
+            val_logits = predict(session, images.val_images, images.val_labels)
+            predictions |= {"val_logits": val_logits, "val_labels": images.val_labels}
+            calibrated = calibrate(logits, images.test_labels, val_logits, images.val_labels)
+        data = _summary(images)
         result = Result(
             trial_id=session.config.trial_id,
             **scores(logits, images.test_labels),
+            **calibrated,
+            per_class_accuracy=per_class_accuracy(logits, images.test_labels),
             epochs=position.epoch,
             seconds=position.seconds,
             images_per_second=position.images / position.seconds,
-            data=_summary(session, images),
+            data=data,
             environment=environment.describe(session.fabric.device),
+            sha256=self.write_files(predictions, data),
         )
-        record.write(self.directory / record.WEIGHTS, save(weights))
-        predictions = {"logits": logits, "labels": images.test_labels}
-        record.write(self.directory / record.PREDICTIONS, save(predictions))
         record.write(self.directory / record.RESULT, (result.model_dump_json(indent=2) + "\n").encode())
         return result
+
+    def write_files(self, predictions: dict[str, Tensor], data: record.DataSummary) -> dict[str, str]:
+        """The weights, what rebuilds the network, the predictions and some examples; returns their digests."""
+        network, images = self.session.network, self.images
+        weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+        trained = TrainedModel(network, self.session.config, data).cpu().eval()
+        examples = explanations.examples(
+            trained, images.test_images, images.test_labels, predictions["logits"]
+        )
+        files = {
+            record.WEIGHTS: save(weights),
+            record.PREDICTIONS: save(predictions),
+            record.EXAMPLES: save_arrays(examples),
+        }
+        description = models.description(network)
+        if description is not None:
+            files[record.MODEL] = (json.dumps(description, indent=2) + "\n").encode()
+        for name, content in files.items():
+            record.write(self.directory / name, content)
+        return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
     def report(self, line: dict[str, Any] | None = None) -> None:
         """Say where the run is."""
@@ -142,16 +180,35 @@ class _Run:
         return (self.position.images - self.images_before) / (self.position.seconds - self.seconds_before)
 
 
-def _summary(session: Session, images: ImageData) -> record.DataSummary:
+def save_seconds() -> float:
+    """How often a run is saved, in seconds: ``$SELFTAUGHT_SAVE_SECONDS``, by default every half minute.
+
+    It does not change any result.
+    """
+    text = os.environ.get("SELFTAUGHT_SAVE_SECONDS", "30")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise InputError(f"SELFTAUGHT_SAVE_SECONDS is {text!r} but should be a number of seconds, at least 0")
+    return seconds
+
+
+def _summary(images: ImageData) -> record.DataSummary:
     return record.DataSummary(
         classes=images.classes,
         channels=images.channels,
         image_size=images.image_size,
-        mean=tuple(session.mean),
-        std=tuple(session.std),
+        mean=images.mean,
+        std=images.std,
         train=len(images.train_labels),
         val=len(images.val_labels),
         test=len(images.test_labels),
+        crop=images.crop,
+        resample=images.resample,
+        test_part=images.test_part,
+        duplicates=images.duplicates,
     )
 
 

@@ -1,6 +1,8 @@
 """What one run needs in memory: model, objective, optimiser, schedule and batches, on their device."""
 
 import logging
+import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +11,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from selftaught import data, models, objectives
+from selftaught import models, objectives
 from selftaught.data import ImageData
 from selftaught.data.batches import Batches
-from selftaught.errors import ExplanationError
+from selftaught.data.streaming import Images
+from selftaught.errors import DegenerateMapsError, InputError
 from selftaught.objectives import Objective
 from selftaught.training import seeds
 from selftaught.training.config import RunConfig
@@ -20,6 +23,16 @@ from selftaught.training.presets import data_of
 
 MEMORY_FORMAT = torch.channels_last
 """Convolutions are a quarter to a third faster with it on CPUs, and much faster on GPUs in half precision."""
+
+
+OPTIMIZERS: dict[str, Callable[[Any, RunConfig], torch.optim.Optimizer]] = {
+    "sgd": lambda parameters, config: torch.optim.SGD(
+        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    ),
+    "adamw": lambda parameters, config: torch.optim.AdamW(
+        parameters, lr=config.lr, weight_decay=config.weight_decay
+    ),
+}
 
 
 @dataclass
@@ -33,8 +46,13 @@ class Session:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     batches: Batches
-    mean: list[float]
-    std: list[float]
+    images: ImageData
+
+    @property
+    def network(self) -> nn.Module:
+        """The model without its wrapper."""
+        module: Any = self.model.module
+        return module
 
     def state(self) -> dict[str, Any]:
         """Everything that a step reads and changes, as tensors and plain values."""
@@ -44,6 +62,7 @@ class Session:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
+            "objective": self.objective.state(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.fabric.device) if cuda else None,
         }
@@ -54,15 +73,21 @@ class Session:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.objective.restore(state["objective"])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.fabric.device)
 
-    def evaluation_batches(self, images: torch.Tensor, labels: torch.Tensor) -> Batches:
+    def evaluation_batches(self, images: Images, labels: torch.Tensor) -> Batches:
         """Images in their order, normalised as in training."""
-        return Batches(
-            images, labels, 256, self.mean, self.std, self.fabric.device, memory_format=MEMORY_FORMAT
-        )
+        # As many as in training: a batch that fits with its gradients fits without.
+        size = max(self.config.batch_size, 64)
+        mean, std = self.images.mean, self.images.std
+        return Batches(images, labels, size, mean, std, self.fabric.device, memory_format=MEMORY_FORMAT)
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number."""
+        return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
 
 
 def start(config: RunConfig, images: ImageData) -> Session:
@@ -70,37 +95,49 @@ def start(config: RunConfig, images: ImageData) -> Session:
 
     Trials with one seed are paired over methods: the initial weights and the order and augmentation of the
     batches depend on the seed alone. What a method itself draws comes from the global RNG, seeded last.
+
+    Raises:
+        InputError: the model's files are not those that the run was configured with.
     """
+    if models.fingerprint(config.model) != config.model_fingerprint:
+        raise InputError(f"the files of model {config.model!r} have changed: start a new run")
     objective = objectives.create(config.method, **config.settings)
     torch.manual_seed(seeds.derive(config.seed, "init"))
     model = models.create(
         config.model, images.num_classes, images.channels, images.image_size, **objective.model_options()
     )
     model = model.to(memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config)
     # Fabric announces the precision at every start; the record says it once.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator=config.device, devices=1, precision=config.precision)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.milestones), gamma=0.1)
     wrapped, optimizer = fabric.setup(model, optimizer)
     objective.bind(wrapped)
-    mean, std = data.channel_stats(images.train_images)
     batches = Batches(
         images.train_images,
         images.train_labels,
         config.batch_size,
-        mean,
-        std,
+        images.mean,
+        images.std,
         device=fabric.device,
         seed=seeds.derive(config.seed, "batches"),
         padding=config.padding,
         flip=config.flip,
+        min_scale=config.min_scale,
         memory_format=MEMORY_FORMAT,
     )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: lr_factor(config, step, len(batches))
+    )
     torch.manual_seed(seeds.derive(config.seed, "method"))
-    return Session(config, fabric, objective, wrapped, optimizer, schedule, batches, mean, std)
+    return Session(config, fabric, objective, wrapped, optimizer, schedule, batches, images)
+
+
+def lr_factor(config: RunConfig, step: int, steps: int) -> float:
+    """What the learning rate is multiplied by in optimiser step `step` (from 0), `steps` making an epoch."""
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(step / (config.epochs * steps), 1.0)))
+    return 0.1 ** sum(step >= milestone * steps for milestone in config.milestones)
 
 
 def rehearse(config: RunConfig) -> None:
@@ -116,7 +153,6 @@ def rehearse(config: RunConfig) -> None:
         x, y = next(
             iter(session.evaluation_batches(images.train_images[:8], images.train_labels[:8]).epoch(0))
         )
-        with suppress(
-            ExplanationError
-        ):  # eight images and an untrained model prove nothing; the run will tell
+        # Eight images and an untrained model prove nothing about the maps' values; the run will tell.
+        with suppress(DegenerateMapsError):
             session.objective.step(x, y)

@@ -1,0 +1,68 @@
+"""What a command says before it begins."""
+
+from selftaught import objectives
+from selftaught.study.compare import Study
+from selftaught.study.estimate import StudyEstimate
+from selftaught.training.config import RunConfig
+from selftaught.training.presets import data_of
+
+
+def announcement(study: Study, jobs: int) -> list[str]:
+    """What a comparison is about to do."""
+    config, kept = study.trials[0].config, len(study.trials) - len(study.pending())
+    per_method = len(study.trials) // len(study.methods)
+    images = data_of(config)
+    held_out = f", {len(images.val_labels)} held out" if len(images.val_labels) else ""
+    lines = [
+        f"comparing {', '.join(study.methods)} on {config.data} ({len(images.train_labels)} training{held_out} and "
+        f"{len(images.test_labels)} test images, {images.num_classes} classes)",
+        f"{_count(len(study.trials), 'trial')} of {_count(config.epochs, 'epoch')} ({config.model}, "
+        f"{per_method} per method), "
+        + (f"{kept} of them finished already and kept, " if kept else "")
+        + (f"{jobs} at a time on {config.device}, " if study.pending() else "")
+        + f"in {study.directory}",
+    ]
+    return lines + notes(config, study.methods)
+
+
+def outlook(estimate: StudyEstimate, jobs: int) -> list[str]:
+    """What it will take, from a few measured steps."""
+    at_once = f", {_size(jobs * estimate.memory)} for {jobs} at a time" if jobs > 1 else ""
+    lines = [
+        f"expected, from a few measured steps: {_duration(estimate.seconds)}; memory: "
+        f"{_size(estimate.memory)} per trial{at_once}"
+    ]
+    layers = ", ".join(f"{method}: {layer}" for method, layer in estimate.explained.items())
+    return [*lines, f"Grad-CAM explains {layers}"] if layers else lines
+
+
+def notes(config: RunConfig, methods: list[str]) -> list[str]:
+    """What a user should know about this data, and about these methods on it."""
+    images = data_of(config)
+    explained = [method for method in methods if "saliency" in objectives.settings(method)]
+    lines = list(images.notes)
+    if images.num_classes == 2:
+        lines += [
+            f"with two classes {method} equals label smoothing: a single wrong class leaves nothing to share out"
+            for method in explained
+        ]
+    return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+def _duration(seconds: float) -> str:
+    """For people.
+
+    >>> _duration(42), _duration(600), _duration(20_000)
+    ('about 1 minute', 'about 10 minutes', 'about 5.6 hours')
+    """
+    if seconds < 5400:
+        return f"about {_count(max(1, round(seconds / 60)), 'minute')}"
+    return f"about {seconds / 3600:.1f} hours" if seconds < 2 * 86400 else f"about {seconds / 86400:.1f} days"
+
+
+def _size(size: int) -> str:
+    return f"about {size / 2**30:.1f} GiB"

@@ -1,0 +1,108 @@
+"""What the commands that use a trained model read: a run, and images from files and folders."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from selftaught import errors
+from selftaught.errors import InputError
+from selftaught.training import record
+from selftaught.training.environment import usable_cores
+from selftaught.training.trained import TrainedModel, load
+
+_LITTER = {"thumbs.db", "desktop.ini"}
+
+_DEVICES = ("auto", "cpu", "cuda")
+
+
+def load_run(run: Path, model: str | None = None) -> TrainedModel:
+    """The model of a finished run; an `InputError` for a comparison names a run in it."""
+    trials = run / "trials"
+    if trials.is_dir():
+        finished = sorted(trial for trial in trials.iterdir() if record.is_finished(trial))
+        advice = (
+            f"name one of its runs, such as {finished[0]}" if finished else "none of its runs is finished"
+        )
+        raise InputError(f"{run} is a comparison: {advice}")
+    return load(run, model=model)
+
+
+def find_device(name: str) -> torch.device:
+    """The device called cpu, cuda or auto (the GPU where there is one)."""
+    if name not in _DEVICES:
+        raise errors.unknown("device", name, _DEVICES)
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' was asked for but torch finds no GPU: use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The files named, and all files in the folders named and below them, in the order of their names.
+
+    Hidden files and what systems leave in folders are skipped.
+
+    Raises:
+        InputError: a folder without images, or a file in a folder whose suffix is that of no picture.
+    """
+    found = []
+    for path in paths:
+        files = list(_walk(path)) if path.is_dir() else [path]
+        if not files:
+            raise InputError(f"{path} holds no images: name another folder, or image files")
+        found += files
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    suffixes = Image.registered_extensions()
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        for name in sorted(files):
+            if name.startswith(".") or name.lower() in _LITTER:
+                continue
+            path = Path(parent, name)
+            if path.suffix.lower() not in suffixes:
+                raise InputError(f"{path} is not an image: move it out of {folder}, or name the images")
+            yield path
+
+
+def batches(paths: Sequence[Path], model: TrainedModel, size: int) -> Iterator[tuple[list[Path], Tensor]]:
+    """Images as the model takes them, uint8 (B, K, H, W), at most `size` at a time, with their paths.
+
+    A bar on stderr shows how far it has come, where that is a terminal.
+
+    Raises:
+        InputError: a file that cannot be read or is no picture.
+    """
+    parts = [list(paths[start : start + size]) for start in range(0, len(paths), size)]
+    silent = len(parts) < 2 or not sys.stderr.isatty()
+    bar = Progress(console=Console(stderr=True), transient=True, disable=silent)
+    with ThreadPoolExecutor(usable_cores()) as pool, bar:
+        for part in bar.track(parts, description="reading images"):
+            yield part, torch.stack(list(pool.map(lambda path: _read(path, model), part)))
+
+
+def printable(name: str) -> str:
+    """As it is, unless a terminal would act on it or cannot show it: line ends, escape sequences, no text at all.
+
+    >>> print(printable("a b.png"), printable("a\\nb.png"))
+    a b.png 'a\\nb.png'
+    """
+    return name if name.isprintable() else ascii(name)
+
+
+def _read(path: Path, model: TrainedModel) -> Tensor:
+    try:
+        return model.prepare(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not an image that can be read: {error}") from None

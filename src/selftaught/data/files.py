@@ -1,0 +1,193 @@
+"""Image files: what lies in a folder, what of it can be used, and a collection made of labelled ones."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from selftaught.data.encoded import Collection, Part
+from selftaught.data.parts import absent, check_classes, divide
+from selftaught.errors import InputError
+
+# What operating systems leave in folders, beside hidden files.
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "icon\r"}
+
+# Pillow knows these suffixes, but hands the files to other programs or does not decode them at all.
+_NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image file, its state on disk, the name of its class and its part (train, test, validation)."""
+
+    path: Path
+    state: os.stat_result
+    label: str
+    part: str
+
+
+class Files:
+    """Pictures that are files of their own."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, index: int) -> bytes:
+        """The file's content; InputError where it cannot be read (any more)."""
+        try:
+            return self._paths[index].read_bytes()
+        except OSError as error:
+            raise InputError(_unreadable(self._paths[index], error)) from error
+
+    def name(self, index: int) -> str:
+        """The file's path."""
+        return shown(self._paths[index])
+
+
+def shown(path: Path | str) -> str:
+    """A path or name as one line of printable text, whatever bytes it is made of."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in str(path))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's suffix says that it is an image.
+
+    >>> is_image("cat.JPG"), is_image("notes.txt"), is_image("cat")
+    (True, False, False)
+    """
+    return os.path.splitext(name)[1].lower() in _suffixes()
+
+
+@lru_cache(maxsize=1)
+def _suffixes() -> frozenset[str]:
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    return frozenset(
+        suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in _NOT_DECODED
+    )
+
+
+def listing(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The sub-folders and the other entries of a folder, each in the order of names; no hidden ones, no litter.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            visible = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _LITTER]
+            visible.sort(key=lambda entry: entry.name)
+            folders = [folder / entry.name for entry in visible if entry.is_dir()]
+            others = [folder / entry.name for entry in visible if not entry.is_dir()]
+    except OSError as error:
+        raise InputError(_unreadable(Path(error.filename or folder), error)) from error
+    return folders, others
+
+
+def walk(folder: Path, root: Path) -> Iterator[Path]:
+    """All visible files below a folder, in an order that does not depend on the file system.
+
+    Links are followed, but not out of `root`.
+
+    Raises:
+        InputError: a link that leaves `root` or leads in a circle, a folder that cannot be read.
+    """
+    real_root = os.path.realpath(root)
+    yield from _walk(folder, real_root, (real_root, os.path.realpath(folder)))
+
+
+def _walk(folder: Path, root: str, above: tuple[str, ...]) -> Iterator[Path]:
+    """`above`: the real paths of the folder and of those that the walk came through."""
+    folders, others = listing(folder)
+    for path in others:
+        if path.is_symlink():
+            check_link(path, root)
+        yield path
+    for path in folders:
+        real = check_link(path, root) if path.is_symlink() else os.path.join(above[-1], path.name)
+        if real in above:
+            raise InputError(f"{shown(path)} is a link that leads in a circle: remove it")
+        yield from _walk(path, root, (*above, real))
+
+
+def check_link(path: Path, root: str) -> str:
+    """The real path that a path leads to when its links are followed.
+
+    Raises:
+        InputError: it is not below `root`, a real path itself: a name must not reach files nobody offered.
+    """
+    real = os.path.realpath(path)
+    if not Path(real).is_relative_to(root):
+        raise InputError(
+            f"{shown(path)} is a link that leaves the folder {shown(root)}: put a copy in its place"
+        )
+    return real
+
+
+def state(path: Path) -> os.stat_result:
+    """The state of an image file.
+
+    Raises:
+        InputError: it is not an image by its suffix, no regular file, empty, or cannot be reached.
+    """
+    if not is_image(path.name):
+        raise InputError(f"{shown(path)} is not an image (by its suffix): remove it, or move it elsewhere")
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(_unreadable(path, error)) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{shown(path)} is not a regular file: remove it")
+    if not found.st_size:
+        raise InputError(f"{shown(path)} is empty (0 bytes): replace or remove it")
+    return found
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{shown(path)} cannot be read ({error.strerror or error}): make it readable, or remove it"
+
+
+def collection(root: Path, labelled: Sequence[Labelled], where: str, notes: Sequence[str]) -> Collection:
+    """Files below `root` as a collection; `where` is the source in messages.
+
+    Raises:
+        InputError: there is no training part, only one class, a class that one of the parts lacks, or a single
+            image of a class in a source that is not divided.
+    """
+    parts: dict[str, list[Labelled]] = {}
+    for row in labelled:
+        parts.setdefault(row.part, []).append(row)
+    train, test, more = divide(parts, where)
+    classes = tuple(sorted({row.label for row in [*train, *(test or [])]}))
+    code = {name: label for label, name in enumerate(classes)}
+
+    def part(rows: list[Labelled]) -> Part:
+        return Part(Files([row.path for row in rows]), torch.tensor([code[row.label] for row in rows]))
+
+    learned, tested = part(train), part(test) if test else None
+    tested_labels = tested.labels if tested else None
+    check_classes(classes, learned.labels, tested_labels, where)
+    if problems := absent(classes, learned.labels, tested_labels):
+        raise InputError(f"{where}: {problems[0]}: add some, or remove the class from the other part")
+    return Collection(classes, learned, tested, _key(root, [train, test or []]), notes=(*notes, *more))
+
+
+def _key(root: Path, parts: Sequence[Sequence[Labelled]]) -> str:
+    """From names and states alone: reading every byte of a large folder at each start would take minutes."""
+    content = hashlib.sha256()
+    for rows in parts:
+        content.update(f"{len(rows)} files;".encode())
+        for row in rows:
+            name = row.path.relative_to(root).as_posix()
+            seen = row.state
+            content.update(repr((name, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, row.label)).encode())
+    return content.hexdigest()

@@ -1,0 +1,139 @@
+"""Models of the user's own: ``path.py:function``."""
+
+import hashlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from selftaught.data.preparation import Preparation
+from selftaught.errors import InputError, unknown
+from selftaught.models import rehearsal
+from selftaught.models.registry import Architecture, Spec, register_pattern
+
+
+@register_pattern(r"(.+\.py):([A-Za-z_]\w*)")
+def architecture(path: str, function: str) -> Architecture:
+    """The model that `function` of the Python file at `path` (relative or with ~ as well) returns.
+
+    The function is called with those of `num_classes`, `in_channels`, `image_size` (height, width) and `dropout` that
+    it takes. The file may hold ``PREPARATION``, a `selftaught.data.preparation.Preparation`. The fingerprint is that
+    of the function's name and of this file, so the file cannot import its neighbours.
+    """
+    return Architecture(
+        build=lambda spec: _build(path, function, spec),
+        summary=f"{function}() of {path}",
+        spatial=True,
+        preparation=lambda: _preparation(path),
+        fingerprint=lambda: hashlib.sha256(_content(path) + function.encode()).hexdigest(),
+        runs_code=True,
+    )
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise InputError(f"model file {path} cannot be read ({error.strerror}): check its path") from None
+
+
+@lru_cache
+def _run(path: str, content: bytes) -> ModuleType:
+    """The file as a module: run once, from the very bytes that are fingerprinted, with no cache beside it."""
+    name = f"selftaught_model_{hashlib.sha256(content).hexdigest()[:16]}"
+    module = ModuleType(name)
+    module.__file__ = path
+    sys.modules[name] = module  # dataclasses and pickle look a class's module up by its name
+    try:
+        exec(compile(content, path, "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise InputError(
+            f"model file {path} fails{_line(error, path)}: {_reason(error)}{_hint(error)}"
+        ) from None
+    return module
+
+
+def _build(path: str, function: str, spec: Spec) -> nn.Module:
+    name = f"{path}:{function}"
+    build = _function(path, function)
+    arguments = _arguments(name, build, spec)
+    try:
+        model = build(**arguments)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{name}() fails{_line(error, path)}: {_reason(error)}") from None
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{name}() returns {type(model).__name__}: it must return a torch.nn.Module")
+    rehearsal.check(name, model, spec, "use another --image-size or mend its forward()")
+    return model
+
+
+def _function(path: str, function: str) -> Callable[..., Any]:
+    own = vars(_run(path, _content(path)))
+    if callable(own.get(function)):
+        return own[function]
+    public = [name for name, value in own.items() if callable(value) and not name.startswith("_")]
+    raise unknown(f"function of {path}", function, public)
+
+
+def _arguments(name: str, build: Callable[..., Any], spec: Spec) -> dict[str, Any]:
+    """What `build` is called with: what it takes of what there is."""
+    there_is = {
+        "num_classes": spec.num_classes,
+        "in_channels": spec.in_channels,
+        "image_size": (spec.height, spec.width),
+        "dropout": spec.dropout,
+    }
+    parameters = inspect.signature(build).parameters.values()
+    for parameter in parameters:
+        needed = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_ONLY,
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        )
+        if needed and (parameter.name not in there_is or parameter.kind is parameter.POSITIONAL_ONLY):
+            raise InputError(
+                f"{name}() needs {parameter.name!r}, but is called with {', '.join(there_is)} by name: "
+                "give it a default"
+            )
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    taken = there_is if anything else {p.name: there_is[p.name] for p in parameters if p.name in there_is}
+    if spec.dropout and "dropout" not in taken:
+        raise InputError(f"{name}() takes no dropout, which the method needs: give it a parameter 'dropout'")
+    return taken
+
+
+def _preparation(path: str) -> Preparation:
+    found = getattr(_run(path, _content(path)), "PREPARATION", Preparation())
+    if not isinstance(found, Preparation):
+        raise InputError(
+            f"PREPARATION in {path} is a {type(found).__name__}: make it a selftaught.data.preparation.Preparation"
+        )
+    return found
+
+
+def _line(error: BaseException, path: str) -> str:
+    """Where in the file at `path`: its innermost line that was being run, or that cannot be parsed."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    if isinstance(error, SyntaxError) and error.filename == path:
+        lines.append(error.lineno)
+    return f" in line {lines[-1]}" if lines else ""
+
+
+def _reason(error: BaseException) -> str:
+    message = error.msg if isinstance(error, SyntaxError) else rehearsal.reason(error)
+    return f"{type(error).__name__}: {message}"
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return " (a model file stands alone: put what it needs into it, or install it as a package)"
+    return ""

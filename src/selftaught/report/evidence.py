@@ -1,0 +1,231 @@
+"""What a run's files say, read as files from a stranger: shapes, types and ranges are checked, nothing is executed."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from selftaught.errors import InputError
+from selftaught.training.record import EXAMPLES, METRICS, PREDICTIONS, RESULT, Record
+
+BINS = 15
+"""Bins of confidence, as in the ECE of the table."""
+
+CURVES = ("loss", *(f"{part}_{name}" for name in ("accuracy", "nll", "ece") for part in ("train", "val")))
+"""What is drawn of metrics.jsonl."""
+
+
+_HUGE = 1e300
+"""Beyond it nothing can be drawn, and sums overflow."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Test images and what the model saw in them, n images, k kept classes of C.
+
+    Attributes:
+        images: uint8 (n, K, H, W), K is 1 or 3.
+        index: int64 (n,), positions in the test part.
+        labels: int64 (n,).
+        probabilities: float32 (n, C).
+        classes: int64 (n, k), the classes that the maps belong to.
+        maps: float32 (n, k, h, w), signed.
+        similarity: float32 (n, k), of each map to the true class's.
+    """
+
+    images: np.ndarray
+    index: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    classes: np.ndarray
+    maps: np.ndarray
+    similarity: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What all trials of one method say together, C classes.
+
+    Attributes:
+        method: its key.
+        records: its trials, by seed.
+        reliability: (3, BINS) or None without predictions: predictions, right ones and the sum of their confidences
+            in each bin of confidence, over all trials.
+        scaled: the same after temperature scaling, None unless every trial has a temperature.
+        confusion: int64 (C, C) or None, test images of a true class (row) predicted as a class (column).
+        curves: name of `CURVES` -> (trials, epochs), nan where a trial has no value.
+        examples: those of the first seed, None if it has none.
+    """
+
+    method: str
+    records: tuple[Record, ...]
+    reliability: np.ndarray | None
+    scaled: np.ndarray | None
+    confusion: np.ndarray | None
+    curves: dict[str, np.ndarray]
+    examples: Examples | None
+
+
+def gather(method: str, records: Sequence[Record]) -> Evidence:
+    """Read all files of a method's trials, one trial after another.
+
+    Raises:
+        InputError: no records, or a damaged file; its message names the file.
+    """
+    if not records:
+        raise InputError(f"there is no finished trial of {method} to report on")
+    records = sorted(records, key=lambda record: record.config.seed)
+    reliability = scaled = confusion = None
+    if all(has_predictions(record) for record in records):
+        calibrated = all(record.result.temperature is not None for record in records)
+        reliability = np.zeros((3, BINS))
+        scaled = np.zeros((3, BINS)) if calibrated else None
+        confusion = np.zeros((len(records[0].result.data.classes),) * 2, np.int64)
+        for record in records:
+            logits, labels = predictions(record)
+            np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
+            reliability += reliability_bins(logits, labels)
+            if scaled is not None:
+                scaled += reliability_bins(logits / _temperature(record), labels)
+    curves = [metrics(record) for record in records]
+    return Evidence(
+        method=method,
+        records=tuple(records),
+        reliability=reliability,
+        scaled=scaled,
+        confusion=confusion,
+        curves={name: table for name in CURVES if (table := _padded([c.get(name, []) for c in curves])).size},
+        examples=examples(records[0]),
+    )
+
+
+def reliability_bins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Per bin of confidence the predictions, the right ones and the sum of their confidences: (3, BINS).
+
+    The bins are those of `selftaught.training.metrics.ece`, except that a confidence of exactly 1 is in the last one.
+    """
+    confidence = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    edges = np.linspace(0, 1, BINS + 1, dtype=np.float32)
+    index = np.minimum(np.searchsorted(edges, confidence, side="right"), BINS) - 1
+    right = logits.argmax(axis=1) == labels
+    return np.stack([np.bincount(index, weights, BINS) for weights in (None, right, confidence)])
+
+
+def has_predictions(record: Record) -> bool:
+    """Whether the run kept its test predictions."""
+    return (record.directory / PREDICTIONS).is_file()
+
+
+def predictions(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """Test logits, float32 (N, C), and labels, int64 (N,), checked."""
+    path, data = record.directory / PREDICTIONS, record.result.data
+    tensors = _load(
+        path, {"logits": (np.float32, "NC"), "labels": (np.int64, "N")}, C=len(data.classes), N=data.test
+    )
+    _check_classes(path, tensors["labels"], len(data.classes))
+    return tensors["logits"], tensors["labels"]
+
+
+def correct(record: Record) -> np.ndarray:
+    """Which test images the last epoch's model got right: bool (N,)."""
+    logits, labels = predictions(record)
+    return logits.argmax(axis=1) == labels
+
+
+def metrics(record: Record) -> dict[str, list[float]]:
+    """The run's `CURVES`, one finite value per epoch or nan; a curve that the run did not record is missing."""
+    path = record.directory / METRICS
+    if not path.is_file():
+        return {}
+    try:
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()][: record.config.epochs]
+    except (ValueError, RecursionError):
+        raise damaged(path, "a line is no JSON") from None
+    _check(path, all(isinstance(line, dict) for line in lines), "a line is no JSON object")
+    return {
+        name: [_number(line.get(name)) for line in lines]
+        for name in CURVES
+        if any(math.isfinite(_number(line.get(name))) for line in lines)
+    }
+
+
+def examples(record: Record) -> Examples | None:
+    """The run's explained test images, None if it kept none."""
+    path, classes = record.directory / EXAMPLES, len(record.result.data.classes)
+    if not path.is_file():
+        return None
+    axes = {
+        "images": (np.uint8, "nKHW"),
+        "index": (np.int64, "n"),
+        "labels": (np.int64, "n"),
+        "probabilities": (np.float32, "nC"),
+        "classes": (np.int64, "nk"),
+        "maps": (np.float32, "nkhw"),
+        "similarity": (np.float32, "nk"),
+    }
+    found = Examples(**_load(path, axes, C=classes))
+    if not len(found.index):
+        return None
+    _check(path, found.images.shape[1] in (1, 3), "images have neither one nor three channels")
+    _check(path, found.images.size > 0 and found.maps.size > 0, "it holds empty pictures")
+    _check_classes(path, found.labels, classes)
+    _check_classes(path, found.classes, classes)
+    return found
+
+
+def damaged(path: Path, reason: str) -> InputError:
+    """The error for a file that cannot be used."""
+    return InputError(
+        f"{path} is damaged ({' '.join(reason.split())}): remove the run and train it again, or leave it out"
+    )
+
+
+def _temperature(record: Record) -> float:
+    temperature = record.result.temperature or 0.0
+    _check(record.directory / RESULT, 1e-6 < temperature < 1e6, f"no temperature: {temperature}")
+    return temperature
+
+
+def _load(path: Path, axes: Mapping[str, tuple[type, str]], **sizes: int) -> dict[str, np.ndarray]:
+    """Tensors of the given types and axes, one letter each; a letter stands for one size in the whole file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            missing = [name for name in axes if name not in file.keys()]  # noqa: SIM118  (not iterable)
+            _check(path, not missing, f"it has no {', '.join(missing)}")
+            tensors = {name: file.get_tensor(name) for name in axes}
+    except (SafetensorError, OSError, TypeError, AttributeError, OverflowError) as error:
+        raise damaged(path, str(error) or type(error).__name__) from None
+    for name, (dtype, letters) in axes.items():
+        array = tensors[name]
+        _check(path, array.dtype == dtype, f"{name} is {array.dtype} instead of {dtype.__name__}")
+        fits = array.ndim == len(letters) and all(
+            sizes.setdefault(letter, size) == size for letter, size in zip(letters, array.shape, strict=True)
+        )
+        _check(path, fits, f"{name} has the wrong shape {array.shape}")
+        _check(path, bool(np.isfinite(array).all()), f"{name} is not finite")
+    return tensors
+
+
+def _check_classes(path: Path, labels: np.ndarray, classes: int) -> None:
+    _check(path, bool(((labels >= 0) & (labels < classes)).all()), f"a label is not one of {classes} classes")
+
+
+def _check(path: Path, holds: bool, reason: str) -> None:
+    if not holds:
+        raise damaged(path, reason)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and abs(value) < _HUGE else math.nan
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> np.ndarray:
+    """Rows of different lengths as one array (rows, longest), filled up with nan."""
+    table = np.full((len(rows), max(map(len, rows))), np.nan)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return table

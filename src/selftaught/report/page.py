@@ -1,0 +1,128 @@
+"""The report: one HTML file that needs no network, made from the records of runs alone."""
+
+import base64
+import datetime
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import selftaught
+from selftaught.report import render, sections, svg, words
+from selftaught.report.evidence import gather
+from selftaught.report.tables import Table, tabulate
+from selftaught.training import record
+from selftaught.training.record import Record
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""Characters that HTML does not allow; names on disk may hold them."""
+
+
+def write(
+    records: Sequence[Record],
+    out: Path,
+    methods: Sequence[str] | None = None,
+    costs: Mapping[str, float] = {},
+    command: Sequence[str] = (),
+) -> None:
+    """Write the report of finished runs to the file `out`.
+
+    Args:
+        records: finished runs on the same data that differ in method and seed.
+        out: the file; its folder exists. It is replaced in one step.
+        methods: the order in which methods are shown; by default that of the records.
+        costs: the time of a step relative to plain training, by method.
+        command: the arguments of the command that made the runs, to be shown.
+
+    Raises:
+        InputError: no records, records that cannot be compared, or a damaged file.
+        SelftaughtError: the file cannot be written.
+    """
+    record.write(out, html(records, methods, costs, [command] if command else []).encode())
+
+
+def html(
+    records: Sequence[Record],
+    methods: Sequence[str] | None = None,
+    costs: Mapping[str, float] = {},
+    commands: Sequence[Sequence[str]] = (),
+    notes: Sequence[str] = (),
+) -> str:
+    """The report as a text.
+
+    Args:
+        records: as for `write`.
+        methods: as for `write`.
+        costs: as for `write`.
+        commands: the commands that made the runs.
+        notes: what the reader should know first, such as trials that are missing.
+    """
+    methods = list(dict.fromkeys(methods or (run.config.method for run in records)))
+    table = tabulate(records, methods, costs)
+    shown = [row.method for row in table.rows]
+    styles = _styles(shown, table.baseline)
+    with np.errstate(all="ignore"):  # logits of any size
+        evidence = [gather(m, [run for run in records if run.config.method == m]) for m in shown]
+    ordered = [run for item in evidence for run in item.records]
+    context = {
+        "title": _title(ordered[0], shown),
+        "table": _comparison(table),
+        "headline": words.headline(table),
+        "findings": list(words.findings(table)),
+        "notes": list(notes),
+        "cautions": list(words.cautions(table, ordered)),
+        "keys": [(method, svg.key(styles[method])) for method in shown],
+        "trials": sections.trials(evidence, table, styles),
+        "curves": sections.curves(evidence, styles),
+        "reliability": sections.reliability(evidence, table, styles),
+        "classes": sections.classes(evidence, styles),
+        "confusions": sections.confusions(evidence),
+        "examples": sections.examples(evidence),
+        "making": sections.making(ordered),
+        "commands": [shlex.join(command) for command in commands],
+        "styles": range(svg.STYLES),
+        "tabs": max(len(shown), 4),
+        "version": selftaught.__version__,
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+    return _CONTROL.sub("\ufffd", _environment().get_template("report.html").render(context))
+
+
+def _styles(methods: Sequence[str], baseline: str) -> dict[str, int]:
+    """The baseline is neutral (0), the others have colours in their order, beginning again after the last."""
+    others = [method for method in methods if method != baseline]
+    return {baseline: 0} | {method: 1 + i % (svg.STYLES - 1) for i, method in enumerate(others)}
+
+
+def _title(first: Record, methods: Sequence[str]) -> dict[str, str]:
+    return {"data": first.config.data, "model": first.config.model, "methods": ", ".join(methods)}
+
+
+def _comparison(table: Table) -> dict[str, Any]:
+    texts = {"md": render.markdown(table), "csv": render.as_csv(table)}
+    return {
+        "headers": render.headers(table),
+        "rows": [render.cells(row, table) for row in table.rows],
+        "verdict": render.VERDICT,
+        "caption": table.caption,
+        "files": {
+            end: f"data:text/{'markdown' if end == 'md' else end};charset=utf-8;base64,"
+            + base64.b64encode(text.encode(errors="replace")).decode()
+            for end, text in texts.items()
+        },
+    }
+
+
+def _environment() -> Any:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("selftaught.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

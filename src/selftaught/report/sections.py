@@ -1,0 +1,377 @@
+"""What each section of the report shows, as plain values for its template; None where the runs kept nothing for it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from selftaught.report import charts, pixels
+from selftaught.report.evidence import BINS, Evidence, Examples
+from selftaught.report.render import ABSENT
+from selftaught.report.tables import Table
+from selftaught.training.record import Record
+
+_QUANTITIES = (
+    ("Accuracy", "accuracy %", "accuracy", 100.0),
+    ("Loss", "loss", "loss", 1.0),
+    ("NLL", "NLL, nats per image", "nll", 1.0),
+    ("ECE", "ECE %", "ece", 100.0),
+)
+_PARTS = (("train_", "training images"), ("val_", "held-out images"))
+
+_MOST_CLASSES = 20
+"""More classes are shown as the hardest ones and the most confused pairs."""
+
+_MOST_PAIRS = 12
+_MOST_EXAMPLES, _MOST_MAPS = 8, 10
+
+_WORDS = {None: "none", True: "yes", False: "no"}
+
+Rows = list[list[str]]
+Shown = dict[str, Any]
+
+
+def trials(evidence: Sequence[Evidence], table: Table, styles: Mapping[str, int]) -> Shown:
+    """Accuracy of each seed, and the intervals of the differences."""
+    accuracy = {
+        item.method: {run.config.seed: 100 * run.result.accuracy for run in item.records} for item in evidence
+    }
+    intervals = {row.method: row.difference for row in table.rows if row.difference is not None}
+    seeds = sorted({seed for of in accuracy.values() for seed in of})
+    return {
+        "seeds": charts.seeds(accuracy, styles),
+        "differences": charts.differences(intervals, table.baseline, styles) if intervals else None,
+        "baseline": table.baseline,
+        "headers": ["seed", *accuracy],
+        "rows": [[str(seed), *(_number(of.get(seed), ".2f") for of in accuracy.values())] for seed in seeds],
+    }
+
+
+def curves(evidence: Sequence[Evidence], styles: Mapping[str, int]) -> list[Shown]:
+    """For each quantity that some run recorded its charts: training images, and held-out images where there are any."""
+    panels = []
+    for name, unit, stem, factor in _QUANTITIES:
+        found = {}
+        for prefix, part in _PARTS if stem != "loss" else (("", "training images"),):
+            of = {
+                item.method: factor * item.curves[prefix + stem]
+                for item in evidence
+                if prefix + stem in item.curves
+            }
+            if of:
+                found[part] = of
+        if not found:
+            continue
+        shared = [table for of in found.values() for table in of.values()]
+        panels.append(
+            {
+                "name": name,
+                "unit": unit,
+                "charts": [
+                    (part, charts.curves(of, shared, f"{unit}, {part}", styles)) for part, of in found.items()
+                ],
+                "headers": ["method", "images", "first epoch", "best epoch", "last epoch"],
+                "rows": [
+                    [method, part, *_ends(table, largest=stem == "accuracy")]
+                    for part, of in found.items()
+                    for method, table in of.items()
+                ],
+            }
+        )
+    return panels
+
+
+def reliability(evidence: Sequence[Evidence], table: Table, styles: Mapping[str, int]) -> list[Shown]:
+    """A diagram per method that kept its predictions."""
+    rows = {row.method: row for row in table.rows}
+    return [
+        {
+            "method": item.method,
+            "chart": charts.reliability(item.method, item.reliability, item.scaled, styles[item.method]),
+            "ece": _number(100 * rows[item.method].ece, ".2f"),
+            "scaled": None if item.scaled is None else _number(_percent(rows[item.method].ece_scaled), ".2f"),
+            "temperatures": [
+                f"{run.result.temperature:.2f}" for run in item.records if run.result.temperature
+            ],
+            "headers": ["confidence %", "predictions", "mean confidence %", "accuracy %"]
+            + (["predictions, scaled", "accuracy %, scaled"] if item.scaled is not None else []),
+            "rows": _bins(item.reliability, item.scaled),
+        }
+        for item in evidence
+        if item.reliability is not None
+    ]
+
+
+def classes(evidence: Sequence[Evidence], styles: Mapping[str, int]) -> Shown | None:
+    """Accuracy of each class; in the chart only the hardest ones where there are many."""
+    known = {item.method: 100 * _per_class(item.confusion) for item in evidence if item.confusion is not None}
+    if not known:
+        return None
+    names = evidence[0].records[0].result.data.classes
+    mean = np.mean(list(known.values()), axis=0)
+    shown = [int(k) for k in np.argsort(mean, kind="stable")[:_MOST_CLASSES] if np.isfinite(mean[k])]
+    if len(names) <= _MOST_CLASSES:
+        shown = sorted(shown)
+    of_shown = {method: values[shown] for method, values in known.items()}
+    return {
+        "chart": charts.classes(of_shown, [names[k] for k in shown], styles),
+        "all": len(names) <= _MOST_CLASSES,
+        "shown": len(shown),
+        "count": len(names),
+        "headers": ["class", *known],
+        "rows": [[name, *(_number(of[k], ".1f") for of in known.values())] for k, name in enumerate(names)],
+    }
+
+
+def confusions(evidence: Sequence[Evidence]) -> list[Shown]:
+    """Per method the confusion matrix as a table, or as a picture and the most confused pairs for many classes."""
+    counts = {item.method: item.confusion for item in evidence if item.confusion is not None}
+    names = evidence[0].records[0].result.data.classes
+    shares = {method: _shares(confusion) for method, confusion in counts.items()}
+    worst = max((float(_wrong(matrix).max()) for matrix in shares.values()), default=0.0) or 1.0
+    shown = []
+    for method, confusion in counts.items():
+        small = len(names) <= _MOST_CLASSES
+        shown.append(
+            {
+                "method": method,
+                "names": names,
+                "matrix": _cells(shares[method], worst) if small else None,
+                "picture": None if small else pixels.matrix(confusion),
+                "pairs": _pairs(confusion, names),
+            }
+        )
+    return shown
+
+
+def examples(evidence: Sequence[Evidence]) -> list[Shown]:
+    """Per method the explained test images of its first seed, the right ones and the wrong ones."""
+    shown = []
+    for item in evidence:
+        if item.examples is None:
+            continue
+        names = item.records[0].result.data.classes
+        found = [
+            _example(item.examples, i, names) for i in range(min(len(item.examples.index), _MOST_EXAMPLES))
+        ]
+        groups = [
+            ("Confident and right", [example for example in found if example["right"]]),
+            ("Confident and wrong", [example for example in found if not example["right"]]),
+        ]
+        settings = item.records[0].config.settings
+        shown.append(
+            {
+                "method": item.method,
+                "seed": item.records[0].config.seed,
+                "saliency": settings.get("saliency"),
+                "similarity": settings.get("similarity", "cosine"),
+                "groups": [(title, members) for title, members in groups if members],
+            }
+        )
+    return shown
+
+
+def making(records: Sequence[Record]) -> Shown:
+    """Data, configuration, environment and trials."""
+    return {
+        "data": list(_data_facts(records)),
+        "settings": _settings(records),
+        "shared": _shared(
+            [run.config.model_dump(mode="json") for run in records], ("method", "settings", "seed")
+        ),
+        "environment": _shared([dict(run.result.environment) for run in records], ()),
+        "headers": [
+            "method",
+            "seed",
+            "trial",
+            "accuracy %",
+            "NLL",
+            "ECE %",
+            "temperature",
+            "minutes",
+            "images/s",
+        ],
+        "rows": [
+            [
+                run.config.method,
+                str(run.config.seed),
+                run.result.trial_id,
+                f"{100 * run.result.accuracy:.2f}",
+                f"{run.result.nll:.3f}",
+                f"{100 * run.result.ece:.2f}",
+                _number(run.result.temperature, ".2f"),
+                f"{run.result.seconds / 60:.1f}",
+                f"{run.result.images_per_second:,.0f}",
+            ]
+            for run in records
+        ],
+    }
+
+
+def _number(value: float | None, form: str) -> str:
+    return ABSENT if value is None or not np.isfinite(value) else format(value, form)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _ends(table: np.ndarray, largest: bool) -> list[str]:
+    """First, best and last value of the mean over seeds."""
+    known = np.isfinite(table).any(axis=0)
+    mean = np.nanmean(table[:, known], axis=0)
+    best = int(mean.argmax() if largest else mean.argmin())
+    return [
+        f"{mean[0]:.3f}",
+        f"{mean[best]:.3f} (epoch {np.flatnonzero(known)[best] + 1})",
+        f"{mean[-1]:.3f}",
+    ]
+
+
+def _bins(before: np.ndarray, scaled: np.ndarray | None) -> Rows:
+    rows = []
+    for b in range(BINS):
+        row = [f"{100 * b / BINS:.0f}–{100 * (b + 1) / BINS:.0f}", f"{before[0, b]:.0f}"]
+        row += [_share(before[2, b], before[0, b]), _share(before[1, b], before[0, b])]
+        if scaled is not None:
+            row += [f"{scaled[0, b]:.0f}", _share(scaled[1, b], scaled[0, b])]
+        rows.append(row)
+    return rows
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f}" if whole else ABSENT
+
+
+def _shares(confusion: np.ndarray) -> np.ndarray:
+    return confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+
+
+def _wrong(matrix: np.ndarray) -> np.ndarray:
+    return matrix * (1 - np.eye(len(matrix)))
+
+
+def _per_class(confusion: np.ndarray) -> np.ndarray:
+    """The share of each class's images that are right, nan for a class without images."""
+    images = confusion.sum(axis=1)
+    return np.where(images > 0, np.diag(confusion) / np.maximum(images, 1), np.nan)
+
+
+def _cells(shares: np.ndarray, worst: float) -> list[list[Shown]]:
+    """Texts in % and strengths in 0..100: of right ones by share, of mistakes by the root of their share of `worst`."""
+    return [
+        [
+            {
+                "text": _short(100 * share) if share else "",
+                "right": i == j,
+                "strength": round(100 * (share if i == j else np.sqrt(share / worst))),
+            }
+            for j, share in enumerate(row)
+        ]
+        for i, row in enumerate(shares)
+    ]
+
+
+def _short(percent: float) -> str:
+    return f"{percent:.1f}" if percent < 9.95 else f"{percent:.0f}"
+
+
+def _pairs(confusion: np.ndarray, names: Sequence[str]) -> Rows:
+    """The most frequent mistakes: true class, predicted class, how many, and of the true class's images how many %."""
+    wrong = np.where(np.eye(len(confusion), dtype=bool), 0, confusion)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_PAIRS]
+    pairs = [divmod(int(flat), len(wrong)) for flat in order]
+    totals = confusion.sum(axis=1)
+    return [
+        [names[i], names[j], str(wrong[i, j]), _share(wrong[i, j], totals[i])]
+        for i, j in pairs
+        if wrong[i, j] > 0
+    ]
+
+
+def _example(found: Examples, i: int, names: Sequence[str]) -> Shown:
+    truth, probabilities = int(found.labels[i]), found.probabilities[i]
+    prediction = int(probabilities.argmax())
+    strongest = float(np.abs(found.maps[i]).max())
+    return {
+        "picture": pixels.picture(found.images[i]),
+        "photograph": pixels.is_photograph(found.images[i]),
+        "small": max(found.images.shape[2:]) < pixels.PHOTOGRAPH,
+        "index": int(found.index[i]),
+        "right": truth == prediction,
+        "truth": names[truth],
+        "prediction": names[prediction],
+        "probability": f"{100 * probabilities[prediction]:.0f}",
+        "maps": [
+            {
+                "picture": pixels.saliency(found.maps[i, k], strongest),
+                "coarse": max(found.maps.shape[2:]) < pixels.PHOTOGRAPH // 2,
+                "name": names[label],
+                "probability": f"{100 * probabilities[label]:.0f}",
+                "similarity": _signed(found.similarity[i, k]),
+                "truth": label == truth,
+                "prediction": label == prediction,
+            }
+            for k, label in list(enumerate(found.classes[i].tolist()))[:_MOST_MAPS]
+        ],
+    }
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0.00"
+
+
+def _data_facts(records: Sequence[Record]) -> Iterable[tuple[str, str]]:
+    config, data = records[0].config, records[0].result.data
+    yield "data", config.data
+    yield "fingerprint", _listed(run.config.data_fingerprint[:12] for run in records)
+    yield "classes", f"{len(data.classes)}: " + ", ".join(data.classes)
+    held_out = f", {data.val:,} more held out" if data.val else ", none held out"
+    yield "training images", f"{data.train:,}{held_out}"
+    parts = [run.result.data for run in records]
+    yield "test images", f"{data.test:,}; {_listed(part.test_part for part in parts)}"
+    yield "test images also in training", _listed(str(part.duplicates or "none") for part in parts)
+    height, width = data.image_size
+    yield (
+        "input",
+        f"{width} × {height} pixels, {'grey' if data.channels == 1 else 'colour'}, {_fitted(data.crop)}",
+    )
+    yield "resampling", data.resample
+    yield "mean", _listed(_decimals(part.mean) for part in parts)
+    yield "standard deviation", _listed(_decimals(part.std) for part in parts)
+
+
+def _decimals(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
+
+
+def _fitted(crop: float | None) -> str:
+    return (
+        "stretched to size"
+        if crop is None
+        else f"scaled and cut out ({100 * crop:.0f} % of the shorter side)"
+    )
+
+
+def _settings(records: Sequence[Record]) -> Shown:
+    """The methods' own settings side by side."""
+    of = {run.config.method: run.config.settings for run in records}
+    names = list(dict.fromkeys(name for settings in of.values() for name in settings))
+    rows = [[name, *(_plain(settings.get(name, ABSENT)) for settings in of.values())] for name in names]
+    return {"headers": ["setting", *of], "rows": rows}
+
+
+def _shared(values: Sequence[Mapping[str, Any]], without: Sequence[str]) -> list[tuple[str, str]]:
+    """Each name with its value, or with all of its values where the runs differ."""
+    names = dict.fromkeys(name for one in values for name in one if name not in without)
+    return [(name, _listed(_plain(one.get(name)) for one in values)) for name in names]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return _WORDS.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+
+
+def _listed(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(values))

@@ -1,0 +1,87 @@
+"""What a run will take, from a few measured steps."""
+
+import statistics
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from selftaught.training import seeds
+from selftaught.training.config import RunConfig
+from selftaught.training.cost import Runner
+
+STEPS = 3
+"""Measured steps, after one that is not."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one run: `seconds` from its first step to its end, `memory` in bytes at its peak, of the GPU if it uses one.
+
+    `explained` says which layer Grad-CAM will explain, None where nothing or no layer is explained.
+    """
+
+    seconds: float
+    memory: int
+    explained: str | None
+
+
+def estimate(config: RunConfig) -> Estimate:
+    """Take a few steps as configured and reckon up.
+
+    The machine is taken to go on as fast as it was; a first look at memory counts everything that this process holds.
+    """
+    with seeds.contained(config.threads):
+        warming_up = _first_steps(config)
+        with closing(Runner(config)) as runner:
+            step = _seconds(runner)
+            session, images = runner.session, runner.session.images
+            steps = len(session.batches) * config.epochs
+            first = len(session.batches) * config.warmup
+            evaluated = (
+                config.epochs * len(images.val_labels) + len(images.val_labels) + len(images.test_labels)
+            )
+            seconds = (
+                first * warming_up + (steps - first) * step + evaluated * _seconds_per_evaluated_image(runner)
+            )
+            return Estimate(seconds, _memory(config), session.objective.explained())
+
+
+def _first_steps(config: RunConfig) -> float:
+    """Seconds of a step while the method warms up; 0 where it does not."""
+    if not config.warmup:
+        return 0.0
+    with closing(Runner(config, epoch=0)) as runner:
+        return _seconds(runner)
+
+
+def _seconds(runner: Runner) -> float:
+    runner.step()
+    return statistics.median(runner.step() for _ in range(STEPS))
+
+
+@torch.no_grad()
+def _seconds_per_evaluated_image(runner: Runner) -> float:
+    session = runner.session
+    session.model.eval()
+    few = slice(0, 64)
+    batches = session.evaluation_batches(session.images.test_images[few], session.images.test_labels[few])
+    begun = time.perf_counter()
+    for x, _ in batches.epoch(0):
+        session.model(x)
+    runner.wait()
+    return (time.perf_counter() - begun) / len(batches.labels)
+
+
+def _memory(config: RunConfig) -> int:
+    if config.device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return int(psutil.Process().memory_info().rss)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,76 @@
+import re
+
+import psutil
+import pytest
+import torch
+
+from selftaught.data import sizing
+from selftaught.data.decoding import Survey
+from selftaught.data.preparation import Preparation
+from selftaught.errors import InputError
+
+MIXED = [(48, 64), (640, 480), (100, 80), (100, 80)]
+
+
+def _survey(sizes, grey=False):
+    return Survey(torch.tensor(sizes, dtype=torch.int32), torch.full((len(sizes),), grey))
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "usual", "sizes", "size", "said"),
+    [
+        ((9, 8), (7, 7), (6, 6), MIXED, (9, 8), None),
+        (None, (7, 7), (6, 6), [(7, 7)] * 3, (7, 7), None),
+        (None, None, (6, 6), MIXED, (6, 6), None),
+        (None, None, None, [(28, 28)] * 4, (28, 28), None),
+        (None, None, None, [(64, 3)] * 4, (64, 3), None),
+        (None, (7, 7), None, MIXED, (7, 7), "of 3 sizes, from 48x64 to 640x480 .* resized to 7x7, as the model"),
+        (None, None, None, MIXED, (64, 64), "of 3 sizes, from 48x64 to 640x480 .* resized to 64x64: --image-size"),
+        (None, None, None, [(480, 640)] * 4, (64, 64), "of 480x640 pixels .* are resized to 64x64: --image-size"),
+        (None, None, None, [(65, 20)] * 2, (20, 20), "of 65x20 pixels .* are resized to 20x20"),
+        (None, None, None, [(8, 9), (20, 12), (30, 31)], (12, 12), "from 8x9 to 30x31"),
+    ],
+)  # fmt: skip
+def test_who_decides_on_the_size_and_what_is_said(asked, model, usual, sizes, size, said):
+    form, note = sizing.settle(asked, Preparation(size=model), usual, _survey(sizes))
+    assert form.shape == (3, *size)
+    if said is None:
+        assert note is None
+    else:
+        assert re.search(said, note)
+        assert "\n" not in note
+
+
+@pytest.mark.parametrize(
+    ("grey", "asked", "channels"), [(True, None, 1), (False, None, 3), (True, 3, 3), (False, 1, 1)]
+)
+def test_all_grey_is_grey_unless_the_model_says(grey, asked, channels):
+    form, _ = sizing.settle(None, Preparation(channels=asked), None, _survey([(8, 8)], grey))
+    assert form.shape == (channels, 8, 8)
+
+
+def test_one_colour_picture_makes_all_colour():
+    survey = Survey(torch.tensor([[8, 8]] * 3), torch.tensor([True, False, True]))
+    assert sizing.settle(None, Preparation(), None, survey)[0].shape == (3, 8, 8)
+
+
+def test_how_the_model_crops_is_kept_and_said():
+    form, note = sizing.settle(None, Preparation((7, 7), crop=0.9, resample="bicubic"), None, _survey(MIXED))
+    assert (form.crop, form.resample) == (0.9, "bicubic")
+    assert "scaled and cropped to 7x7" in note
+
+
+def test_the_budget_is_the_callers_then_the_environments_then_half_of_what_is_free(monkeypatch):
+    monkeypatch.delenv("SELFTAUGHT_MEMORY", raising=False)
+    assert 0 < sizing.budget() < psutil.virtual_memory().total
+    monkeypatch.setenv("SELFTAUGHT_MEMORY", "0.5")
+    assert sizing.budget() == 2**29
+    assert sizing.budget(7) == 7
+    assert sizing.budget(0) == 0
+
+
+@pytest.mark.parametrize("value", ["much", "", "nan", "inf", "-1", "4 GiB"])
+def test_a_budget_that_is_none_is_refused(monkeypatch, value):
+    monkeypatch.setenv("SELFTAUGHT_MEMORY", value)
+    with pytest.raises(InputError, match=f"SELFTAUGHT_MEMORY is '{value}' but should be"):
+        sizing.budget()

@@ -1,0 +1,302 @@
+"""Tables of labels. A file's content is its own name: nothing here decodes it."""
+
+import os
+import pickle
+
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from selftaught.data import table
+from selftaught.data.sources import open_source
+from selftaught.errors import InputError
+from tests.data.test_folder import contents, fill
+
+IMAGES = ["1.png", "2.png", "3.jpg", "4.jpg"]
+LINES = ["file,label", "1.png,cat", "2.png,dog", "3.jpg,cat", "4.jpg,dog"]
+LABELLED = [("1.png", 0), ("2.png", 1), ("3.jpg", 0), ("4.jpg", 1)]
+
+
+def write(path, lines=LINES, encoding="utf-8", end="\n"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(line + end for line in lines).encode(encoding, errors="surrogateescape"))
+    return path
+
+
+def refusal(data):
+    with pytest.raises(InputError) as caught:
+        open_source(str(data))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_table_beside_its_images(tmp_path):
+    fill(tmp_path, [*IMAGES, "5.png"])
+    found = open_source(str(write(tmp_path / "labels.csv")))
+    assert (found.classes, found.test, found.notes) == (("cat", "dog"), None, ())
+    assert contents(found.train) == LABELLED
+    assert found.train.pictures.name(2) == str(tmp_path / "3.jpg")
+
+
+@pytest.mark.parametrize(
+    ("places", "where", "data"),
+    [
+        ("", "labels.csv", ""),
+        ("", "metadata.tsv", ""),
+        ("images/", "labels.csv", ""),
+        ("images/", "images.csv", "images"),
+        ("images/", "images.csv", "images.csv"),
+        ("images/", "other.csv", "other.csv"),
+        ("deep/images/", "deep/images.csv", "deep"),
+    ],
+)
+def test_where_a_table_and_its_images_may_lie(tmp_path, places, where, data):
+    fill(tmp_path, [places + name for name in IMAGES])
+    write(tmp_path / where, [line.replace(",", "\t") for line in LINES] if where.endswith("tsv") else LINES)
+    found = open_source(str(tmp_path / data))
+    assert contents(found.train) == [(places + name, label) for name, label in LABELLED]
+
+
+def test_a_table_beside_a_folder_that_is_named_from_within(tmp_path, monkeypatch):
+    fill(tmp_path / "images", IMAGES)
+    write(tmp_path / "images.csv")
+    monkeypatch.chdir(tmp_path)
+    assert contents(open_source("images").train) == LABELLED
+    assert contents(open_source("./images/").train) == LABELLED
+
+
+def test_names_relative_to_the_table_win(tmp_path):
+    fill(tmp_path, [*IMAGES, *(f"labels/{name}" for name in IMAGES)])
+    assert contents(open_source(str(write(tmp_path / "labels.csv"))).train) == LABELLED
+
+
+@pytest.mark.parametrize(
+    "name", ["File", "filename", "file name", "File_Name", "image", "path", "ID", " image-id "]
+)
+@pytest.mark.parametrize("label", ["label", "Class", "category", "target"])
+def test_columns_have_usual_names(tmp_path, name, label):
+    fill(tmp_path, IMAGES)
+    lines = [f"width,{label},{name}", *(f"7,{b},{a}" for a, b in (line.split(",") for line in LINES[1:]))]
+    assert contents(open_source(str(write(tmp_path / "labels.csv", lines))).train) == LABELLED
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_dialects(tmp_path, delimiter, encoding, end):
+    fill(tmp_path, IMAGES)
+    lines = [line.replace(",", delimiter) for line in LINES]
+    found = open_source(str(write(tmp_path / "labels.csv", [*lines, ""], encoding, end)))
+    assert contents(found.train) == LABELLED
+
+
+def test_quotes_and_spaces(tmp_path):
+    fill(tmp_path, ["a, b.png", *IMAGES])
+    lines = ["file,label", '"a, b.png", "big cat"', "1.png, big cat ", " 2.png,dog", "3.jpg,dog"]
+    found = open_source(str(write(tmp_path / "labels.csv", lines)))
+    assert contents(found.train)[0] == ("a, b.png", 0)
+    assert (found.classes, found.train.labels.tolist()) == (("big cat", "dog"), [0, 0, 1, 1])
+
+
+def test_the_split_column_divides(tmp_path):
+    fill(tmp_path, IMAGES)
+    parts = ["Split", "train", "train", "TEST", "test"]
+    found = open_source(
+        str(write(tmp_path / "a.csv", [f"{a},{b}" for a, b in zip(LINES, parts, strict=True)]))
+    )
+    assert contents(found.train) == LABELLED[:2]
+    assert contents(found.test) == LABELLED[2:]
+
+
+def test_validation_serves_as_test(tmp_path):
+    fill(tmp_path, IMAGES)
+    parts = ["split", "train", "train", "val", "val"]
+    found = open_source(
+        str(write(tmp_path / "a.csv", [f"{a},{b}" for a, b in zip(LINES, parts, strict=True)]))
+    )
+    assert contents(found.test) == LABELLED[2:]
+    assert any("validation part serves" in note for note in found.notes)
+
+
+def test_a_suffix_may_be_missing(tmp_path):
+    fill(tmp_path, [f"images/{name}" for name in ("000.a.jpg", "1.png", "2.png", "3.jpg")])
+    lines = ["id,breed,label", "000.a,x,cat", "1,x,cat", "2,x,dog", "3,x,dog"]
+    found = open_source(str(write(tmp_path / "labels.csv", lines)))
+    assert [name for name, _ in contents(found.train)] == [
+        "images/000.a.jpg",
+        "images/1.png",
+        "images/2.png",
+        "images/3.jpg",
+    ]
+
+
+def test_names_written_on_windows(tmp_path):
+    fill(tmp_path, [f"images/{name}" for name in IMAGES])
+    lines = [LINES[0], *(f"images\\{line}" for line in LINES[1:])]
+    found = open_source(str(write(tmp_path / "labels.csv", lines)))
+    assert contents(found.train)[0] == ("images/1.png", 0)
+
+
+def test_images_without_a_label_are_told(tmp_path):
+    fill(tmp_path, [*IMAGES, "5.png", "6.png", "notes.txt"])
+    write(tmp_path / "labels.csv")
+    notes = " ".join(open_source(str(tmp_path)).notes)
+    assert "2 images" in notes
+    assert "labels.csv" in notes
+
+
+def test_a_table_beside_class_folders(tmp_path):
+    """One that says what is what decides; any other is told to be unused."""
+    fill(tmp_path, ["a/1.png", "a/2.png", "b/1.png", "b/2.png"])
+    write(tmp_path / "sizes.csv", ["file,width", "a/1.png,3"])
+    found = open_source(str(tmp_path))
+    assert found.classes == ("a", "b")
+    assert any("sizes.csv" in note for note in found.notes)
+    write(tmp_path / "sizes.csv", ["file,label", "a/1.png,x", "b/1.png,x", "a/2.png,y", "b/2.png,y"])
+    assert open_source(str(tmp_path)).classes == ("x", "y")
+
+
+BAD_LINES = {
+    "missing file": ("9.png,cat", ["line 6", "'9.png'", "remove the line"]),
+    "no label": ("5.png,", ["line 6", "no label"]),
+    "label of spaces": ("5.png,  ", ["line 6", "no label"]),
+    "short line": ("5.png", ["line 6", "no label"]),
+    "no file": (",cat", ["line 6", "no file"]),
+    "twice": ("1.png,cat", ["line 6", "'1.png'", "line 2"]),
+    "twice, otherwise written": ("./1.png,cat", ["line 6", "'./1.png'", "line 2"]),
+    "twice, without suffix": ("1,cat", ["line 6", "'1'", "line 2"]),
+    "up": ("../x.png,cat", ["line 6", "'../x.png'", "cannot leave"]),
+    "up within": ("a/../../x.png,cat", ["line 6", "cannot leave"]),
+    "up on Windows": ("..\\x.png,cat", ["line 6", "cannot leave"]),
+    "absolute": ("/etc/x.png,cat", ["line 6", "'/etc/x.png'", "cannot leave"]),
+    "absolute on Windows": ("C:\\x.png,cat", ["line 6", "cannot leave"]),
+    "ambiguous": ("7,cat", ["line 6", "'7'", "7.jpg, 7.png"]),
+    "no image": ("notes.txt,cat", ["notes.txt", "not an image"]),
+    "empty file": ("empty.png,cat", ["empty.png", "0 bytes"]),
+    "a folder": ("folder.png,cat", ["line 6", "'folder.png'"]),
+    "a link out": ("link.png,cat", ["link.png", "leaves the folder"]),
+    "a folder that links out": ("out/x.png,cat", ["out", "leaves the folder"]),
+    "only one image": ("5.png,emu", ["'emu'", "only one image"]),
+    "a strange name": ("a\0b.png,cat", ["labels.csv"]),
+    "an endless name": ("x" * 5000 + ",cat", ["line 6"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_bad_lines_are_named(tmp_path, case):
+    line, words = BAD_LINES[case]
+    root = fill(tmp_path / "data", [*IMAGES, "5.png", "7.png", "7.jpg", "notes.txt"])
+    (root / "empty.png").touch()
+    (root / "folder.png").mkdir()
+    outside = fill(tmp_path, ["x.png", "outside/x.png"])
+    (root / "link.png").symlink_to(outside / "x.png")
+    (root / "out").symlink_to(outside / "outside")
+    message = refusal(write(root / "labels.csv", [*LINES, line]))
+    assert all(word in message for word in ("labels.csv", *words)) or all(
+        word in message for word in words
+    ), message
+
+
+def test_an_unknown_split_is_named(tmp_path):
+    fill(tmp_path, IMAGES)
+    write(tmp_path / "labels.csv", ["file,label,split", "1.png,cat,train", "2.png,dog,later"])
+    assert "line 3: unknown split 'later'" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], ["labels.csv", "no column of files", "nothing"]),
+        (["file,label"], ["labels.csv", "no rows"]),
+        (["1.png,cat", "2.png,dog"], ["no column of files", "1.png, cat", "'file'"]),
+        (["file,width", "1.png,3"], ["no column of labels", "file, width", "'label'"]),
+        (["file,label", *(f"{name},cat" for name in IMAGES)], ["one class only", "'cat'"]),
+        (["file,label,split", *(f"{name},{name},test" for name in IMAGES)], ["no training part"]),
+        (["file,label", '"' + "x" * 200_000], ["labels.csv", "cannot be read as a table"]),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path, lines, words):
+    fill(tmp_path, IMAGES)
+    write(tmp_path / "labels.csv", lines)
+    message = refusal(tmp_path)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    "content", ["file,label\ncafé.png,cat".encode("latin-1"), "file,label\n".encode("utf-16")]
+)
+def test_other_encodings_are_refused(tmp_path, content):
+    fill(tmp_path, IMAGES)
+    (tmp_path / "labels.csv").write_bytes(content)
+    assert "save it as UTF-8" in refusal(tmp_path)
+
+
+def test_several_tables(tmp_path):
+    fill(tmp_path, IMAGES)
+    write(tmp_path / "a.csv")
+    write(tmp_path / "b.csv")
+    message = refusal(tmp_path)
+    assert "a.csv, b.csv" in message
+    assert contents(open_source(str(tmp_path / "b.csv")).train) == LABELLED
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path):
+    fill(tmp_path / "real", IMAGES)
+    (tmp_path / "images").symlink_to("real")
+    write(tmp_path / "images.csv")
+    assert contents(open_source(str(tmp_path / "images")).train) == LABELLED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: write(root / "labels.csv", [*LINES[:3], "3.jpg,dog", "4.jpg,cat"]),
+        lambda root: write(root / "labels.csv", [line.replace("dog", "wolf") for line in LINES]),
+        lambda root: write(root / "labels.csv", [*LINES, "5.png,dog"]),
+        lambda root: write(root / "labels.csv", [LINES[0], *LINES[:0:-1]]),
+        lambda root: (root / "1.png").write_bytes(b"5.png"),
+    ],
+)
+def test_the_key_follows_every_change(tmp_path, change):
+    fill(tmp_path, [*IMAGES, "5.png"])
+    write(tmp_path / "labels.csv", [*LINES[:2], *LINES[2:]])
+    before = open_source(str(tmp_path)).key
+    write(tmp_path / "labels.csv")  # The same labels again.
+    assert open_source(str(tmp_path)).key == before
+    change(tmp_path)
+    assert open_source(str(tmp_path)).key != before
+
+
+def test_pictures_can_be_pickled(tmp_path):
+    fill(tmp_path, IMAGES)
+    pictures = pickle.loads(pickle.dumps(open_source(str(write(tmp_path / "a.csv"))).train.pictures))
+    assert [pictures.read(i).decode() for i in range(4)] == IMAGES
+
+
+def test_file_names_that_are_not_unicode_do_not_disturb(tmp_path):
+    fill(tmp_path, [*IMAGES, os.fsdecode(b"caf\xe9.png")])
+    write(tmp_path / "labels.csv")
+    assert contents(open_source(str(tmp_path)).train) == LABELLED
+
+
+PIECES = ["..", "/", "\\", "secret", ".png", "names", ".", "1", "~", "\0", "C:", "\n", " "]
+
+
+@given(st.one_of(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.text(max_size=30)))
+def test_no_name_leads_out(tmp_path_factory, name):
+    """Whatever a table says, it is one line of refusal or a file below its folder."""
+    root = tmp_path_factory.getbasetemp() / "names"
+    fill(root, [*IMAGES, "5.png"])
+    fill(root.parent, ["secret.png"])
+    quoted = '"' + name.replace('"', '""') + '"'
+    write(root / "labels.csv", [*LINES[:1], *LINES[2:], "5.png,cat", f"{quoted},cat"])
+    try:
+        pictures = table.collect(root / "labels.csv").train.pictures
+    except InputError as error:
+        message = str(error)
+        event("refused")
+    else:
+        message = ""
+        event("found")
+        assert all(pictures.read(i).decode() in [*IMAGES, "5.png"] for i in range(len(pictures)))
+    assert len(message.splitlines()) <= 1

@@ -1,0 +1,189 @@
+"""Models that a Python file of the user's makes."""
+
+import hashlib
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import selftaught
+from selftaught import models
+from selftaught.data.preparation import Preparation
+from selftaught.errors import InputError
+
+NN = "from torch import nn\n"
+DICT = NN + "class M(nn.Module):\n    def forward(self, x): return {}\nbuild = lambda: M()"
+NET = """
+from torch import nn
+
+def build(num_classes, in_channels, image_size, dropout=0.0):
+    height, width = image_size
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(dropout),
+        nn.Flatten(), nn.Linear(8 * height * width, num_classes),
+    )
+"""
+
+
+@pytest.fixture
+def net(tmp_path):
+    """Writes a model file; the name of the model that its `build` makes."""
+
+    def write(text: str = NET, function: str = "build") -> str:
+        (tmp_path / "net.py").write_text(text)
+        return f"{tmp_path / 'net.py'}:{function}"
+
+    return write
+
+
+def refused(name: str, complaint: str, **options) -> str:
+    with pytest.raises(InputError, match=complaint) as caught:
+        models.create(name, 3, 1, (6, 8), **options)
+    assert "\n" not in str(caught.value)
+    assert name.rpartition(":")[0] in str(caught.value)
+    return str(caught.value)
+
+
+def test_it_is_built_for_the_data_and_learns_from_its_explanations(net):
+    model = models.create(net(), 3, 1, (6, 8), dropout=0.25)
+    assert model.training
+    assert model[3].p == 0.25
+    x = torch.randn(4, 1, 6, 8)
+    selftaught.IntrospectiveLoss(model)(x, torch.tensor([0, 1, 2, 0])).backward()
+    assert model[0].weight.grad.abs().sum() > 0
+
+
+def test_the_seed_decides_the_weights(net):
+    name = net()
+
+    def first(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return models.create(name, 3, 1, 4)[0].weight
+
+    assert torch.equal(first(1), first(1))
+    assert not torch.equal(first(1), first(2))
+
+
+def test_it_is_called_with_what_it_takes(net):
+    name = net(
+        "from torch import nn\n"
+        "def build(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(48, num_classes))"
+    )
+    assert models.create(name, 3, 1, (6, 8))(torch.zeros(2, 1, 6, 8)).shape == (2, 3)
+    name = net(
+        "from torch import nn\n"
+        "def build(**all):\n"
+        "    assert sorted(all) == ['dropout', 'image_size', 'in_channels', 'num_classes']\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(48, all['num_classes']))"
+    )
+    assert models.create(name, 3, 1, (6, 8))(torch.zeros(2, 1, 6, 8)).shape == (2, 3)
+
+
+def test_a_class_may_stand_in_for_the_function(net):
+    name = net(
+        "from dataclasses import dataclass\n"
+        "from torch import nn\n"
+        "@dataclass\n"
+        "class Widths:\n"
+        "    hidden: int = 4\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(48, Widths().hidden), nn.Linear(4, num_classes))\n",
+        "Net",
+    )
+    assert models.create(name, 3, 1, (6, 8))(torch.zeros(2, 1, 6, 8)).shape == (2, 3)
+
+
+def test_creating_leaves_statistics_and_random_states_as_found(net):
+    name = net(
+        NET.replace("nn.Flatten()", "Noise(), nn.Flatten()")
+        + "import random\nimport numpy\nimport torch\n"
+        + "class Noise(nn.Module):\n"
+        + "    def forward(self, x):\n"
+        + "        return x + torch.rand(1) + random.random() + numpy.random.rand()\n"
+    )
+    torch.manual_seed(0), random.seed(0), np.random.seed(0)
+    model = models.create(name, 3, 1, 4)
+    after = torch.rand(1), random.random(), np.random.rand()
+    torch.manual_seed(0), random.seed(0), np.random.seed(0)
+    nn.Conv2d(1, 8, 3), nn.Linear(8 * 16, 3)
+    assert (torch.rand(1), random.random(), np.random.rand()) == after
+    assert model[1].num_batches_tracked == 0
+    assert torch.equal(model[1].running_var, torch.ones(8))
+
+
+def test_the_file_may_be_relative_or_at_home_and_leaves_nothing_beside_it(net, tmp_path, monkeypatch):
+    net()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("net.py:build", "./net.py:build", "~/net.py:build"):
+        models.create(name, 3, 1, 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.py"]
+
+
+def test_the_fingerprint_is_of_the_file_and_the_function(net, tmp_path):
+    name = net()
+    assert models.fingerprint(name) == hashlib.sha256(NET.encode() + b"build").hexdigest()
+    assert models.fingerprint(f"{tmp_path / 'net.py'}:other") != models.fingerprint(name)
+
+
+def test_an_edited_file_is_run_again(net):
+    models.create(net(), 3, 1, 4)
+    assert models.create(net(NET.replace("8", "6")), 3, 1, 4)[0].out_channels == 6
+
+
+def test_a_file_may_say_how_its_images_are_prepared(net):
+    assert models.preparation(net()) == Preparation()
+    prepared = (
+        "from selftaught.data import preparation as p\nPREPARATION = p.Preparation(size=(9, 9), channels=1)"
+    )
+    assert models.preparation(net(prepared)) == Preparation(size=(9, 9), channels=1)
+    with pytest.raises(InputError, match=r"PREPARATION in .*net\.py is a dict"):
+        models.preparation(net("PREPARATION = {}"))
+
+
+def test_what_is_said_of_it():
+    assert models.runs_code("net.py:build")
+    assert not models.is_pretrained("net.py:build")
+    assert "build() of net.py" in models.summary("net.py:build")
+
+
+def test_no_such_file(tmp_path):
+    refused(f"{tmp_path}/net.py:build", "cannot be read .*No such file.*check its path")
+    with pytest.raises(InputError, match="cannot be read"):
+        models.fingerprint(f"{tmp_path}/net.py:build")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("def built(): pass", "unknown function .*'build': did you mean 'built'"),
+        ("build = 3", "unknown function"),
+        ("x = 1\ny = (", "fails in line 2: SyntaxError: '\\(' was never closed"),
+        ("x = 1\n\nimport blocks", "fails in line 3: ModuleNotFoundError: .*'blocks'.*stands alone"),
+        ("def f():\n    1 / 0\nf()", "fails in line 2: ZeroDivisionError: division by zero"),
+        ("import sys\nsys.exit('so long')", "fails in line 2: SystemExit: so long"),
+        ("def build(num_classes):\n    raise KeyError('depth')", "build\\(\\) fails in line 2: KeyError: 'depth'"),
+        ("def build(depth): pass", "needs 'depth'.*num_classes, in_channels.*give it a default"),
+        ("def build(num_classes, /): pass", "needs 'num_classes'.*by name"),
+        ("def build(): return [1]", "returns list: it must return a torch.nn.Module"),
+        (NN + "build = lambda: nn.Conv2d(1, 3, 3)", "returns float32 \\(2, 3, 4, 6\\).*\\(2, 3\\)"),
+        (NN + "build = lambda: nn.Flatten()", "returns float32 \\(2, 48\\) .*\\(2, 3\\)"),
+        (NN + "build = lambda: nn.Linear(5, 3)", "cannot take images of 1x6x8.*another --image-size"),
+        (DICT, "returns dict: it must return the logits"),
+    ],
+)  # fmt: skip
+def test_what_does_not_work_is_refused_in_one_line(net, text, complaint):
+    refused(net(text), complaint)
+
+
+def test_dropout_that_it_does_not_take_is_refused(net):
+    refused(net("def build(num_classes): pass"), "takes no dropout.*give it a parameter", dropout=0.1)
+
+
+def test_a_file_without_its_function_is_told_how(tmp_path):
+    with pytest.raises(InputError, match=r"unknown model 'net.py'.*FILE.py:FUNCTION"):
+        models.create("net.py", 3)

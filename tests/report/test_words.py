@@ -1,0 +1,87 @@
+import dataclasses
+
+import pytest
+
+from selftaught.report import words
+from selftaught.report.statistics import Interval
+from selftaught.report.tables import Row, Table
+from tests.report import factory
+
+CE = Row("ce", 5, 0.9, 0.01, 0, None, 0.31, 0.05, 0.29, 0.02, 1.0)
+
+
+def row(method: str, low: float, high: float, pairs: int = 5, **changes) -> Row:
+    made = Row(
+        method, 5, 0.91, 0.01, pairs, Interval((low + high) / 2, low, high), 0.28, 0.03, 0.27, 0.015, 1.08
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def table(*rows: Row) -> Table:
+    return Table((CE, *rows), "ce", ())
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([row("le", 0.001, 0.02)], "le is better than ce in accuracy"),
+        ([row("cp", -0.02, -0.001)], "cp is worse than ce in accuracy"),
+        (
+            [row("ls", -0.01, 0.02), row("le", 0, 0.01)],
+            "ls and le show no clear difference from ce in accuracy",
+        ),
+        (
+            [
+                row("ls", -0.01, 0.02),
+                row("cp", -0.02, -0.001),
+                row("le", 0.001, 0.02),
+                row("kd", 0.002, 0.02),
+            ],
+            "le and kd are better than ce in accuracy; cp is worse than ce in accuracy; "
+            "ls shows no clear difference from ce in accuracy",
+        ),
+        ([row("le", 0.01, 0.02, pairs=1)], "No verdict on le against ce: that takes more than one seed"),
+        ([], "ce is right on 90.00 % of the test images; one method, nothing to compare"),
+        (
+            [row("le", 0, 0, difference=None)],
+            "No verdict: no other method has trials with the seeds of ce and stored predictions",
+        ),
+    ],
+)
+def test_the_headline_claims_what_the_intervals_allow(rows, expected):
+    assert words.headline(table(*rows)) == expected
+
+
+def test_findings_say_the_interval_the_calibration_and_the_cost():
+    [(method, verdict, text)] = words.findings(table(row("le", -0.001, 0.009)))
+    assert (method, verdict) == ("le", "no clear difference")
+    assert "+0.40 [−0.10, +0.90] points of accuracy against ce, 95 % interval, 5 seeds" in text
+    assert "Anything from 0.10 points worse to 0.90 points better fits these results" in text
+    assert "ECE 3.00 % against 5.00 %, after temperature scaling 1.50 % against 2.00 %" in text
+    assert "NLL 0.280 against 0.310" in text
+    assert "1.08 times as long" in text
+
+
+def test_one_seed_and_missing_numbers_are_not_glossed_over():
+    [(_, verdict, text)] = words.findings(table(row("le", 0.01, 0.02, pairs=1, cost=None, ece_scaled=None)))
+    assert verdict == "one seed: no verdict"
+    assert "says nothing of other seeds" in text
+    assert "scaling" not in text
+    assert "step" not in text
+
+
+def test_cautions(tmp_path):
+    def said(run, *rows):
+        return " ".join(words.cautions(table(*rows), [run]))
+
+    run = factory.write_run(tmp_path, "le", 0)
+    assert said(run, row("le", 0.01, 0.02)) == ""
+    assert "--trials 10" in said(run, row("le", -0.01, 0.02))
+    assert "up to 10 %" in said(run, row("le", 0.01, 0.02), row("ls", 0.01, 0.02))
+    two = factory.write_run(tmp_path / "2", "le", 0, classes=("cat", "dog"))
+    assert "With two classes le equals label smoothing" in said(two, row("le", 0.01, 0.02))
+    plain = factory.write_run(tmp_path / "3", "ce", 0, classes=("cat", "dog"))
+    assert said(plain) == ""
+    data = run.result.data.model_copy(update={"duplicates": 7})
+    copied = dataclasses.replace(run, result=run.result.model_copy(update={"data": data}))
+    assert "7 of 500 test images are also" in said(copied)
