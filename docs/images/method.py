@@ -46,10 +46,11 @@ def draw(image, maps, alike, soft, classes) -> None:
         axis.imshow(overlaid(picture, (maps[k] / scale).numpy()))
         axis.set_title(name, fontsize=8, fontweight="bold" if k == LABEL else None)
         axis.set_xlabel(f"cos {alike[k]:+.2f}", fontsize=8)
-        # The true class's bar would dwarf the others: cut, with its number.
-        bar.bar([0], [min(float(soft[k]), 0.03)], color="#b2182b" if k == LABEL else "#555555")
-        bar.set(ylim=(0, 0.038), xlim=(-0.8, 0.8))
-        bar.text(0, min(float(soft[k]), 0.03) + 0.001, f"{soft[k]:.3f}", ha="center", fontsize=7)
+        # The true class's bar would dwarf the others: it is cut, and says so.
+        height, note = (0.036, "\n(bar cut)") if k == LABEL else (float(soft[k]), "")
+        bar.bar([0], [height], color="#b2182b" if k == LABEL else "#555555")
+        bar.set(ylim=(0, 0.045), xlim=(-0.8, 0.8))
+        bar.text(0, height + 0.001, f"{soft[k]:.3f}{note}", ha="center", fontsize=7)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     for axis in axes[1]:
