@@ -1,24 +1,21 @@
 """What the commands that use a trained model read: a run, and images from files and folders."""
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
 from selftaught import errors
+from selftaught.data.files import is_image, shown, walk
 from selftaught.errors import InputError
 from selftaught.training import record
 from selftaught.training.environment import usable_cores
 from selftaught.training.trained import TrainedModel, load
-
-_LITTER = {"thumbs.db", "desktop.ini"}
 
 _DEVICES = ("auto", "cpu", "cuda")
 
@@ -54,24 +51,20 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """
     found = []
     for path in paths:
-        files = list(_walk(path)) if path.is_dir() else [path]
+        files = list(_images_below(path)) if path.is_dir() else [path]
         if not files:
             raise InputError(f"{path} holds no images: name another folder, or image files")
         found += files
     return found
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    suffixes = Image.registered_extensions()
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for name in sorted(files):
-            if name.startswith(".") or name.lower() in _LITTER:
-                continue
-            path = Path(parent, name)
-            if path.suffix.lower() not in suffixes:
-                raise InputError(f"{path} is not an image: move it out of {folder}, or name the images")
-            yield path
+def _images_below(folder: Path) -> Iterator[Path]:
+    for path in walk(folder, folder):
+        if not is_image(path.name):
+            raise InputError(
+                f"{shown(path)} is not an image: move it out of {shown(folder)}, or name the images"
+            )
+        yield path
 
 
 def batches(paths: Sequence[Path], model: TrainedModel, size: int) -> Iterator[tuple[list[Path], Tensor]]:

@@ -18,6 +18,12 @@ VERDICT = 3
 SCALED = "ECE % scaled"
 """The column of the ECE after temperature scaling."""
 
+STEP = "step × ce"
+"""The column of the cost."""
+
+NARROW = {SCALED: "ECE %\nscaled", STEP: "step\n× ce"}
+"""Titles that take two lines on a terminal."""
+
 
 def headers(table: Table) -> list[str]:
     """The column titles of what people read; what no row has is left out."""
@@ -30,7 +36,7 @@ def headers(table: Table) -> list[str]:
         "NLL",
         "ECE %",
         *scaled,
-        "step × ce",
+        STEP,
     ]
 
 
@@ -73,8 +79,9 @@ def terminal(table: Table) -> Group:
     titles = headers(table)
     rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in (*titles[:VERDICT], *titles[VERDICT + 1 :]):
-        narrow = "\n".join(title.rsplit(" ", 1)) if title == SCALED else title
-        rich.add_column(Text(narrow), justify="left" if title == titles[0] else "right", no_wrap=True)
+        rich.add_column(
+            Text(NARROW.get(title, title)), justify="left" if title == titles[0] else "right", no_wrap=True
+        )
     for row in table.rows:
         texts = cells(row, table)
         verdict = texts.pop(VERDICT)
