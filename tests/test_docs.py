@@ -30,16 +30,14 @@ def test_there_are_only_languages_that_are_checked():
     assert kinds <= {"python", "console", "text"}
 
 
-@pytest.fixture(scope="module")
-def namespaces() -> dict[Path, dict]:
-    """The blocks of a page build on each other."""
-    return {page: {"__name__": page.stem} for page in PAGES}
-
-
-@pytest.mark.parametrize(("page", "text"), blocks("python"))
-def test_python(page, text, namespaces, monkeypatch):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python(page, monkeypatch):
+    """A page's blocks build on each other."""
     monkeypatch.setattr(base, "_METHODS", dict(base._METHODS))  # a block may add a method
-    exec(compile(text, str(page), "exec"), namespaces[page])
+    namespace = {"__name__": page.stem}
+    for kind, text in BLOCK.findall(page.read_text()):
+        if kind == "python":
+            exec(compile(text, str(page), "exec"), namespace)
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("console"))

@@ -79,6 +79,7 @@ def test_a_comparison_has_method_and_seed_apart():
     divided_anew = VALUES | {"split_per_trial": True}
     again = divided_anew | {"seed": 1, "split_seed": 1, "data_fingerprint": "g"}
     assert parse(again).protocol_id == parse(divided_anew).protocol_id
+    assert parse(again | {"data": "e"}).protocol_id != parse(divided_anew).protocol_id
 
 
 def test_the_name_survives_the_disk_and_the_order_of_keys():

@@ -19,21 +19,39 @@ VARIANTS = {
     "explained": ("le", {"flip": True, "val_fraction": 0.2, "warmup": 2}),
     "drawing": ("le-permut", {"augment": "photo"}),
     "fine-tuned": ("dropout", {"optimizer": "adamw", "schedule": "cosine", "padding": 2}),
+    "streamed": ("le-uniform", {"augment": "photo", "val_fraction": 0.2}),
+    "pretrained": ("le", {"model": "hf", "lr": 1e-3}),
     "gradients": ("le", {"saliency": "grad", "model": "mlp", "precision": "bf16-mixed"}),
 }
 PATIENCE = 60.0
 
 
-def configured(variant: str) -> RunConfig:
+ENVIRONMENT = {"streamed": {"SELFTAUGHT_MEMORY": "0", "SELFTAUGHT_WORKERS": "2"}}
+
+
+def configured(variant: str, folder: Path) -> RunConfig:
     """Sixty steps in six epochs."""
     method, options = VARIANTS[variant]
+    if options.get("model") == "hf":
+        options = {**options, "model": f"hf:{pretrained(folder)}", "image_size": 16}
     return quick.config(method, **{"epochs": 6, "train_size": 80, **options})
 
 
-def work(config: RunConfig, directory: Path) -> None:
+def pretrained(folder: Path) -> Path:
+    """A small transformer, as if somebody had trained it."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ViTConfig(**sizes, image_size=16, patch_size=8, num_channels=1, hidden_dropout_prob=0.1)
+    if not folder.exists():
+        ViTForImageClassification(config).save_pretrained(folder)
+    return folder
+
+
+def work(config: RunConfig, directory: Path, environment: dict[str, str]) -> None:
     """A process that trains, as the leader of its own group; one step takes at least a hundredth of a second."""
     os.setsid()
-    os.environ["SELFTAUGHT_SAVE_SECONDS"] = "0"
+    os.environ.update(environment, SELFTAUGHT_SAVE_SECONDS="0")
 
     def dawdle() -> bool:
         time.sleep(0.01)
@@ -42,11 +60,13 @@ def work(config: RunConfig, directory: Path) -> None:
     train(config, directory, should_stop=dawdle)
 
 
-def run_and_kill(config: RunConfig, directory: Path, moment: random.Random) -> bool:
+def run_and_kill(
+    config: RunConfig, directory: Path, moment: random.Random, environment: dict[str, str]
+) -> bool:
     """Train until a random moment after the first checkpoint; whether it was killed while it wrote a file."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.test_kill"])
-    process = context.Process(target=work, args=(config, directory))
+    process = context.Process(target=work, args=(config, directory, environment))
     process.start()
     deadline = time.monotonic() + PATIENCE
     while not (directory / record.CHECKPOINT).exists():
@@ -75,12 +95,12 @@ def check_kills(tmp_path: Path, kills: int) -> int:
     during_writes = 0
     for number in range(kills):
         variant = list(VARIANTS)[number % len(VARIANTS)]
-        config = configured(variant)
+        config = configured(variant, tmp_path / "network")
         if variant not in whole:
             train(config, tmp_path / variant)
             whole[variant] = quick.fingerprint(tmp_path / variant)
         directory = tmp_path / f"killed-{number}"
-        during_writes += run_and_kill(config, directory, moment)
+        during_writes += run_and_kill(config, directory, moment, ENVIRONMENT.get(variant, {}))
         events = []
         train(config, directory, on_progress=events.append)
         assert events[0].resumed_at > 0

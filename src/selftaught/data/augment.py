@@ -81,6 +81,7 @@ def random_crop_flip(
 
 _RATIO = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
+_PART = 2**16
 
 
 class Boxes(NamedTuple):
@@ -110,6 +111,17 @@ def draw_boxes(
     [3/4, 4/3], the place uniform. Of ten attempts the first that fits is taken; where none does, the largest
     rectangle in the middle whose ratio is in range.
     """
+    # In parts, so that a million images do not take a gigabyte of attempts.
+    parts = [
+        _draw_boxes(min(_PART, count - start), size, generator, min_scale, flip)
+        for start in range(0, max(count, 1), _PART)
+    ]
+    return Boxes(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def _draw_boxes(
+    count: int, size: tuple[int, int], generator: torch.Generator, min_scale: float, flip: bool
+) -> Boxes:
     height, width = size
     share, ratio, top, left = torch.rand((4, count, _ATTEMPTS), generator=generator, dtype=torch.float64)
     flips = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)

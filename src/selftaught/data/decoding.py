@@ -24,17 +24,18 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Format:
-    """What every picture of a data set becomes: uint8 of `shape` (K, H, W), by way of `crop` and `resample`."""
+    """What every picture of a data set becomes: uint8 of `shape` (K, H, W), by way of the rest, see `Preparation`."""
 
     shape: tuple[int, int, int]
     crop: float | None = None
     resample: str = "bilinear"
+    stretch: bool = False
 
     @property
     def preparation(self) -> Preparation:
         """The same as what `pictures.decode` takes."""
         channels, height, width = self.shape
-        return Preparation((height, width), channels, self.crop, self.resample)
+        return Preparation((height, width), channels, self.crop, self.resample, stretch=self.stretch)
 
 
 class Survey(NamedTuple):
@@ -65,6 +66,13 @@ def decode(source: Pictures, positions: Sequence[int], form: Format) -> np.ndarr
         array = _usable(source, position, partial(pictures.decode, preparation=form.preparation))
         image[:] = array.transpose(2, 0, 1) if array.ndim == 3 else array
     return images
+
+
+def digest(images: np.ndarray) -> np.ndarray:
+    """The SHA-256 of each image's shape and pixels: uint8 (n, 32)."""
+    shape = repr(images.shape[1:]).encode()
+    digests = [np.frombuffer(hashlib.sha256(shape + image.tobytes()).digest(), np.uint8) for image in images]
+    return np.stack(digests)
 
 
 def survey(source: Pictures, on_progress: OnProgress) -> Survey:
@@ -113,9 +121,7 @@ class _Decode:
 
     def __call__(self, positions: range) -> tuple[np.ndarray, ...]:
         images = decode(self.source, positions, self.form)
-        shape = repr(images.shape[1:]).encode()
-        digests = [np.frombuffer(hashlib.sha256(shape + i.tobytes()).digest(), np.uint8) for i in images]
-        return images if self.keep else images[:0], np.stack(digests), *power_sums(images)
+        return images if self.keep else images[:0], digest(images), *power_sums(images)
 
 
 def _reported(task: Callable, total: int, on_progress: OnProgress) -> Iterator:

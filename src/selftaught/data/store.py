@@ -53,7 +53,7 @@ class Store:
     def part(self, positions: Tensor) -> Images:
         """The images at some positions, int64 and ascending."""
         if self.pixels is None:
-            return Streamed(self.source, self.form, positions)
+            return Streamed(self.source, self.form, positions, self.facts.digests)
         return streaming.part(self.pixels, positions)
 
 

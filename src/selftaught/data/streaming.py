@@ -9,6 +9,7 @@ from torch import Tensor
 
 from selftaught.data import decoding, workers
 from selftaught.data.encoded import Pictures
+from selftaught.errors import InputError
 
 _COPIED_BYTES = 2**28
 """A choice of images up to this size is copied into a tensor of its own; larger ones stay where they are."""
@@ -44,11 +45,13 @@ class Streamed:
         source: all pictures of the data.
         form: what they become.
         positions: int64 (N,), which of them these are.
+        digests: uint8, of all pictures of the source, see `decoding.Facts`: what they were when the data was loaded.
     """
 
     source: Pictures
     form: decoding.Format
     positions: Tensor
+    digests: Tensor
 
     @property
     def shape(self) -> torch.Size:
@@ -62,8 +65,14 @@ class Streamed:
         return torch.from_numpy(self.decode(self.positions[chosen].tolist()))
 
     def decode(self, positions: Sequence[int]) -> np.ndarray:
-        """The pictures at some positions of the source."""
-        return decoding.decode(self.source, positions, self.form)
+        """The pictures at some positions of the source; InputError names one that is not what it was."""
+        images = decoding.decode(self.source, positions, self.form)
+        if len(images):
+            same = (decoding.digest(images) == self.digests[list(positions)].numpy()).all(1)
+            if not same.all():
+                changed = self.source.name(positions[int(same.argmin())])
+                raise InputError(f"{changed} has changed while it was being used: start again")
+        return images
 
 
 Images = Tensor | Selected | Streamed

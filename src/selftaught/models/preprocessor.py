@@ -49,7 +49,7 @@ def _translate(processor: dict[str, Any], size: tuple[int, int] | None, channels
     rescaled = processor.get("do_rescale", True) and not processor.get("rescale_offset")
     if not rescaled or abs(processor.get("rescale_factor", _RESCALE) - _RESCALE) > 1e-6:
         raise ValueError("it scales pixel values by another factor than 1/255")
-    own_size, crop = _size(processor)
+    own_size, crop, stretch = _size(processor)
     mean, std = (0.0,) * channels, (1.0,) * channels
     if processor.get("do_normalize"):
         mean = _per_channel(processor["image_mean"], channels)
@@ -58,24 +58,28 @@ def _translate(processor: dict[str, Any], size: tuple[int, int] | None, channels
         raise ValueError("a size or an image_std is not positive")
     resample = processor.get("resample")
     resample = Image.Resampling.BILINEAR if resample is None else Image.Resampling(resample)
-    return Preparation(own_size or size, channels, crop, resample.name.lower(), mean, std)
+    return Preparation(own_size or size, channels, crop, resample.name.lower(), mean, std, stretch)
 
 
-def _size(processor: dict[str, Any]) -> tuple[tuple[int, int] | None, float | None]:
-    """The size that pictures end with, and its share of the scaled picture: None where pictures are stretched."""
+def _size(processor: dict[str, Any]) -> tuple[tuple[int, int] | None, float | None, bool]:
+    """The size that pictures end with, its share of the scaled one (None: no crop), and whether scaling stretches."""
     asked = processor.get("size") or {}
     shorter, pair, share = asked.get("shortest_edge"), _pair(asked), processor.get("crop_pct")
     cut = _pair(processor.get("crop_size") or {}) if processor.get("do_center_crop") else None
     edge = shorter or min(pair or (0,))
     if not edge or not processor.get("do_resize", True):
-        return cut, None
-    if pair and not cut and not share:
-        return pair, None
+        return cut, None, False
+    if pair and cut and not share:
+        if abs(cut[0] / pair[0] - cut[1] / pair[1]) > 1e-9:
+            raise ValueError("it cuts another share off the height than off the width")
+        return cut, min(1.0, cut[0] / pair[0]), True
+    if pair and not share:
+        return pair, None, False
     if share and not cut and edge >= _CONVNEXT_STRETCHES:
-        return (edge, edge), None
+        return (edge, edge), None, False
     # Pictures of one size are needed: where nothing is cut off, the middle square of what keeps its proportions.
     cut = cut or (edge, edge)
-    return cut, min(1.0, min(cut) * (share or 1.0) / edge)
+    return cut, min(1.0, min(cut) * (share or 1.0) / edge), False
 
 
 def _pair(size: dict[str, int]) -> tuple[int, int] | None:

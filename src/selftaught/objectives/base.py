@@ -112,7 +112,15 @@ def create(key: str, **options: Any) -> Objective:
     for name in options:
         if name not in settings(key):
             raise errors.unknown(f"setting of {key}", name, settings(key))
+        _check_type(name, options[name], settings(key)[name])
     return cls(**options)
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    """Refuse what is of another type than the default; where that is None the setting is a text."""
+    expected = {float: (float, int), type(None): (str, type(None))}.get(type(default), type(default))
+    if not isinstance(value, expected) or (isinstance(value, bool) and not isinstance(default, bool)):
+        raise InputError(f"{name} must be like {default!r}, not {value!r}: correct it")
 
 
 def check_range(name: str, value: float, allowed: Callable[[float], bool], text: str) -> None:

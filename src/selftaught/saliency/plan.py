@@ -64,7 +64,9 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
     state = _perturbed_state(module)
 
     def forward() -> Tensor:
-        return as_logits(torch.func.functional_call(module, state, (x.clone(),)))
+        # Every slot is named once in `state`. Torch's own search for ties would name those of a module that goes by two
+        # names twice, and put the changed tensors back as if they were the model's.
+        return as_logits(torch.func.functional_call(module, state, (x.clone(),), tie_weights=False))
 
     with (
         preserved_rng(x.device),
@@ -117,16 +119,29 @@ def _cheapest(head: Head) -> str:
 
 
 def _perturbed_state(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of all parameters and buffers, each entry changed by its own deterministic amount."""
-    state = {name: _perturbed(buffer) for name, buffer in module.named_buffers()}
-    for name, parameter in module.named_parameters():
-        value = _perturbed(parameter.detach())
-        if value.is_floating_point():
-            # Also where it was zero; buffers keep their sign, since some are variances.
-            value += 0.1 * (parameter.detach().abs().mean() + 0.1) * _wave(value)
-            value.requires_grad_()
-        state[name] = value
+    """Copies of all parameters and buffers, each entry changed by its own deterministic amount.
+
+    By the first name of the module that holds each; what several modules share they share here as well.
+    """
+    copies: dict[int, Tensor] = {}
+    state = {}
+    for prefix, part in module.named_modules():
+        for slots, change in ((part._parameters, _perturbed_parameter), (part._buffers, _perturbed)):
+            for name, value in slots.items():
+                if value is not None:
+                    if id(value) not in copies:
+                        copies[id(value)] = change(value)
+                    state[f"{prefix}.{name}" if prefix else name] = copies[id(value)]
     return state
+
+
+def _perturbed_parameter(parameter: Tensor) -> Tensor:
+    value = _perturbed(parameter.detach())
+    if value.is_floating_point():
+        # Also where it was zero; buffers keep their sign, since some are variances.
+        value += 0.1 * (parameter.detach().abs().mean() + 0.1) * _wave(value)
+        value.requires_grad_()
+    return value
 
 
 def _perturbed(value: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import io
 import pickle
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from selftaught.training.record import CHECKPOINT, write
 from selftaught.training.session import Session
 
 
-def save(directory: Path, session: Session, position: Position) -> None:
-    """Write the run's state in one step.
+def save(directory: Path, session: Session, position: Position, lines: Sequence[dict[str, Any]]) -> None:
+    """Write the run's state in one step; `lines` are those of metrics.jsonl so far.
 
     Raises:
         SelftaughtError: the weights are no longer finite; the checkpoint before is kept.
@@ -25,12 +26,13 @@ def save(directory: Path, session: Session, position: Position) -> None:
         raise diverged("the weights became NaN or infinite", position)
     buffer = io.BytesIO()
     trial = session.config.trial_id
-    torch.save({"trial_id": trial, "position": asdict(position), **session.state()}, buffer)
+    state = {"trial_id": trial, "position": asdict(position), "lines": list(lines), **session.state()}
+    torch.save(state, buffer)
     write(directory / CHECKPOINT, buffer.getvalue())
 
 
-def restore(directory: Path, session: Session) -> Position:
-    """Put `session` where the checkpoint left it and return its position; the start where there is none.
+def restore(directory: Path, session: Session) -> tuple[Position, list[dict[str, Any]]]:
+    """Put `session` where the checkpoint left it; its position and the lines so far, the start where there is none.
 
     Only tensors and plain values are unpickled, so a checkpoint from a stranger cannot run code.
 
@@ -39,7 +41,7 @@ def restore(directory: Path, session: Session) -> Position:
     """
     path = directory / CHECKPOINT
     if not path.is_file():
-        return Position()
+        return Position(), []
     try:
         _check_sums(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -48,7 +50,7 @@ def restore(directory: Path, session: Session) -> Position:
         if state["trial_id"] != session.config.trial_id:
             raise InputError(f"{path} belongs to another run: remove it to start this run from the beginning")
         session.restore(state)
-        return Position(**state["position"])
+        return Position(**state["position"]), state["lines"]
     except (
         pickle.UnpicklingError,
         zipfile.BadZipFile,

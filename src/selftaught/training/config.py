@@ -48,9 +48,9 @@ class RunConfig(BaseModel):
     batch_size: int = Field(ge=2)
     optimizer: Optimizer = "sgd"
     schedule: Schedule = "steps"
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, le=1e30)
     momentum: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
+    weight_decay: float = Field(ge=0, le=1e30)
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
     padding: Annotated[int, Field(ge=0, le=1024)] = 0
     flip: bool = False
@@ -109,7 +109,8 @@ class RunConfig(BaseModel):
         """The configuration without what differs between the trials of a comparison."""
         own: dict[str, Any] = {"method": "", "settings": {}, "seed": 0}
         if self.split_per_trial:
-            own |= {"split_seed": 0, "data_fingerprint": ""}
+            # The divisions differ; what is divided does not.
+            own |= {"split_seed": 0, "data_fingerprint": f"divisions of {self.data}"}
         return self.model_copy(update=own)
 
     @property

@@ -1,6 +1,5 @@
 """What a run will take, from a few measured steps."""
 
-import statistics
 import sys
 import time
 from contextlib import closing
@@ -13,7 +12,7 @@ from selftaught.training import seeds
 from selftaught.training.config import RunConfig
 from selftaught.training.cost import Runner
 
-STEPS = 3
+LEAST_STEPS, MOST_STEPS = 3, 40
 """Measured steps, after one that is not."""
 
 
@@ -59,8 +58,14 @@ def _first_steps(config: RunConfig) -> float:
 
 
 def _seconds(runner: Runner) -> float:
+    """Seconds from one step to the next, whatever they are spent on; without the first, which prepares much."""
     runner.step()
-    return statistics.median(runner.step() for _ in range(STEPS))
+    begun, steps = time.perf_counter(), 0
+    # Some more where steps are quick: who decodes ahead has to be caught up with.
+    while steps < LEAST_STEPS or (steps < MOST_STEPS and time.perf_counter() - begun < 1.0):
+        runner.step()
+        steps += 1
+    return (time.perf_counter() - begun) / steps
 
 
 @torch.no_grad()
@@ -68,12 +73,12 @@ def _seconds_per_evaluated_image(runner: Runner) -> float:
     session = runner.session
     session.model.eval()
     few = slice(0, 64)
-    batches = session.evaluation_batches(session.images.test_images[few], session.images.test_labels[few])
     begun = time.perf_counter()
-    for x, _ in batches.epoch(0):
+    images, labels = session.images.test_images[few], session.images.test_labels[few]
+    for x, _ in session.evaluation_batches(images, labels).epoch(0):
         session.model(x)
     runner.wait()
-    return (time.perf_counter() - begun) / len(batches.labels)
+    return (time.perf_counter() - begun) / len(labels)
 
 
 def _memory(config: RunConfig) -> int:

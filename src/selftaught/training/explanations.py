@@ -13,7 +13,7 @@ from torch import Tensor
 
 from selftaught import models, similarity
 from selftaught.data.streaming import Images
-from selftaught.errors import ExplanationError, InputError
+from selftaught.errors import ExplanationError
 from selftaught.saliency import explain
 from selftaught.saliency.layers import name_of
 from selftaught.training.trained import TrainedModel
@@ -143,8 +143,9 @@ def examples(
     classes = most_relevant(probabilities[chosen], truth, MOST_CLASSES)
     try:
         maps, likeness = _maps(model, shown, classes, truth)
-    except (InputError, RuntimeError):
-        # A network of the user's own may not be made for explanations: its run is worth more than these pictures.
+    except Exception:
+        # A network of the user's own may not be made for explanations, and may raise anything: its run is worth more
+        # than these pictures.
         return {}
     found = {
         "images": shown,

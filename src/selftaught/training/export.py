@@ -46,7 +46,6 @@ def export(model: TrainedModel, out: Path) -> float | None:
     if suffix not in _FORMATS or out.is_dir():
         raise InputError(f"--out {out} is no format to export to: name a file {' or '.join(_FORMATS)}")
     to_bytes, run = _FORMATS[suffix]
-    record.make_directory(out.parent)
     with _silence():
         content = to_bytes(model)
         difference = _difference(model, lambda images: run(content, images))
@@ -54,6 +53,7 @@ def export(model: TrainedModel, out: Path) -> float | None:
         raise SelftaughtError(
             f"{out} is not written: as {suffix} the network's logits are off by {difference:.1e} of the largest"
         )
+    record.make_directory(out.parent)
     record.write(out, content)
     return difference
 

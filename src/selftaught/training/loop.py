@@ -23,6 +23,10 @@ class Stopped(SelftaughtError):  # noqa: N818  (not a mistake of anyone)
     """The run was asked to stop; it is saved and can be resumed."""
 
 
+class DivergedError(SelftaughtError):
+    """The loss, the weights or the predictions are no longer finite numbers."""
+
+
 @dataclass
 class Position:
     """How far a run has come, and the sums of the current epoch."""
@@ -47,7 +51,9 @@ class Position:
         self.epoch, self.step, self.seen, self.sums, self.excess = self.epoch + 1, 0, 0, {}, []
 
     def __str__(self) -> str:
-        return f"epoch {self.epoch + 1}, step {self.step}"
+        if self.epoch and not self.step:
+            return f"after epoch {self.epoch}"
+        return f"in epoch {self.epoch + 1}, step {self.step}"
 
 
 class Meter:
@@ -192,6 +198,6 @@ def _step(session: Session, meter: Meter, index: int, x: torch.Tensor, y: torch.
         raise ExplanationError(f"{error} (in {where})") from error
 
 
-def diverged(what: str, position: Position) -> SelftaughtError:
+def diverged(what: str, position: Position) -> DivergedError:
     """The error for numbers that are no longer finite."""
-    return SelftaughtError(f"{what} in {position}: try a lower --lr; the last good checkpoint is kept")
+    return DivergedError(f"{what} {position}: try a lower --lr")

@@ -181,18 +181,25 @@ def load_data(name: str, preparation: Preparation, **options: Any) -> ImageData:
     return datasets.load(name, preparation=preparation, on_progress=ON_DECODING.get(), **options)
 
 
-def data_of_options(config: RunConfig) -> ImageData:
-    """The data that a run's options lead to today."""
-    return load_data(config.data, models.preparation(config.model), **_load_options(config))
+def data_of_options(config: RunConfig, preparation: Preparation | None = None) -> ImageData:
+    """The data that a run's options lead to today, prepared as its model asks unless that is known already."""
+    preparation = models.preparation(config.model) if preparation is None else preparation
+    return load_data(config.data, preparation, **_load_options(config))
 
 
 def _load_options(config: RunConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in DATA_OPTIONS if name != "split_per_trial"}
 
 
-def data_of(config: RunConfig) -> ImageData:
-    """The data of a run, checked against the fingerprint in its configuration."""
-    images = data_of_options(config)
+def data_of(config: RunConfig, preparation: Preparation | None = None) -> ImageData:
+    """The data of a run, checked against the fingerprint in its configuration.
+
+    With the `preparation` of a finished run its model's own files are not needed, nor run if they are code.
+
+    Raises:
+        InputError: the data is gone, or not what it was.
+    """
+    images = data_of_options(config, preparation)
     if images.fingerprint != config.data_fingerprint:
         raise InputError(
             f"data {config.data!r} is not what this run was configured with "

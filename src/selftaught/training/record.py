@@ -6,14 +6,14 @@ Nothing here imports torch, so that reports can be made from records alone.
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from selftaught.errors import InputError, SelftaughtError
 from selftaught.training.config import RunConfig
@@ -26,30 +26,43 @@ PREDICTIONS = "predictions.safetensors"
 MODEL = "model.json"
 EXAMPLES = "examples.safetensors"
 RESULT = "result.json"
+COMMANDS = "command.json"
 LOCK = ".lock"
+
+
+_Side = Annotated[int, Field(ge=1, le=65535)]
+_Count = Annotated[int, Field(ge=0)]
+_Fraction = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 
 
 class DataSummary(BaseModel):
     """What the model was trained on and how its input is prepared: images in [0, 1], minus mean, over std.
 
-    `crop` and `resample` are those of `selftaught.data.preparation.Preparation`. `test_part` says in a few words
-    where the test images come from, `duplicates` how many of them are also among the training images.
+    `crop`, `resample` and `stretch` are those of `selftaught.data.preparation.Preparation`. `test_part` says in a few
+    words where the test images come from, `duplicates` how many of them are also among the training images.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    classes: tuple[str, ...]
-    channels: int
-    image_size: tuple[int, int]
+    classes: tuple[str, ...] = Field(min_length=2)
+    channels: Annotated[int, Field(ge=1, le=4)]
+    image_size: tuple[_Side, _Side]
     mean: tuple[float, ...]
-    std: tuple[float, ...]
-    train: int
-    val: int
-    test: int
-    crop: float | None = None
-    resample: str = "bilinear"
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    train: _Count
+    val: _Count
+    test: _Count
+    crop: Annotated[float, Field(gt=0, le=1)] | None = None
+    resample: Annotated[str, Field(pattern="^(nearest|box|bilinear|hamming|bicubic|lanczos)$")] = "bilinear"
+    stretch: bool = False
     test_part: str = "the source's own"
-    duplicates: int = 0
+    duplicates: _Count = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataSummary":
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError("mean and std must have one value per channel")
+        return self
 
 
 class Result(BaseModel):
@@ -62,16 +75,16 @@ class Result(BaseModel):
     run's large files, by name.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     trial_id: str
-    accuracy: float
+    accuracy: _Fraction
     nll: float
-    ece: float
-    temperature: float | None = None
+    ece: _Fraction
+    temperature: Annotated[float, Field(gt=0)] | None = None
     nll_scaled: float | None = None
-    ece_scaled: float | None = None
-    per_class_accuracy: tuple[float | None, ...] = ()
+    ece_scaled: _Fraction | None = None
+    per_class_accuracy: tuple[_Fraction | None, ...] = ()
     epochs: int
     seconds: float
     images_per_second: float
@@ -98,7 +111,7 @@ def read(directory: str | os.PathLike) -> Record:
     if not is_finished(directory):
         raise InputError(f"the run in {directory} is not finished: the command that started it resumes it")
     try:
-        result = Result.model_validate_json((directory / RESULT).read_bytes())
+        result = Result.model_validate_json(read_bytes(directory / RESULT))
     except ValidationError:
         raise InputError(
             f"{directory / RESULT} is damaged or of another version: remove it, and the run's command writes it again"
@@ -106,15 +119,31 @@ def read(directory: str | os.PathLike) -> Record:
     return Record(directory, config, result)
 
 
+def read_bytes(path: Path) -> bytes:
+    """A file of a run; an `InputError` where it is none or cannot be read."""
+    try:
+        # A pipe that somebody put there would keep us waiting for ever.
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a regular file: remove it")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}): make it readable") from None
+
+
 def read_config(directory: Path) -> RunConfig | None:
     """The configuration of the run in `directory`, None where there is no run."""
     path = directory / CONFIG
-    if not path.is_file():
-        return None
     try:
-        return RunConfig.model_validate_json(path.read_bytes())
+        if not path.exists():
+            return None
+    except OSError as error:
+        raise InputError(f"cannot look into {directory} ({error.strerror}): make it readable") from None
+    try:
+        return RunConfig.model_validate_json(read_bytes(path))
     except ValidationError:
-        raise InputError(f"{path} cannot be read: it is damaged or of another version") from None
+        raise InputError(
+            f"{path} is damaged or of another version: train the run again in another directory"
+        ) from None
 
 
 def is_finished(directory: Path) -> bool:
@@ -183,13 +212,22 @@ def write(path: Path, content: bytes) -> None:
         raise SelftaughtError(f"cannot write {path}: {error.strerror}") from error
 
 
+def note_command(directory: Path, command: Sequence[str]) -> None:
+    """Keep what the user typed, for the report; the same command typed again is kept once."""
+    path = directory / COMMANDS
+    try:
+        known = json.loads(path.read_bytes())["commands"]
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # not there yet, or damaged: it is only for people to read
+        known = []
+    if list(command) not in known:
+        write(path, (json.dumps({"commands": [*known, list(command)]}, indent=2) + "\n").encode())
+
+
 def write_metrics(directory: Path, lines: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object per epoch."""
     write(directory / METRICS, "".join(json.dumps(line) + "\n" for line in lines).encode())
-
-
-def read_metrics(directory: Path, epochs: int) -> list[dict[str, Any]]:
-    """The first `epochs` lines: a resumed run drops what it wrote after the checkpoint that it resumes from."""
-    path = directory / METRICS
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines[:epochs]]

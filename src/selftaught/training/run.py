@@ -13,11 +13,12 @@ from torch import Tensor
 
 from selftaught import models
 from selftaught.data import ImageData
+from selftaught.data.streaming import Images
 from selftaught.errors import InputError
 from selftaught.training import checkpoint, environment, explanations, record, seeds
 from selftaught.training.config import RunConfig
 from selftaught.training.evaluate import calibrate, predict, scores
-from selftaught.training.loop import Autosave, Stopped, diverged, train_epoch
+from selftaught.training.loop import Autosave, DivergedError, Stopped, diverged, train_epoch
 from selftaught.training.metrics import per_class_accuracy
 from selftaught.training.presets import data_of
 from selftaught.training.progress import Progress
@@ -59,8 +60,13 @@ def train(
         with seeds.contained(config.threads):
             session = start(config, images)
             run = _Run(directory, session, images, on_progress or _ignore, should_stop or _never)
-            run.train()
-            return run.finish()
+            try:
+                run.train()
+                return run.finish()
+            except DivergedError as error:
+                if not (directory / record.CHECKPOINT).exists():
+                    raise
+                raise DivergedError(f"{error}; the last good checkpoint is kept") from error
 
 
 class _Run:
@@ -76,11 +82,12 @@ class _Run:
     ) -> None:
         self.directory, self.session, self.images = directory, session, images
         self.on_progress, self.should_stop = on_progress, should_stop
-        self.position = checkpoint.restore(directory, session)
-        self.lines = record.read_metrics(directory, self.position.epoch)
+        self.position, self.lines = checkpoint.restore(directory, session)
         self.resumed_at = self.position.epoch * len(session.batches) + self.position.step
         self.images_before, self.seconds_before = self.position.images, self.position.seconds
-        self.save = Autosave(lambda: checkpoint.save(directory, session, self.position), save_seconds())
+        self.save = Autosave(
+            lambda: checkpoint.save(directory, session, self.position, self.lines), save_seconds()
+        )
 
     def train(self) -> None:
         """The remaining epochs, each saved when it is done."""
@@ -93,14 +100,14 @@ class _Run:
             self.end_epoch()
 
     def end_epoch(self) -> None:
-        """Write the epoch's line and the checkpoint, in this order: a line too many is dropped on resume."""
+        """Write the epoch's line and the checkpoint, which has the lines as well: what was written after it is lost."""
         config, epoch, means = self.session.config, self.position.epoch, self.position.means()
         steps = len(self.session.batches)
         of_training = {f"train_{name}": means.pop(name) for name in ("accuracy", "nll", "ece")}
         line = {"epoch": epoch + 1, "lr": config.lr * lr_factor(config, epoch * steps, steps)}
         line |= means | of_training
         if len(self.images.val_labels):
-            logits = predict(self.session, self.images.val_images, self.images.val_labels)
+            logits = self.predict(self.images.val_images, self.images.val_labels)
             line |= scores(logits, self.images.val_labels, "val_")
         line |= {"seconds": self.position.seconds, "images_per_second": self.speed()}
         self.lines.append(line)
@@ -109,16 +116,24 @@ class _Run:
         self.position.next_epoch()
         self.save()
 
+    def predict(self, images: Images, labels: Tensor) -> Tensor:
+        """Logits of images; `SelftaughtError` where one is no number, since nothing could be measured of them."""
+        logits = predict(self.session, images, labels)
+        if not logits.isfinite().all():
+            raise diverged("the predictions became NaN or infinite", self.position)
+        return logits
+
     def finish(self) -> Result:
         """Evaluate the last epoch's model on the test images and write the record; result.json comes last."""
         images, position, session = self.images, self.position, self.session
+        record.write_metrics(self.directory, self.lines)
         if not session.is_finite():
             raise diverged("the weights became NaN or infinite", position)
-        logits = predict(session, images.test_images, images.test_labels)
+        logits = self.predict(images.test_images, images.test_labels)
         predictions = {"logits": logits, "labels": images.test_labels}
         calibrated: dict[str, float] = {}
         if len(images.val_labels):
-            val_logits = predict(session, images.val_images, images.val_labels)
+            val_logits = self.predict(images.val_images, images.val_labels)
             predictions |= {"val_logits": val_logits, "val_labels": images.val_labels}
             calibrated = calibrate(logits, images.test_labels, val_logits, images.val_labels)
         data = _summary(images)
@@ -140,16 +155,15 @@ class _Run:
     def write_files(self, predictions: dict[str, Tensor], data: record.DataSummary) -> dict[str, str]:
         """The weights, what rebuilds the network, the predictions and some examples; returns their digests."""
         network, images = self.session.network, self.images
-        weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+        # Clones, because a module that goes by two names would be refused.
+        weights = {name: value.cpu().contiguous().clone() for name, value in network.state_dict().items()}
         trained = TrainedModel(network, self.session.config, data).cpu().eval()
         examples = explanations.examples(
             trained, images.test_images, images.test_labels, predictions["logits"]
         )
-        files = {
-            record.WEIGHTS: save(weights),
-            record.PREDICTIONS: save(predictions),
-            record.EXAMPLES: save_arrays(examples),
-        }
+        files = {record.WEIGHTS: save(weights), record.PREDICTIONS: save(predictions)}
+        if examples:
+            files[record.EXAMPLES] = save_arrays(examples)
         description = models.description(network)
         if description is not None:
             files[record.MODEL] = (json.dumps(description, indent=2) + "\n").encode()
@@ -207,6 +221,7 @@ def _summary(images: ImageData) -> record.DataSummary:
         test=len(images.test_labels),
         crop=images.crop,
         resample=images.resample,
+        stretch=images.stretch,
         test_part=images.test_part,
         duplicates=images.duplicates,
     )

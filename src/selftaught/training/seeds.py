@@ -1,9 +1,11 @@
 """Where randomness comes from: every stream is derived from the trial's seed by name."""
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -16,12 +18,20 @@ def derive(seed: int, stream: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "big") >> 1
 
 
+def seed_all(seed: int) -> None:
+    """Seed torch's, Python's and NumPy's global generators: a model of the user's own may draw from any of them."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 @contextmanager
 def contained(threads: int) -> Iterator[None]:
     """Run with this number of CPU threads and deterministic cuDNN; the caller's settings and RNG come back after."""
     before = torch.get_num_threads()
     cudnn = torch.backends.cudnn
     gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    python, numpy = random.getstate(), np.random.get_state()
     torch.set_num_threads(threads)
     try:
         with (
@@ -31,3 +41,5 @@ def contained(threads: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+        random.setstate(python)
+        np.random.set_state(numpy)

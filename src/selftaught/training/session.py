@@ -2,11 +2,13 @@
 
 import logging
 import math
+import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -63,7 +65,10 @@ class Session:
             "schedule": self.schedule.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
             "objective": self.objective.state(),
+            "buffers": self._unsaved_buffers(),
             "rng": torch.get_rng_state(),
+            "python_rng": random.getstate(),
+            "numpy_rng": _numpy_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.fabric.device) if cuda else None,
         }
 
@@ -74,9 +79,19 @@ class Session:
         self.schedule.load_state_dict(state["schedule"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.objective.restore(state["objective"])
+        for name, buffer in self._unsaved_buffers().items():
+            buffer.copy_(state["buffers"][name])
+        version, numbers, gauss = state["python_rng"]
+        random.setstate((version, tuple(numbers), gauss))
+        np.random.set_state(state["numpy_rng"])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.fabric.device)
+
+    def _unsaved_buffers(self) -> dict[str, torch.Tensor]:
+        """Those that a state dict leaves out (``persistent=False``)."""
+        saved = self.network.state_dict().keys()
+        return {name: buffer for name, buffer in self.network.named_buffers() if name not in saved}
 
     def evaluation_batches(self, images: Images, labels: torch.Tensor) -> Batches:
         """Images in their order, normalised as in training."""
@@ -102,7 +117,7 @@ def start(config: RunConfig, images: ImageData) -> Session:
     if models.fingerprint(config.model) != config.model_fingerprint:
         raise InputError(f"the files of model {config.model!r} have changed: start a new run")
     objective = objectives.create(config.method, **config.settings)
-    torch.manual_seed(seeds.derive(config.seed, "init"))
+    seeds.seed_all(seeds.derive(config.seed, "init"))
     model = models.create(
         config.model, images.num_classes, images.channels, images.image_size, **objective.model_options()
     )
@@ -129,8 +144,14 @@ def start(config: RunConfig, images: ImageData) -> Session:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: lr_factor(config, step, len(batches))
     )
-    torch.manual_seed(seeds.derive(config.seed, "method"))
+    seeds.seed_all(seeds.derive(config.seed, "method"))
     return Session(config, fabric, objective, wrapped, optimizer, schedule, batches, images)
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    """As plain values, since a checkpoint is read without unpickling arrays."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return str(kind), list(map(int, keys)), position, has_gauss, gauss
 
 
 def lr_factor(config: RunConfig, step: int, steps: int) -> float:

@@ -39,7 +39,13 @@ class TrainedModel(nn.Module):
         self.config = config
         self.classes = data.classes
         self.preparation = Preparation(
-            data.image_size, data.channels, data.crop, data.resample, data.mean, data.std
+            data.image_size,
+            data.channels,
+            data.crop,
+            data.resample,
+            data.mean,
+            data.std,
+            data.stretch,
         )
         self.input_shape = (data.channels, *data.image_size)
         self.register_buffer("mean", torch.tensor(data.mean).view(-1, 1, 1))
@@ -81,7 +87,12 @@ def load(run_directory: str | os.PathLike, model: str | None = None) -> TrainedM
     run = record.read(run_directory)
     data = run.result.data
     name = _permitted(run, model)
-    weights = _weights(run)
+    weights, description = _weights(run), _description(run)
+    if description is None and models.is_pretrained(name):
+        # Without it the network would be looked for where the record says, on the Hub perhaps.
+        raise InputError(
+            f"{run.directory} has no {record.MODEL}, which says how to build {name!r}: train the run again"
+        )
     options = objectives.create(run.config.method, **run.config.settings).model_options()
     # Its random weights are about to be replaced: the caller's random numbers need not know.
     with torch.random.fork_rng(devices=[]):
@@ -90,7 +101,7 @@ def load(run_directory: str | os.PathLike, model: str | None = None) -> TrainedM
             len(data.classes),
             data.channels,
             data.image_size,
-            description=_description(run),
+            description=description,
             **options,
         )
     try:
@@ -148,10 +159,11 @@ def _weights(run: record.Record) -> dict[str, torch.Tensor]:
 def _content(run: record.Record, name: str) -> bytes:
     """A file of the run; refused where it is missing or not what the run's result says."""
     path = run.directory / name
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise InputError(f"{path} is missing or cannot be read: train the run again") from None
+    if not path.exists():
+        raise InputError(
+            f"{path} is missing: remove {path.with_name(record.RESULT)}, and the run's command writes it again"
+        )
+    content = record.read_bytes(path)
     expected = run.result.sha256.get(name)
     if expected and hashlib.sha256(content).hexdigest() != expected:
         raise _damaged(path)
@@ -159,4 +171,7 @@ def _content(run: record.Record, name: str) -> bytes:
 
 
 def _damaged(path: Path) -> InputError:
-    return InputError(f"{path} is damaged (it is not what the run wrote): train the run again")
+    return InputError(
+        f"{path} is damaged (it is not what the run wrote): remove {path.with_name(record.RESULT)}, and the run's "
+        "command writes it again"
+    )
