@@ -1,7 +1,7 @@
 """What goes wrong, in one line that names the culprit and the remedy."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class SelftaughtError(Exception):
@@ -21,12 +21,23 @@ class DegenerateMapsError(ExplanationError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not among `known`, with the nearest match.
+    """The error for a name that is not among `known`, with the nearest match, whatever its case.
 
     >>> print(unknown("model", "resnet9", ["mlp", "resnet8"]))
     unknown model 'resnet9': did you mean 'resnet8'? (known: mlp, resnet8)
     """
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f": did you mean {near[0]!r}?" if near else ""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    hint = f": did you mean {folded[near[0]]!r}?" if near else ""
     return InputError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")
+
+
+def together(problems: Sequence[str]) -> str:
+    """Several one-line problems as one line: the first five, and how many more.
+
+    >>> together(["a is empty: remove it", "b is no image: remove it"])
+    'a is empty: remove it; b is no image: remove it'
+    """
+    more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+    return "; ".join(problems[:5]) + more

@@ -138,6 +138,21 @@ def test_all_pictures_or_none(tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(("count", "out"), [(1, "00.png"), (21, "0.png"), (1, "../run/e.png")])
+def test_nothing_of_the_users_is_overwritten(tmp_path, monkeypatch, capsys, count, out):
+    """Of 21 images two pictures are made, 0-1.png and 0-2.png."""
+    run = store(tmp_path / "run", shape=(3, 16, 16))
+    folder = photographs(tmp_path / "photos", count, (20, 20, 3))
+    if count > 20:
+        (folder / "00.png").rename(folder / "0-2.png")
+    monkeypatch.chdir(folder)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    code, text, err = call(capsys, run, ".", "-o", out)
+    assert (code, text, err.count("\n")) == (2, "", 1)
+    assert ("config.json is there" if "run" in out else "is one of the images and would replace it") in err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -116,7 +116,7 @@ class Undecided(nn.Module):
 
 def test_a_network_that_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"^the network cannot be exported: .") as refusal:
-        export(trained(Undecided(), classes=4), tmp_path / "m.pt2")
+        export(trained(Undecided(), classes=4), tmp_path / "new" / "m.pt2")
     assert "\n" not in str(refusal.value)
     assert not list(tmp_path.iterdir())
 
@@ -160,6 +160,14 @@ def test_refusals(run, tmp_path, monkeypatch, capsys, arguments, message):
     assert (code, text, err.count("\n")) == (2, "", 1)
     assert message in err
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_run_is_not_written_into(run, capsys):
+    before = sorted(run.iterdir())
+    code, text, err = call(capsys, run, "-o", run / "model.pt2")
+    assert (code, text, err.count("\n")) == (2, "", 1)
+    assert "config.json is there): name another folder" in err
+    assert sorted(run.iterdir()) == before
 
 
 def test_a_model_from_a_python_file_needs_consent(tmp_path, monkeypatch, capsys):

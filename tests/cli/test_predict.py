@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 
 import selftaught
-from selftaught import cli
+from selftaught import cli, models
 from selftaught.cli import inputs
+from selftaught.cli.predict import predict
+from selftaught.errors import InputError
 from tests.training.stored import store
 
 CLASSES = ("cat", "dog", "great grey owl")
@@ -183,10 +185,103 @@ def test_a_file_that_cannot_be_read_stops_it_before_anything_is_written(
     assert sorted(os.listdir(tmp_path)) == ["photos"]
 
 
+@pytest.mark.parametrize("name", ["photos/a.jpg", "link.csv", "photos/new.jpg", "p.xlsx", "p", "run.json"])
+@pytest.mark.parametrize("options", [[], ["--format", "csv"]])
+def test_nothing_of_the_users_is_overwritten(run, photos, tmp_path, capsys, name, options):
+    os.link(photos / "a.jpg", tmp_path / "link.csv")
+    (tmp_path / "run.json").symlink_to(photos / "a.jpg")
+    before = (photos / "a.jpg").read_bytes()
+    code, text, err = call(capsys, run, "photos", "-o", name, *options)
+    assert (code, text, err.count("\n")) == (2, "", 1)
+    wrong = "is one of the images" if name in ("link.csv", "run.json") else "name a .csv, .json or .txt file"
+    assert f"--out {name} " in err
+    assert wrong in err
+    assert (photos / "a.jpg").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["link.csv", "photos", "run.json"]
+
+
+@pytest.mark.parametrize("name", ["result.json", "config.json", "mine.csv"])
+def test_runs_are_not_written_into(photos, tmp_path, capsys, name):
+    run = store(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    code, text, err = call(capsys, run, "photos", "-o", run / name)
+    assert (code, text, err.count("\n")) == (2, "", 1)
+    assert f"--out {run / name} is where a run or a comparison lies (config.json is there): name" in err
+    (tmp_path / "study.json").write_text("{}")
+    assert call(capsys, run, "photos", "-o", "table.csv")[0] == 2
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert sorted(os.listdir(tmp_path)) == ["photos", "run", "study.json"]
+
+
+@pytest.mark.parametrize("image", ["photos", "missing.png"])
+def test_a_refusal_leaves_no_new_folder(run, photos, tmp_path, capsys, image):
+    (photos / "c" / "z.png").write_bytes(b"no picture")
+    assert call(capsys, run, image, "-o", "new/er/x.csv", "--batch-size", 1)[0] == 2
+    assert os.listdir(tmp_path) == ["photos"]
+    assert call(capsys, run, "photos/a.jpg", "-o", "new/er/x.csv") == (0, "", "wrote new/er/x.csv\n")
+    assert os.listdir("new/er") == ["x.csv"]
+
+
+@pytest.mark.parametrize("place", ["photos/x.jpg", "photos"])
+def test_a_pipe_is_refused_rather_than_waited_for(run, photos, capsys, place):
+    os.mkfifo(photos / "x.jpg")
+    code, text, err = call(capsys, run, place)
+    assert (code, text, err.count("\n")) == (2, "", 1)
+    assert "photos/x.jpg is not a regular file: remove it" in err
+
+
+def test_a_file_that_may_not_be_read_is_named(run, photos, monkeypatch, capsys):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(inputs, "regular", refuse)
+    code, text, err = call(capsys, run, "photos/a.jpg")
+    assert (code, text, err.count("\n")) == (2, "", 1)
+    assert "cannot read photos/a.jpg: Permission denied; make it readable, or leave it out" in err
+
+
+def test_json_and_another_format_contradict_each_other(run, photos):
+    with pytest.raises(InputError, match="--json and --format csv contradict each other: give one"):
+        predict(run, [photos], 1, "csv", None, 64, "cpu", False, None, as_json=True)
+
+
+NOISY = """
+from torch import nn
+print("imported")
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        print("built")
+        self.head = nn.Linear(192, num_classes)
+    def forward(self, x):
+        print("called")
+        return self.head(x.flatten(1))
+"""
+
+
+@pytest.mark.parametrize("out", [[], ["-o", "found.json"]])
+def test_a_network_that_prints_does_not_get_into_the_output(photos, tmp_path, capsys, out):
+    (tmp_path / "net.py").write_text(NOISY)
+    network = models.create("net.py:Net", 3, 3, 8)
+    run = store(tmp_path / "run", shape=(3, 8, 8), network=network, model="net.py:Net")
+    config = json.loads((run / "config.json").read_text())
+    config["model_fingerprint"] = models.fingerprint("net.py:Net")
+    (run / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    code, text, err = call(capsys, run, "photos", "--json", "--model", "net.py:Net", *out)
+    assert code == 0
+    assert len(json.loads((tmp_path / "found.json").read_text() if out else text)) == 4
+    assert not (out and text)
+    assert "built" in err
+    assert "called" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["missing.png"], "cannot read missing.png: No such file or directory"),
+        (["missing.png"], "; check its path"),
+        ([], "(see selftaught predict --help)"),
         (["empty"], "empty holds no images"),
         (["mixed"], "mixed/notes.txt is not an image: move it out of mixed, or name the images"),
         ([], "IMAGES"),
@@ -217,7 +312,13 @@ def test_a_comparison_names_one_of_its_runs(photos, tmp_path, capsys):
     store(tmp_path / "study" / "trials" / "abc")
     code, _, err = call(capsys, "study", "photos")
     assert code == 2
-    assert err == "selftaught: error: study is a comparison: name one of its runs, such as study/trials/abc\n"
+    line = "selftaught: error: study is a comparison: name one of its runs, such as study/trials/abc (ce, seed 0)"
+    assert err == f"{line}\n"
+    for name, method, seed in (("aaa", "ls", 1), ("bbb", "ls", 0), ("ddd", "ce", 2)):
+        store(tmp_path / "study" / "trials" / name, method=method)
+        path = tmp_path / "study" / "trials" / name / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "seed": seed}))
+    assert call(capsys, "study", "photos") == (2, "", f"{line}, study/trials/bbb (ls, seed 0)\n")
 
 
 def test_what_is_no_run_is_refused(photos, capsys):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.data import augment
+from selftaught.data import augment, decoding
 from selftaught.data.batches import Batches, _generator
 from selftaught.data.decoding import Format
 from selftaught.data.streaming import Selected, Streamed
@@ -138,7 +138,9 @@ def _forms(count, size=(8, 7)):
     positions = torch.arange(count) * 2 + 1
     spread[positions] = pixels
     blobs = Blobs([encode(image.permute(1, 2, 0).numpy()) for image in pixels])
-    return pixels, Selected(spread, positions), Streamed(blobs, Format((3, *size)), torch.arange(count))
+    digests = torch.from_numpy(decoding.digest(pixels.numpy()))
+    streamed = Streamed(blobs, Format((3, *size)), torch.arange(count), digests)
+    return pixels, Selected(spread, positions), streamed
 
 
 @pytest.mark.parametrize(

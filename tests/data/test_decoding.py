@@ -101,13 +101,19 @@ def test_progress_reaches_the_end():
     assert calls == [(64, 150), (128, 150), (150, 150)]
 
 
+ALSO = "picture 120: the picture cannot be decoded \\(it is not a picture[^;]*: remove or replace it"
+
+
 @pytest.mark.parametrize("processes", [False, True])
 @pytest.mark.parametrize(
     ("blob", "complaint"),
     [
-        (b"", "^picture 100: the picture cannot be decoded \\(it is empty\\): remove or replace it$"),
-        (b"text", "^picture 100: .*not a picture.*remove or replace it$"),
-        (encode(COLOUR[0], "BMP")[:-9], "^picture 100: .*truncated.*remove or replace it$"),
+        (
+            b"",
+            f"^picture 100: the picture cannot be decoded \\(it is empty\\): remove or replace it; {ALSO}$",
+        ),
+        (b"text", f"^picture 100: .*not a picture.*remove or replace it; {ALSO}$"),
+        (encode(COLOUR[0], "BMP")[:-9], f"^picture 100: .*truncated.*remove or replace it; {ALSO}$"),
         (None, "^picture 100 is gone$"),
     ],
 )
@@ -118,3 +124,15 @@ def test_what_cannot_be_decoded_is_named(monkeypatch, blob, complaint, processes
     blobs[100], blobs[120] = blob, b"also broken"
     with pytest.raises(InputError, match=complaint):
         decoding.decode_all(Blobs(blobs), FORM, True, _quiet)
+
+
+def test_thirty_broken_pictures_are_one_refusal():
+    blobs = [encode(picture) for picture in COLOUR]
+    for position in range(0, 150, 5):
+        blobs[position] = b"broken"
+    for look in (
+        lambda: decoding.survey(Blobs(blobs), _quiet),
+        lambda: decoding.decode_all(Blobs(blobs), FORM, True, _quiet),
+    ):
+        with pytest.raises(InputError, match=r"^picture 0: .*; picture 20: .* replace it; and 25 more$"):
+            look()

@@ -326,3 +326,20 @@ def test_a_file_that_vanishes_is_named(tmp_path):
     (tmp_path / "cat/1.png").unlink()
     with pytest.raises(InputError, match=r"cat/1.png cannot be read \(No such file"):
         pictures.read(0)
+
+
+def test_everything_wrong_with_the_files_is_told_at_once(tmp_path):
+    for label in ("a", "b", "c"):
+        (tmp_path / label).mkdir()
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    (tmp_path / "b" / "zero.jpg").touch()
+    with pytest.raises(InputError) as refusal:
+        folder.collect(tmp_path)
+    told = str(refusal.value).split("; ")
+    assert [part.split(" ")[0].removeprefix(f"{tmp_path}/") for part in told] == [
+        "a/notes.txt",
+        "b/zero.jpg",
+        "c",
+    ]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from selftaught.data import pictures
+from selftaught.data.files import is_image
 from selftaught.data.preparation import Preparation
 from tests.data.conftest import encode, random_pictures
 
@@ -299,11 +300,59 @@ def test_damaged_bytes_give_a_picture_or_a_value_error(data, kind):
             read(bytes(content))
 
 
-def test_a_decompression_bomb_is_refused_unread(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # above it Pillow warns, above twice as many it raises
+def _claims(height, width):
+    """A PNG file that says it is this large and holds next to nothing."""
+    blob = bytearray(encode(GREY))
+    blob[16:24] = struct.pack(">II", width, height)
+    blob[29:33] = struct.pack(">I", zlib.crc32(blob[12:29]))
+    return bytes(blob)
+
+
+def test_a_decompression_bomb_is_refused_unread():
     for read in (pictures.decode, pictures.header):
-        with pytest.raises(ValueError, match="decompression bomb"):
-            read(encode(GREY))
+        with pytest.raises(
+            ValueError, match=r"^it has 200 megapixels, and 179 is the most.*: scale it down$"
+        ):
+            read(_claims(20_000, 10_000))
+
+
+def test_a_photograph_of_more_pixels_than_pillow_warns_of_is_read(monkeypatch):
+    assert pictures.header(_claims(9000, 12_000)) == (9000, 12_000, True)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # above it Pillow warns, above twice as many it raises
+    np.testing.assert_array_equal(pictures.decode(encode(GREY)), GREY)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 14)
+    with pytest.raises(ValueError, match="megapixels"):
+        pictures.decode(encode(GREY))
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 6\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def _iptc(content):
+    """The IPTC format: a grey picture of 5 x 6, in a file of any format inside."""
+    fields = {(3, 20): b"\5", (3, 30): b"\6", (3, 60): b"\1\0", (3, 120): b"\5", (8, 10): content}
+    return b"".join(
+        b"\x1c" + bytes(tag) + struct.pack(">H", len(value)) + value for tag, value in fields.items()
+    )
+
+
+@pytest.mark.parametrize("blob", [EPS, _iptc(EPS)], ids=["EPS", "EPS in IPTC"])
+def test_nothing_is_handed_to_another_program(monkeypatch, blob):
+    started = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given: started.append(given))
+    with Image.open(io.BytesIO(blob)) as picture, suppress(Exception):
+        picture.load()
+    assert started.pop()  # the file is one that Pillow would hand over
+    for read in (pictures.decode, pictures.header):
+        with pytest.raises(ValueError, match="not a picture in any format that can be decoded"):
+            read(blob)
+    assert not started
+
+
+def test_suffixes_and_contents_are_of_the_same_formats():
+    assert {"JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF"} <= set(pictures.formats())
+    for suffix, kind in Image.registered_extensions().items():
+        assert is_image(f"x{suffix}") == (kind in pictures.formats()), suffix
 
 
 def test_odd_metadata_causes_no_warnings(recwarn):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from selftaught.data import streaming
+from selftaught.data import decoding, streaming
 from selftaught.data.decoding import Format
 from selftaught.data.streaming import Selected, Streamed
 from selftaught.errors import InputError
@@ -24,7 +24,8 @@ CHOICES = [
 
 
 def _streamed(blobs=None):
-    return Streamed(Blobs(blobs or map(encode, PICTURES)), Format((3, 6, 5)), POSITIONS)
+    digests = torch.from_numpy(decoding.digest(PIXELS.numpy()))
+    return Streamed(Blobs(blobs or map(encode, PICTURES)), Format((3, 6, 5)), POSITIONS, digests)
 
 
 @pytest.mark.parametrize("images", [Selected(PIXELS, POSITIONS), _streamed()], ids=["selected", "streamed"])
@@ -52,6 +53,18 @@ def test_nothing_is_read_before_it_is_asked_for():
     assert (images.shape, images.source.reads) == ((5, 3, 6, 5), 0)
     images[torch.tensor([3])]
     assert images.source.reads == 1
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_picture_that_changed_meanwhile_is_named(monkeypatch, processes):
+    monkeypatch.setenv("SELFTAUGHT_WORKERS", processes)
+    blobs = [encode(picture) for picture in PICTURES]
+    blobs[5] = encode(255 - PICTURES[5])
+    images = _streamed(blobs)
+    assert torch.equal(images[0:2], PIXELS[POSITIONS[:2]])
+    with pytest.raises(InputError, match="has changed while it was being used") as refusal:
+        list(streaming.fetch(images, [slice(0, 2), slice(2, 5)]))
+    assert images.source.name(5) in str(refusal.value)
 
 
 def test_streamed_images_can_be_sent_to_another_process():

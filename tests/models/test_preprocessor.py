@@ -26,6 +26,12 @@ PROCESSORS = {
         "crop_size": {"height": 32, "width": 32},
         "resample": 3,
     },
+    "stretched and cut": {
+        "image_processor_type": "DeiTImageProcessor",
+        "size": {"height": 40, "width": 40},
+        "crop_size": {"height": 32, "width": 32},
+        "do_center_crop": True,
+    },
     "a share": {
         "image_processor_type": "ConvNextImageProcessor",
         "size": {"shortest_edge": 28},

@@ -187,3 +187,15 @@ def test_dropout_that_it_does_not_take_is_refused(net):
 def test_a_file_without_its_function_is_told_how(tmp_path):
     with pytest.raises(InputError, match=r"unknown model 'net.py'.*FILE.py:FUNCTION"):
         models.create("net.py", 3)
+    with pytest.raises(InputError, match=r"for example a/net.py:build$"):
+        models.runs_code("a/net.py")
+    assert not models.runs_code("hf:someone/net.py")
+
+
+def test_what_it_prints_goes_to_stderr(net, capsys):
+    noisy = NET.replace("nn.Flatten()", "Loud(), nn.Flatten()").replace(
+        "    height,", "    print('built')\n    height,"
+    )
+    noisy += "print('imported')\nclass Loud(nn.Module):\n    def forward(self, x):\n        print('called')\n"
+    models.create(net(noisy + "        return x\n"), 3, 1, 4)
+    assert capsys.readouterr() == ("", "imported\nbuilt\ncalled\n")

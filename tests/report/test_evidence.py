@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from selftaught.errors import InputError
-from selftaught.report import evidence
+from selftaught.report import evidence, page
 from selftaught.training import record
 from selftaught.training.metrics import ece
 from tests.report import factory
@@ -56,6 +57,36 @@ def test_what_a_run_did_not_keep_is_none(tmp_path):
     found = evidence.gather("ce", [run])
     assert (found.reliability, found.scaled, found.confusion, found.examples) == (None, None, None, None)
     assert found.curves == {}
+
+
+def test_of_a_model_that_cannot_be_explained_an_empty_file_is_kept(tmp_path):
+    run = factory.write_run(tmp_path)
+    save_file({}, run.directory / record.EXAMPLES)
+    assert evidence.examples(run) is None
+    assert evidence.gather("ce", [run]).examples is None
+
+
+def test_very_many_classes_have_outcomes_but_no_matrix(tmp_path):
+    run = factory.write_run(tmp_path, classes=factory.names(1001), images=30)
+    found = evidence.gather("ce", [run])
+    assert found.confusion is None
+    predicted = evidence.predictions(run)[0].argmax(1).tolist()
+    assert found.outcomes.tolist() == sorted([truth, label, 1] for truth, label in enumerate(predicted))
+
+
+@pytest.mark.parametrize("name", [record.PREDICTIONS, record.EXAMPLES, record.METRICS])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path, name, monkeypatch):
+    run = factory.write_run(tmp_path)
+
+    def refuse(path):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied")
+        return original(path)
+
+    original = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(InputError, match=rf"cannot read .*{name} \(Permission denied\): make it readable"):
+        evidence.gather("ce", [run])
 
 
 def test_curves_that_are_not_numbers_are_gaps(tmp_path):
@@ -121,3 +152,21 @@ def test_a_temperature_that_is_none_is_refused(tmp_path):
     result = run.result.model_copy(update={"temperature": 0.0})
     with pytest.raises(InputError, match=r"result\.json is damaged"):
         evidence.gather("ce", [record.Record(run.directory, run.config, result)])
+
+
+def test_examples_have_the_names_that_the_run_gave_them(tmp_path):
+    run = factory.write_run(tmp_path, "ce", 0)
+    path = run.directory / "examples.safetensors"
+    tensors = load_file(path)
+    assert evidence.examples(run).names is None
+    names = [f"/home/me/photos/<b>cat</b>/{i}.jpg" for i in range(len(tensors["index"]))]
+    save_file(tensors, path, {"names": json.dumps(names)})
+    assert evidence.examples(run).names == tuple(names)
+    page.write([run], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    assert "&lt;b&gt;cat&lt;/b&gt;/0.jpg" in html
+    assert "/home/me" not in html
+    for wrong in ("[1, 2]", "{", json.dumps(names[1:]), "null"):
+        save_file(tensors, path, {"names": wrong})
+        with pytest.raises(InputError, match="its names are not those of its images"):
+            evidence.examples(run)

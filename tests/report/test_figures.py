@@ -35,12 +35,12 @@ def grid(figure, rows):
 
 
 def test_a_row_per_image_and_a_column_per_class():
-    items = [explained("folder/a.png"), explained("b.png", prediction=5), explained("c.png", truth=None)]
+    items = [explained("my/folder/a.png"), explained("b.png", prediction=5), explained("c.png", truth=None)]
     figure = explanation_grid(items, DIGITS)
     rows = grid(figure, 3)
     assert [axis.get_title() for axis in rows[0]] == ["input", *DIGITS]
     assert not any(axis.get_title() for axis in rows[1])
-    assert [row[0].get_ylabel() for row in rows] == ["a.png", "b.png", "c.png"]
+    assert [row[0].get_ylabel() for row in rows] == ["folder/a.png", "b.png", "c.png"]
     assert [row[0].get_xlabel() for row in rows] == ["✓ 3, 90 %", "✗ 5, 90 %", "3, 90 %"]
     assert [axis.get_xlabel() for axis in rows[0][1:]] == [f"{s:+.2f}" for s in np.linspace(-1, 1, 10)]
     framed = [[axis.spines["top"].get_linewidth() > 1 for axis in row] for row in rows]

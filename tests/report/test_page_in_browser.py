@@ -1,9 +1,12 @@
 """The report in headless Chromium: nothing is loaded, nothing overflows, everything can be read and reached."""
 
+import io
 import itertools
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from selftaught.report import page
 from tests.report import factory
@@ -55,7 +58,7 @@ def report(tmp_path_factory):
     """A report with ten classes whose names are hostile, three methods and two seeds."""
     folder = tmp_path_factory.mktemp("report")
     records = [factory.write_run(folder / "trials", m, seed, EVIL) for m in METHODS for seed in range(2)]
-    page.write(records, folder / "report.html", METHODS, {"ce": 1.0}, ["selftaught", "compare", "x" * 300])
+    page.write(records, folder / "report.html", METHODS, {"ce": 1.0}, [["selftaught", "compare", "x" * 300]])
     return folder / "report.html"
 
 
@@ -112,6 +115,26 @@ def test_nothing_overflows(visit, path, width):
     opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert opened.evaluate(OVERFLOW) == []
     assert opened.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_goes_on_beyond_the_edge_has_a_shadow_there(visit, report, scheme):
+    """The verdict's column is beyond the edge of a telephone."""
+    opened = visit(report, 360, scheme)
+    region = opened.get_by_role("region", name="Comparison table")
+
+    def edges():
+        picture = np.asarray(Image.open(io.BytesIO(region.screenshot())).convert("L")).astype(float)
+        lines = picture[4:8]  # above the letters
+        return abs(lines[:, 1] - lines[:, 180]).mean(), abs(lines[:, -2] - lines[:, 180]).mean()
+
+    left, right = edges()
+    assert left < 3
+    assert right > 15
+    region.evaluate("e => e.scrollLeft = e.scrollWidth")
+    left, right = edges()
+    assert left > 15
+    assert right < 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

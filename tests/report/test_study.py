@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,83 @@ def test_an_unfinished_comparison_reports_on_what_is_finished(comparison, tmp_pa
         (trial / record.RESULT).unlink()
     with pytest.raises(InputError, match=r"no trial in .*compare is finished: .* resumes it"):
         study.read([comparison])
+
+
+def test_missing_trials_are_named_by_method_and_seed(comparison):
+    """A failed one with its error; one that never began is known to study.json only, one that did by its own files."""
+    described = json.loads((comparison / "study.json").read_text())
+    never = ["0" * 12, "1" * 12, "2" * 12]
+    described["trials"] += never
+    described["missing"] = [
+        {"trial_id": never[0], "method": "le", "seed": 2, "error": "the loss became NaN\nin step 7"},
+        {"trial_id": never[1], "method": "le", "seed": 3, "error": "the loss became NaN\nin step 7"},
+        {"trial_id": never[2], "method": "ls", "seed": 8, "error": None},
+        {"trial_id": described["trials"][0], "method": "le", "seed": 0, "error": "long mended"},
+    ]
+    (comparison / "study.json").write_text(json.dumps(described))
+    (comparison / "trials" / described["trials"][3] / record.RESULT).unlink()
+    unfinished, failed = study.read([comparison]).notes
+    assert "2 of 7 trials of compare are not finished: ce seed 1; ls seed 8." in unfinished
+    assert (
+        "2 of 7 trials of compare failed and are left out: le seeds 2, 3 (the loss became NaN in step 7)"
+        in failed
+    )
+    assert "survivorship bias" in failed
+    study.write([comparison], comparison.parent / "report.html")
+    verdict = (
+        (comparison.parent / "report.html").read_text().partition('id="verdict"')[2].partition("</section")[0]
+    )
+    assert "le seeds 2, 3" in verdict
+    assert "survivorship bias" in verdict
+    assert "le seeds 2, 3" in (comparison.parent / "report.md").read_text()
+
+
+def test_a_comparison_that_is_called_by_a_dot_has_a_name(comparison, monkeypatch):
+    (next((comparison / "trials").iterdir()) / record.RESULT).unlink()
+    monkeypatch.chdir(comparison)
+    assert "1 of 4 trials of compare are" in study.read([Path()]).notes[0]
+
+
+def test_a_very_long_error_is_cut(comparison):
+    described = json.loads((comparison / "study.json").read_text())
+    described["trials"].append("0" * 12)
+    described["missing"] = [
+        {"trial_id": "0" * 12, "method": "le", "seed": 2, "error": "size mismatch, " * 999}
+    ]
+    (comparison / "study.json").write_text(json.dumps(described))
+    [note] = study.read([comparison]).notes
+    assert "le seed 2 (size mismatch, size" in note
+    assert len(note) < 1000
+
+
+def test_all_commands_of_a_comparison_and_of_runs_are_shown(comparison, tmp_path):
+    described = json.loads((comparison / "study.json").read_text())
+    described["commands"] = [
+        {"command": ["first"], "started": "2026-01-01"},
+        {"command": ["sec\udcff", "ond"]},
+    ]
+    (comparison / "study.json").write_text(json.dumps(described))
+    run = factory.write_run(tmp_path, "ls", 0).directory
+    record.note_command(run, ["selftaught", "train", "my data"])
+    record.note_command(run, ["selftaught", "train", "my data", "-q"])
+    found = study.read([comparison, run])
+    assert [" ".join(command) for command in found.commands] == [
+        "first",
+        "sec\udcff ond",
+        "selftaught train my data",
+        "selftaught train my data -q",
+    ]
+    study.write([comparison, run], tmp_path / "report.html")
+    assert "selftaught train &#39;my data&#39; -q" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{", b'{"commands": 7}', b"\xff", b"[" * 100_000])
+def test_a_damaged_command_of_a_run_is_left_out_and_it_is_said(tmp_path, content):
+    run = factory.write_run(tmp_path, "ls", 0).directory
+    (run / record.COMMANDS).write_bytes(content)
+    found = study.read([run])
+    assert found.commands == []
+    assert "command.json of" in found.notes[0]
 
 
 def test_without_study_json_all_finished_trials_count_and_ce_comes_first(comparison):
@@ -164,6 +242,17 @@ def test_nothing_of_the_user_is_overwritten(comparison, tmp_path):
         assert mine.read_text() == "my own words"
         mine.unlink()
     assert not list(tmp_path.glob("notes*"))
+    tables = {
+        ".md": "# my lab notes\n\n| method | accuracy % |\n| --- | --- |\n| a | b |\n",
+        ".csv": "method,notes\nce,not bad\n",
+    }
+    for suffix, text in tables.items():
+        mine = (tmp_path / "notes").with_suffix(suffix)
+        mine.write_text(text)
+        with pytest.raises(InputError, match="exists and is not part of a report"):
+            study.write([comparison], tmp_path / "notes.html")
+        assert mine.read_text() == text
+        mine.unlink()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -16,6 +16,16 @@ from selftaught.training import record
 from selftaught.training.config import parse
 
 IMAGES = 200
+DATA = {
+    "classes": ["a", "b"],
+    "channels": 1,
+    "image_size": [8, 8],
+    "mean": [0.5],
+    "std": [0.5],
+    "train": 1000,
+    "val": 0,
+    "test": IMAGES,
+}
 
 
 @pytest.fixture
@@ -63,16 +73,7 @@ def make(tmp_path):
             "epochs": 7,
             "seconds": 1.0,
             "images_per_second": 1.0,
-            "data": {
-                "classes": ["a", "b"],
-                "channels": 1,
-                "image_size": [8, 8],
-                "mean": [0.5],
-                "std": [0.5],
-                "train": 1000,
-                "val": 0,
-                "test": IMAGES,
-            },
+            "data": DATA,
             "environment": {},
         }
         (directory / "config.json").write_text(config.model_dump_json())
@@ -272,3 +273,15 @@ def test_a_name_cannot_break_the_markdown_table(make):
         if "4.50" in line
     ]
     assert line.startswith("| a\\|b c | 4.50 |")
+
+
+@pytest.mark.parametrize("scaled", [None, 0.03])
+@pytest.mark.parametrize("method", ["ce", "a|b"])
+def test_files_with_a_table_are_told_from_others(make, scaled, method):
+    table = tabulate([make(method, 0, 100, scaled=scaled)], [method], {})
+    assert render.begins_table(render.markdown(table), ".md")
+    assert render.begins_table(render.as_csv(table), ".csv")
+    for other in ("", "# my lab notes\n\n" + render.markdown(table), "| method | accuracy % |\n"):
+        assert not render.begins_table(other, ".md")
+    for other in ("", "method,notes\n", "method,trials,accuracy,mine\n", "# mine\n" + render.as_csv(table)):
+        assert not render.begins_table(other, ".csv")

@@ -85,3 +85,30 @@ def test_cautions(tmp_path):
     data = run.result.data.model_copy(update={"duplicates": 7})
     copied = dataclasses.replace(run, result=run.result.model_copy(update={"data": data}))
     assert "7 of 500 test images are also" in said(copied)
+
+
+def test_a_network_that_guesses_is_told(tmp_path):
+    run = factory.write_run(tmp_path, "ce", 0)
+    classes = len(run.result.data.classes)
+    guessing, learning = (
+        " ".join(words.cautions(Table((dataclasses.replace(CE, accuracy=accuracy),), "ce", ()), [run]))
+        for accuracy in (1.05 / classes, 0.9)
+    )
+    assert "clearly better than guessing" in guessing
+    assert "guessing" not in learning
+
+
+def test_temperatures_that_mean_little_are_told(tmp_path):
+    run = factory.write_run(tmp_path, "ce", 0)
+
+    def told(held_out: int, temperature: float | None) -> str:
+        data = run.result.data.model_copy(update={"val": held_out})
+        result = run.result.model_copy(update={"data": data, "temperature": temperature})
+        return " ".join(words.cautions(table(), [dataclasses.replace(run, result=result)]))
+
+    assert "25 held-out images" in told(25, 1.0)
+    assert "end of the range" in told(500, 20.0)
+    assert "end of the range" in told(500, 0.05)
+    for unremarkable in (told(500, 1.3), told(0, None)):
+        assert "emperature" not in unremarkable
+        assert "held-out" not in unremarkable

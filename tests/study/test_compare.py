@@ -1,9 +1,11 @@
 import csv
 import json
+import re
 
 import pytest
 
 from selftaught.errors import InputError
+from selftaught.report import study as reports
 from selftaught.study import compare as studies
 from selftaught.study.plan import plan
 from selftaught.training import cost, record
@@ -89,6 +91,95 @@ def test_the_table_is_made_of_what_finished(tmp_path, configs):
     assert json.loads((tmp_path / "comparison.json").read_text())["failures"][0]["method"] == "ce"
 
 
+def test_failed_trials_are_named_wherever_the_table_is_shown(tmp_path, configs):
+    study = studies.make_study(configs, tmp_path)
+    failing = study.trials[2]
+    failing.directory.mkdir(parents=True)
+    (failing.directory / "thesis.tex").write_text("mine")
+    studies.run(study)
+    written = json.loads((tmp_path / "comparison.json").read_text())
+    assert [(f["method"], f["seed"]) for f in written["failures"]] == [("le", 0)]
+    page = (tmp_path / "report.html").read_text()
+    verdict = page.partition('id="verdict"')[2].partition("</section>")[0]
+    for text in (verdict, (tmp_path / "table.md").read_text(), " ".join(written["caption"])):
+        assert "1 of 4 trials" in text
+        assert "le seed 0 (" in text
+        assert "thesis.tex" in text
+        assert "survivorship bias" in text
+    again = tmp_path / "again.html"
+    reports.write([tmp_path], again)
+    assert again.read_text() == page
+    (failing.directory / "thesis.tex").unlink()
+    studies.run(studies.make_study(configs, tmp_path))
+    assert "survivorship" not in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "study.json").read_text())["missing"] == []
+
+
+def test_a_failure_may_name_a_place_that_is_no_text(tmp_path, configs):
+    """Errors go into the table's caption, and folders may be called anything."""
+    study = studies.make_study(configs[:2], tmp_path / "odd-\udcff")
+    study.trials[0].directory.mkdir(parents=True)
+    (study.trials[0].directory / "thesis.tex").write_text("mine")
+    comparison = studies.run(study)
+    assert len(comparison.failures) == 1
+    assert "trials of odd-? failed" in " ".join(comparison.table.caption)
+    assert (study.directory / "report.html").is_file()
+
+
+def test_an_interrupted_comparison_names_what_is_missing_with_trials_that_never_began(tmp_path, configs):
+    studies.run(studies.make_study(configs, tmp_path), should_stop=quick.stop_after(20))
+    [note] = reports.read([tmp_path]).notes
+    assert "3 of 4 trials" in note
+    assert "are not finished: ce seed 1; le seeds 0, 1." in note
+
+
+def test_a_model_that_cannot_be_explained_has_its_table_and_report(tmp_path):
+    (tmp_path / "flat.py").write_text(
+        "from torch import nn\n\n\n"
+        "def build(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    out = tmp_path / "out"
+    options = quick.OPTIONS | {"model": f"{tmp_path / 'flat.py'}:build"}
+    comparison = studies.compare("digits", ["ce", "ls"], 1, out=out, **options)
+    assert comparison.failures == []
+    assert [row.method for row in comparison.table.rows] == ["ce", "ls"]
+    assert "kept no explained test images" in (out / "report.html").read_text()
+    reports.write([out], tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == (out / "report.html").read_text()
+    assert (tmp_path / "report.md").read_text() == (out / "table.md").read_text()
+
+
+@pytest.mark.parametrize("content", ["[1]", '"costs"', "[" * 100_000, '{"a": "b"}', "\xff"])
+def test_damaged_costs_are_measured_again(tmp_path, configs, content):
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "costs.json").write_text(content)
+    comparison = studies.run(studies.make_study(configs[1:3], tmp_path))
+    ce, le = comparison.table.rows
+    assert ce.cost == 1.0
+    assert le.cost > 0
+
+
+def test_a_method_is_timed_by_a_trial_that_finished_and_a_table_comes_without_times_too(
+    tmp_path, configs, monkeypatch
+):
+    study = studies.make_study(configs, tmp_path)
+    study.trials[2].directory.mkdir(parents=True)
+    (study.trials[2].directory / "thesis.tex").write_text("mine")
+    assert all(row.cost for row in studies.run(study).table.rows)
+    assert set(json.loads((tmp_path / "costs.json").read_text())) == {
+        study.trials[0].config.trial_id,
+        study.trials[3].config.trial_id,
+    }
+    (tmp_path / "costs.json").unlink()
+
+    def no_memory(configs):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(cost, "measure", no_memory)
+    assert [row.cost for row in studies.run(study).table.rows] == [None, None]
+
+
 def test_all_trials_failing_leaves_no_table(tmp_path):
     comparison = studies.compare(
         "digits", ["ce", "le"], 1, out=tmp_path, **quick.OPTIONS | {"lr": 1e20}, warmup=0
@@ -127,6 +218,38 @@ def test_the_study_says_what_it_consists_of(tmp_path, configs):
     assert written["trials"] == [config.trial_id for config in configs]
     page = (tmp_path / "report.html").read_text()
     assert "selftaught compare digits" in page
+
+
+def test_every_command_is_kept_once_with_its_start(tmp_path, configs):
+    first = ["selftaught", "compare", "digits", "--trials", "1"]
+    second = ["selftaught", "compare", "digits", "--trials", "2", "--out", "odd-\udcff"]
+    few = studies.make_study(configs[:1], tmp_path)
+    all_of_method = studies.make_study(configs[:2], tmp_path)
+    for study, command in (
+        (few, first),
+        (few, first),
+        (few, ()),
+        (all_of_method, second),
+        (all_of_method, second),
+    ):
+        studies.run(study, command=command)
+    written = json.loads((tmp_path / "study.json").read_text())
+    assert [start["command"] for start in written["commands"]] == [first, second]
+    assert all(re.match(r"\d{4}-\d\d-\d\dT", start["started"]) for start in written["commands"])
+    page = (tmp_path / "report.html").read_text()
+    assert "--trials 1</code>" in page
+    assert "--trials 2 --out" in page
+
+    written.pop("commands")  # as older versions wrote it
+    (tmp_path / "study.json").write_text(json.dumps(written | {"command": first}))
+    studies.run(all_of_method, command=second)
+    assert [c["command"] for c in json.loads((tmp_path / "study.json").read_text())["commands"]] == [
+        first,
+        second,
+    ]
+    (tmp_path / "study.json").write_text("[1]")
+    studies.run(all_of_method, command=second)
+    assert [c["command"] for c in json.loads((tmp_path / "study.json").read_text())["commands"]] == [second]
 
 
 def test_jobs_fill_the_cores(configs, tmp_path, monkeypatch):

@@ -1,11 +1,9 @@
 import hashlib
 import json
 import pickle
-import random
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
@@ -326,53 +324,6 @@ def test_the_large_files_have_their_digests(finished):
     assert set(result.sha256) == {"model.safetensors", "predictions.safetensors", "examples.safetensors"}
     for name, digest in result.sha256.items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == digest
-
-
-@pytest.mark.parametrize("stops", [[3], [7, 2]])
-def test_a_network_of_ones_own_may_draw_and_count_as_it_likes(tmp_path, stops):
-    """Python's and NumPy's random numbers, and a buffer that its state dict leaves out."""
-    (tmp_path / "net.py").write_text(
-        "import random\nimport numpy as np\nimport torch\nfrom torch import nn\n"
-        "class Net(nn.Module):\n"
-        "    def __init__(self, classes, channels):\n"
-        "        super().__init__()\n"
-        "        self.conv, self.head = nn.Conv2d(channels, 4, 3), nn.Linear(4, classes)\n"
-        "        self.twice = nn.Sequential(self.conv)\n"
-        "        self.register_buffer('calls', torch.zeros(()), persistent=False)\n"
-        "    def forward(self, x):\n"
-        "        a = self.twice(x).relu()\n"
-        "        if self.training:\n"
-        "            self.calls += 1\n"
-        "            a = a * (random.random() + np.random.rand()) * (1 + self.calls / 10)\n"
-        "        return self.head(a.mean((2, 3)))\n"
-        "def build(num_classes, in_channels):\n"
-        "    return Net(num_classes, in_channels)\n"
-    )
-    config = quick.config("le", model=f"{tmp_path / 'net.py'}:build")
-    mine = random.getstate(), np.random.get_state()[1].tolist()
-    train(config, tmp_path / "whole")
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == mine
-    for steps in stops:
-        with pytest.raises(Stopped):
-            train(config, tmp_path / "parts", should_stop=quick.stop_after(steps))
-        random.random(), np.random.rand()
-    train(config, tmp_path / "parts")
-    assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
-
-
-def test_predictions_that_are_no_numbers_fail_the_run(tmp_path):
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\n"
-        "class Net(nn.Sequential):\n"
-        "    def forward(self, x):\n"
-        "        return super().forward(x) * (1.0 if self.training else float('nan'))\n"
-        "def build(num_classes):\n"
-        "    return Net(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, num_classes))\n"
-    )
-    config = quick.config(model=f"{tmp_path / 'net.py'}:build")
-    with pytest.raises(SelftaughtError, match="predictions became NaN or infinite after epoch 3"):
-        train(config, tmp_path / "run")
-    assert not record.is_finished(tmp_path / "run")
 
 
 def test_load_gives_the_model_that_made_the_predictions(finished):

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from contextlib import suppress
+from io import UnsupportedOperation
 
 from selftaught.errors import SelftaughtError
 
@@ -14,36 +16,83 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    try:
+        _replace_closed_streams()
+        code = _call(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SelftaughtError as error:
+        return _refuse(str(error), WRONG_INPUT)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.
+        _discard_output()
+        return DONE
+    except OSError as error:
+        if error.filename is None:
+            # Most likely of the standard output, and what it did not take now would fail again.
+            _discard_output()
+        return _refuse(*_complaint(error))
+
+
+def _call(arguments: list[str]) -> int:
+    # Here, and not above: importing takes long enough for Ctrl-C to come in between.
     import typer
 
     from selftaught.cli.app import app
 
     try:
         code = app(arguments, prog_name="selftaught", standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         return INTERRUPTED
-    except SelftaughtError as error:
-        return _refuse(str(error), WRONG_INPUT)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not try to write the rest of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    except OSError as error:
-        # All files are written through `record.write`, so what is left are the standard streams and the machine.
-        return _refuse(f"{error.strerror or error}{_about(error)}: make room, or write elsewhere", FAILED)
     except Exception as error:
         # The base class of typer's usage errors has moved between its versions; its interface has not.
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message()
-        return (
-            _refuse(message, WRONG_INPUT) if message else WRONG_INPUT
-        )  # without arguments the help was shown
+        if not message:  # without arguments the help was shown
+            return WRONG_INPUT
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "selftaught"
+        return _refuse(f"{message.rstrip('.')} (see {command} --help)", WRONG_INPUT)
     return code if isinstance(code, int) else DONE
 
 
-def _about(error: OSError) -> str:
-    return f" ({error.filename})" if error.filename else ""
+_REMEDIES = {
+    FileNotFoundError: "check its path",
+    NotADirectoryError: "check its path",
+    IsADirectoryError: "name a file",
+    PermissionError: "make it accessible, or name another",
+}
+
+
+def _complaint(error: OSError) -> tuple[str, int]:
+    """What to say of an error that nobody foresaw where it arose, and the exit code: files are the user's to mend."""
+    reason = error.strerror or str(error)
+    if error.filename is None:
+        return f"{reason}: make room, or write the output elsewhere", FAILED
+    for kind, remedy in _REMEDIES.items():
+        if isinstance(error, kind):
+            return f"cannot use {error.filename} ({reason}): {remedy}", WRONG_INPUT
+    return f"cannot use {error.filename} ({reason}): make room, or use another place", FAILED
+
+
+def _replace_closed_streams() -> None:
+    """Started with a stream closed (`>&-`), Python has None in its place, and the next file would be given its number.
+
+    What goes to stdout then fails when it is written, not before; nobody misses what goes to stderr.
+    """
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _discard_output() -> None:
+    """The interpreter must not try at its end to write what stdout still holds."""
+    with suppress(UnsupportedOperation):  # it need not be a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(message: str, code: int) -> int:

@@ -1,8 +1,9 @@
 """What a command says before it begins."""
 
-from selftaught import objectives
+from selftaught import models, objectives
 from selftaught.study.compare import Study
 from selftaught.study.estimate import StudyEstimate
+from selftaught.study.plan import Trial
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
 
@@ -11,11 +12,8 @@ def announcement(study: Study, jobs: int) -> list[str]:
     """What a comparison is about to do."""
     config, kept = study.trials[0].config, len(study.trials) - len(study.pending())
     per_method = len(study.trials) // len(study.methods)
-    images = data_of(config)
-    held_out = f", {len(images.val_labels)} held out" if len(images.val_labels) else ""
     lines = [
-        f"comparing {', '.join(study.methods)} on {config.data} ({len(images.train_labels)} training{held_out} and "
-        f"{len(images.test_labels)} test images, {images.num_classes} classes)",
+        f"comparing {', '.join(study.methods)} on {_data(config)}",
         f"{_count(len(study.trials), 'trial')} of {_count(config.epochs, 'epoch')} ({config.model}, "
         f"{per_method} per method), "
         + (f"{kept} of them finished already and kept, " if kept else "")
@@ -25,11 +23,30 @@ def announcement(study: Study, jobs: int) -> list[str]:
     return lines + notes(config, study.methods)
 
 
+def announcement_of_run(trial: Trial) -> list[str]:
+    """What a single run is about to do."""
+    config = trial.config
+    lines = [
+        f"training {config.model} with {config.method} on {_data(config)}",
+        f"{_count(config.epochs, 'epoch')} on {config.device}, seed {config.seed}, in {trial.directory}",
+    ]
+    return lines + notes(config, [config.method])
+
+
+def _data(config: RunConfig) -> str:
+    images = data_of(config)
+    held_out = f", {len(images.val_labels)} held out" if len(images.val_labels) else ""
+    return (
+        f"{config.data} ({len(images.train_labels)} training{held_out} and {len(images.test_labels)} test images, "
+        f"{images.num_classes} classes)"
+    )
+
+
 def outlook(estimate: StudyEstimate, jobs: int) -> list[str]:
     """What it will take, from a few measured steps."""
     at_once = f", {_size(jobs * estimate.memory)} for {jobs} at a time" if jobs > 1 else ""
     lines = [
-        f"expected, from a few measured steps: {_duration(estimate.seconds)}; memory: "
+        f"expected, from a few measured steps: {_duration(estimate.seconds)} of training; memory: "
         f"{_size(estimate.memory)} per trial{at_once}"
     ]
     layers = ", ".join(f"{method}: {layer}" for method, layer in estimate.explained.items())
@@ -41,6 +58,11 @@ def notes(config: RunConfig, methods: list[str]) -> list[str]:
     images = data_of(config)
     explained = [method for method in methods if "saliency" in objectives.settings(method)]
     lines = list(images.notes)
+    if config.model not in models.names() and not config.model_fingerprint:
+        lines.append(
+            f"{config.model} is a {models.summary(config.model)}, trained from scratch; pretrained networks are "
+            "--model hf:FOLDER_OR_ID"
+        )
     if images.num_classes == 2:
         lines += [
             f"with two classes {method} equals label smoothing: a single wrong class leaves nothing to share out"
@@ -56,11 +78,13 @@ def _count(number: int, what: str) -> str:
 def _duration(seconds: float) -> str:
     """For people.
 
-    >>> _duration(42), _duration(600), _duration(20_000)
-    ('about 1 minute', 'about 10 minutes', 'about 5.6 hours')
+    >>> _duration(7), _duration(42), _duration(600), _duration(20_000)
+    ('about 10 seconds', 'about 40 seconds', 'about 10 minutes', 'about 5.6 hours')
     """
+    if seconds < 90:
+        return f"about {max(10, round(seconds, -1)):.0f} seconds"
     if seconds < 5400:
-        return f"about {_count(max(1, round(seconds / 60)), 'minute')}"
+        return f"about {round(seconds / 60)} minutes"
     return f"about {seconds / 3600:.1f} hours" if seconds < 2 * 86400 else f"about {seconds / 86400:.1f} days"
 
 

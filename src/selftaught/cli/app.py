@@ -24,7 +24,7 @@ Data = Annotated[
         metavar="DATA",
     ),
 ]
-Run = Annotated[Path, typer.Argument(help="The directory of a finished run.")]
+Run = Annotated[Path, typer.Argument(help="The directory of a finished run.", metavar="RUN")]
 ModelDevice = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
 ModelCode = Annotated[
     str | None,
@@ -105,7 +105,7 @@ def bench(
 @app.command(epilog="Example: selftaught predict runs/my-run photos/ --top 3 -o predictions.csv")
 def predict(
     run: Run,
-    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.", metavar="IMAGES")],
     top: Annotated[int, typer.Option(help="How many of the most probable classes to name.")] = 1,
     style: Annotated[
         str | None,
@@ -123,8 +123,7 @@ def predict(
     """Say which class images are of, and how probable it is; CSV and JSON have every class's probability."""
     from selftaught.cli.predict import predict as command
 
-    style = "json" if as_json else style
-    raise typer.Exit(command(run, images, top, style, out, batch_size, device, calibrated, model))
+    raise typer.Exit(command(run, images, top, style, out, batch_size, device, calibrated, model, as_json))
 
 
 @app.command(epilog="Example: selftaught explain runs/my-run cat.jpg dog.jpg -o explanation.png")
@@ -132,7 +131,10 @@ def explain(
     run: Run,
     images: Annotated[
         list[Path] | None,
-        typer.Argument(help="Image files and folders of them; by default test images of the run's own data."),
+        typer.Argument(
+            help="Image files and folders of them; by default test images of the run's own data.",
+            metavar="IMAGES",
+        ),
     ] = None,
     count: Annotated[int, typer.Option(help="How many test images, where no files are given.")] = 5,
     classes: Annotated[
@@ -183,7 +185,9 @@ def export(
 
 @app.command(epilog="Example: selftaught report runs/compare-digits -o report.html")
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of comparisons or of runs.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Directories of comparisons or of runs.", metavar="RUNS")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page, an .html file.")] = Path("report.html"),
 ) -> None:
     """Write a page about finished runs, with everything in one file; nothing is trained."""
@@ -194,7 +198,9 @@ def report(
 
 @app.command(name="ls", epilog="Example: selftaught ls methods")
 def list_names(
-    kind: Annotated[str | None, typer.Argument(help="methods, models or datasets; all if left out.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="methods, models or datasets; all if left out.", metavar="KIND")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the names and descriptions as JSON.")
     ] = False,

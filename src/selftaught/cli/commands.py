@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from selftaught import objectives
 from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT
-from selftaught.cli.announcement import announcement, notes, outlook
+from selftaught.cli.announcement import announcement, announcement_of_run, outlook
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display, reading_shown
@@ -51,7 +52,11 @@ def compare(
             tell(line)
     if dry_run:
         return DONE
-    with stop_on_interrupt() as should_stop, display(pending, output.quiet) as show:
+    with (
+        stop_on_interrupt() as should_stop,
+        display(pending, output.quiet) as show,
+        redirect_stdout(sys.stderr),
+    ):
         comparison = studies.run(study, executor, show, should_stop, command=["selftaught", *sys.argv[1:]])
     if comparison.stopped:
         finished = len(study.trials) - len(study.pending())
@@ -60,7 +65,8 @@ def compare(
     if output.as_json:
         print(json.dumps({"directory": str(study.directory), **studies.summary(comparison)}, indent=2))
     elif comparison.table is not None:
-        console = Console()
+        # Into a file or a pipe the table goes whole.
+        console = Console(width=None if sys.stdout.isatty() else 120)
         console.print(render.terminal(comparison.table))
         console.print(
             f"in {study.directory}: report.html, table.md, table.csv, comparison.json, trials/",
@@ -81,26 +87,38 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
     trial = Trial(config, output.out or Path("runs") / default)
     record.claim(trial.directory, config)
     tell = _teller(output.quiet)
-    for note in notes(config, [method]):
-        tell(note)
     if record.is_finished(trial.directory):
         tell(f"{trial.directory} is finished already: nothing to train")
-    with stop_on_interrupt() as should_stop, display([trial], output.quiet) as show:
-        [outcome] = in_this_process([trial], show, should_stop)
-    if outcome.stopped:
-        tell(f"interrupted: {trial.directory} is saved; {_RESUME}")
-        return INTERRUPTED
-    if outcome.result is None:
-        _complain(f"{trial.directory} failed: {outcome.error}")
-        return WRONG_INPUT if outcome.foreseen else FAILED
-    result = outcome.result
+        result = record.read(trial.directory).result
+    else:
+        record.note_command(trial.directory, ["selftaught", *sys.argv[1:]])
+        for line in announcement_of_run(trial):
+            tell(line)
+        # Whatever a network of the user's own prints: stdout is for the result.
+        with (
+            stop_on_interrupt() as should_stop,
+            display([trial], output.quiet) as show,
+            redirect_stdout(sys.stderr),
+        ):
+            [outcome] = in_this_process([trial], show, should_stop)
+        if outcome.stopped:
+            tell(f"interrupted: {trial.directory} is saved; {_RESUME}")
+            return INTERRUPTED
+        if outcome.result is None:
+            _complain(f"{trial.directory} failed: {outcome.error}")
+            return WRONG_INPUT if outcome.foreseen else FAILED
+        result = outcome.result
     if output.as_json:
         print(json.dumps({"directory": str(trial.directory), **result.model_dump(mode="json")}, indent=2))
     else:
         print(
             f"{method} on {data}, {config.model}, epochs {config.epochs}, seed {config.seed}: test accuracy "
             f"{100 * result.accuracy:.2f} %, NLL {result.nll:.3f}, ECE {100 * result.ece:.2f} %"
-            + (f" ({100 * result.ece_scaled:.2f} % after temperature scaling)" if result.ece_scaled else "")
+            + (
+                f" ({100 * result.ece_scaled:.2f} % after temperature scaling)"
+                if result.ece_scaled is not None
+                else ""
+            )
         )
         print(f"in {trial.directory}")
     return DONE

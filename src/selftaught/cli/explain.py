@@ -5,12 +5,13 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
 
 from selftaught.cli import DONE
-from selftaught.cli.inputs import batches, find_device, find_images, load_run, printable
+from selftaught.cli.inputs import batches, check_output, find_device, find_images, load_run, printable
 from selftaught.errors import InputError
 from selftaught.training import record
 from selftaught.training.explanations import ExplainedImage, explain_images, one_per_class
@@ -50,15 +51,19 @@ def explain(
         )
     place = find_device(device)
     trained = load_run(run, model)
-    parts = _files(images, trained) if images else _test_images(trained, count)
+    files = find_images(images)
+    for path in _paths(out, -(-len(files) // _ROWS)):
+        check_output(path, files)
+    parts = _files(files, trained) if images else _test_images(trained, count)
     trained = trained.to(place)
     explained, pictures = [], []
-    for names, x, labels in parts:
-        some = explain_images(trained, x, names, labels, saliency, layer, classes)
-        pictures.append(_draw(some, trained.classes, overlay, out.suffix[1:].lower()))
-        explained += [
-            _values(item, trained.classes) if as_json else _line(item, trained.classes) for item in some
-        ]
+    with redirect_stdout(sys.stderr):  # a network of the user's own may print
+        for names, x, labels in parts:
+            some = explain_images(trained, x, names, labels, saliency, layer, classes)
+            pictures.append(_draw(some, trained.classes, overlay, out.suffix[1:].lower()))
+            explained += [
+                _values(item, trained.classes) if as_json else _line(item, trained.classes) for item in some
+            ]
     written = _write(pictures, out)
     if as_json:
         print(json.dumps(explained, indent=2))
@@ -69,14 +74,14 @@ def explain(
 
 
 def _files(paths: list[Path], model: TrainedModel) -> Iterator[_Part]:
-    for names, images in batches(find_images(paths), model, _ROWS):
+    for names, images in batches(paths, model, _ROWS):
         yield [str(name) for name in names], images, None
 
 
 def _test_images(model: TrainedModel, count: int) -> Iterator[_Part]:
-    data = data_of(model.config)
+    data = data_of(model.config, model.preparation)
     for chosen in torch.tensor(one_per_class(data.test_labels, count)).split(_ROWS):
-        yield [f"test image {i}" for i in chosen], data.test_images[chosen], data.test_labels[chosen]
+        yield [data.test_name(i) for i in chosen.tolist()], data.test_images[chosen], data.test_labels[chosen]
 
 
 def _draw(
@@ -92,11 +97,15 @@ def _draw(
     return buffer.getvalue()
 
 
+def _paths(out: Path, count: int) -> list[Path]:
+    """One picture has its own name; several are numbered: name-1.png, name-2.png, ..."""
+    digits = len(str(count))
+    numbered = [out.with_stem(f"{out.stem}-{i:0{digits}}") for i in range(1, count + 1)]
+    return numbered if count > 1 else [out]
+
+
 def _write(pictures: list[bytes], out: Path) -> list[Path]:
-    """One picture under its own name; several are numbered: name-1.png, name-2.png, ..."""
-    digits = len(str(len(pictures)))
-    numbered = [out.with_stem(f"{out.stem}-{i:0{digits}}") for i in range(1, len(pictures) + 1)]
-    paths = numbered if len(pictures) > 1 else [out]
+    paths = _paths(out, len(pictures))
     record.make_directory(out.parent)
     for path, picture in zip(paths, pictures, strict=True):
         record.write(path, picture)

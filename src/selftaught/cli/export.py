@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from selftaught.cli import DONE
-from selftaught.cli.inputs import load_run
+from selftaught.cli.inputs import check_output, load_run
 from selftaught.training.export import export as write
 
 
 def export(run: Path, out: Path, model: str | None) -> int:
     """Write the file and say how closely it was found to agree with the model."""
-    difference = write(load_run(run, model), out)
+    trained = load_run(run, model)
+    check_output(out)
+    difference = write(trained, out)
     print(
         f"wrote {out}, not run: pip install onnxruntime to compare its logits with the model's"
         if difference is None

@@ -11,8 +11,9 @@ from rich.progress import Progress
 from torch import Tensor
 
 from selftaught import errors
-from selftaught.data.files import is_image, shown, walk
+from selftaught.data.files import is_image, regular, shown, walk
 from selftaught.errors import InputError
+from selftaught.study.folder import STUDY, TRIALS
 from selftaught.training import record
 from selftaught.training.environment import usable_cores
 from selftaught.training.trained import TrainedModel, load
@@ -21,15 +22,22 @@ _DEVICES = ("auto", "cpu", "cuda")
 
 
 def load_run(run: Path, model: str | None = None) -> TrainedModel:
-    """The model of a finished run; an `InputError` for a comparison names a run in it."""
-    trials = run / "trials"
+    """The model of a finished run; an `InputError` for a comparison names a run of each method in it."""
+    trials = run / TRIALS
     if trials.is_dir():
-        finished = sorted(trial for trial in trials.iterdir() if record.is_finished(trial))
-        advice = (
-            f"name one of its runs, such as {finished[0]}" if finished else "none of its runs is finished"
-        )
+        found = _one_per_method(trials)
+        advice = f"name one of its runs, such as {found}" if found else "none of its runs is finished"
         raise InputError(f"{run} is a comparison: {advice}")
     return load(run, model=model)
+
+
+def _one_per_method(trials: Path) -> str:
+    finished = [trial for trial in sorted(trials.iterdir()) if record.is_finished(trial)]
+    configs = [(trial, config) for trial in finished if (config := record.read_config(trial))]
+    first: dict[str, str] = {}
+    for trial, config in sorted(configs, key=lambda pair: (pair[1].method, pair[1].seed)):
+        first.setdefault(config.method, f"{trial} ({config.method}, seed {config.seed})")
+    return ", ".join(first.values())
 
 
 def find_device(name: str) -> torch.device:
@@ -67,6 +75,20 @@ def _images_below(folder: Path) -> Iterator[Path]:
         yield path
 
 
+def check_output(out: Path, images: Sequence[Path] = ()) -> None:
+    """Refuse to write where it would destroy what was read or trained.
+
+    Raises:
+        InputError: `out` is one of the images, or lies in the directory of a run or of a comparison.
+    """
+    if held := [name for name in (record.CONFIG, STUDY) if (out.parent / name).exists()]:
+        raise InputError(
+            f"--out {out} is where a run or a comparison lies ({held[0]} is there): name another folder"
+        )
+    if out.exists() and any(path.exists() and out.samefile(path) for path in images):
+        raise InputError(f"--out {out} is one of the images and would replace it: choose another name")
+
+
 def batches(paths: Sequence[Path], model: TrainedModel, size: int) -> Iterator[tuple[list[Path], Tensor]]:
     """Images as the model takes them, uint8 (B, K, H, W), at most `size` at a time, with their paths.
 
@@ -94,8 +116,14 @@ def printable(name: str) -> str:
 
 def _read(path: Path, model: TrainedModel) -> Tensor:
     try:
-        return model.prepare(path.read_bytes())
+        regular(path)
+        content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+        remedy = "make it readable" if isinstance(error, PermissionError) else "check its path"
+        raise InputError(f"cannot read {shown(path)}: {error.strerror}; {remedy}, or leave it out") from None
+    try:
+        return model.prepare(content)
     except ValueError as error:
-        raise InputError(f"{path} is not an image that can be read: {error}") from None
+        raise InputError(
+            f"{shown(path)} is not an image that can be read: {error}; replace it, or leave it out"
+        ) from None

@@ -62,7 +62,9 @@ class RunOptions:
     ] = None
     flip: Annotated[bool | None, _flag("Mirror half of the images.", _TRAINING, "--flip/--no-flip")] = None
     seed: Annotated[int | None, _flag("Seed of the (first) trial.", _TRAINING)] = None
-    image_size: Annotated[int | None, _flag("Resize images to this many pixels.", _DATA)] = None
+    image_size: Annotated[
+        int | None, _flag("Resize images to a square of this many pixels a side.", _DATA)
+    ] = None
     train_size: Annotated[int | None, _flag("Train on this many images, stratified.", _DATA)] = None
     val_fraction: Annotated[
         float | None,

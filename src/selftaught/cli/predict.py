@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +15,7 @@ import torch
 
 from selftaught import errors
 from selftaught.cli import DONE
-from selftaught.cli.inputs import batches, find_device, find_images, load_run, printable
+from selftaught.cli.inputs import batches, check_output, find_device, find_images, load_run, printable
 from selftaught.errors import InputError, SelftaughtError
 from selftaught.training import record
 
@@ -36,16 +36,21 @@ def predict(
     device: str,
     calibrated: bool,
     model: str | None,
+    as_json: bool = False,
 ) -> int:
-    """Write what a trained model says of images, all of them or nothing."""
+    """Write what a trained model says of images, all of them or nothing; `as_json` is the format json."""
     for name, value in (("--top", top), ("--batch-size", batch_size)):
         if value < 1:
             raise InputError(f"{name} is {value} but should be at least 1")
-    write = _writer(style, out)
+    if as_json and style not in (None, "json"):
+        raise InputError(f"--json and --format {style} contradict each other: give one of them")
+    write = _writer("json" if as_json else style, out)
     place = find_device(device)
     trained = load_run(run, model).to(place)
     temperature = _temperature(run) if calibrated else 1.0
     images = find_images(paths)
+    if out is not None:
+        check_output(out, images)
     top = min(top, len(trained.classes))
 
     @torch.inference_mode()
@@ -54,7 +59,7 @@ def predict(
             probabilities = (trained(x.to(place)).double() / temperature).softmax(1).cpu()
             yield from zip(map(str, names), probabilities, strict=True)
 
-    with _complete(out) as file:
+    with _complete(out) as file, redirect_stdout(sys.stderr):  # a network of the user's own may print
         write(rows(), trained.classes, top, [str(path) for path in images], file)
     return DONE
 
@@ -109,12 +114,18 @@ _WRITERS: dict[str, Callable[[Iterator[Row], tuple[str, ...], int, list[str], IO
     "json": _json,
 }
 
+_SUFFIXES = {".csv": "csv", ".json": "json", ".txt": "table"}
+
 
 def _writer(style: str | None, out: Path | None) -> Callable[..., None]:
     """The format asked for, else that of the file's suffix, else a table."""
+    if out is not None:
+        if out.exists() and not out.is_file():  # a folder, or a device such as /dev/stdout
+            raise InputError(f"--out {out} is not a file: choose another name")
+        if out.suffix.lower() not in _SUFFIXES:
+            raise InputError(f"--out {out} is no table: name a .csv, .json or .txt file")
     if style is None:
-        suffix = "" if out is None else out.suffix[1:].lower()
-        return _WRITERS.get(suffix, _table)
+        style = "table" if out is None else _SUFFIXES[out.suffix.lower()]
     if style not in _WRITERS:
         raise errors.unknown("format", style, _WRITERS)
     return _WRITERS[style]
@@ -142,13 +153,14 @@ def _complete(out: Path | None) -> Iterator[IO[str]]:
             shutil.copyfileobj(file.buffer, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         return
-    if out.exists() and not out.is_file():  # a folder, or a device such as /dev/stdout
-        raise InputError(f"--out {out} is not a file: choose another name")
-    record.make_directory(out.parent)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    # What is there already of the folder takes the file until it is complete: a failure leaves no new folder.
+    base = next(folder for folder in out.absolute().parents if folder.exists())
+    record.make_directory(base)
+    temporary = base / f".{out.name}.{os.getpid()}.tmp"
     try:
         with open(temporary, "w", **_TEXT) as file:
             yield file
+        record.make_directory(out.parent)
         os.replace(temporary, out)
     except OSError as error:
         raise SelftaughtError(f"cannot write {out}: {error.strerror}") from None

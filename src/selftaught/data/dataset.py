@@ -1,5 +1,6 @@
 """The training, validation and test parts that data comes as."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,9 +24,11 @@ class ImageData:
         std: likewise, to be divided by.
         crop: how pictures were brought to size, see `selftaught.data.preparation.Preparation`.
         resample: with which filter.
+        stretch: whether their proportions were ignored before the crop.
         test_part: where the test images come from, in a few words.
         duplicates: how many test images equal a training or validation image, pixel by pixel.
         notes: what a user should know about the data, one line each.
+        test_name: what to call a test image, by its position: a file's path, or a file and its row.
     """
 
     name: str
@@ -41,9 +44,11 @@ class ImageData:
     std: tuple[float, ...]
     crop: float | None = None
     resample: str = "bilinear"
+    stretch: bool = False
     test_part: str = "the source's own"
     duplicates: int = 0
     notes: tuple[str, ...] = ()
+    test_name: Callable[[int], str] = "test image {}".format
 
     @property
     def channels(self) -> int:

@@ -14,7 +14,12 @@ from selftaught.data import pictures, workers
 from selftaught.data.encoded import Pictures
 from selftaught.data.preparation import Preparation
 from selftaught.data.statistics import power_sums
-from selftaught.errors import InputError
+from selftaught.errors import InputError, together
+
+
+class UnusableError(InputError):
+    """A picture that cannot be decoded."""
+
 
 OnProgress = Callable[[int, int], None]
 """Called with how many pictures are done, and of how many."""
@@ -76,8 +81,12 @@ def digest(images: np.ndarray) -> np.ndarray:
 
 
 def survey(source: Pictures, on_progress: OnProgress) -> Survey:
-    """Sizes and kinds of all pictures; InputError names one that is none."""
-    chunks = list(_reported(_Look(source), len(source), on_progress))
+    """Sizes and kinds of all pictures; InputError names those that are none."""
+    chunks, problems = [], list[str]()
+    for chunk, of_chunk in _reported(_Look(source), len(source), on_progress):
+        chunks.append(chunk)
+        problems += of_chunk
+    _refuse(problems)
     found = np.concatenate(chunks)
     return Survey(torch.from_numpy(found[:, :2].copy()), torch.from_numpy(found[:, 2] != 0))
 
@@ -88,40 +97,53 @@ def decode_all(
     """The facts of all pictures and, if `keep`, their pixels: uint8 (N, K, H, W).
 
     Raises:
-        InputError: a picture that cannot be read or decoded, by name.
+        InputError: pictures that cannot be read or decoded, by name.
     """
     pixels = np.empty((len(source), *form.shape), dtype=np.uint8) if keep else None
-    facts, done = [], 0
-    for images, *of_chunk in _reported(_Decode(source, form, keep), len(source), on_progress):
+    facts, done, problems = [], 0, list[str]()
+    for images, of_chunk, bad in _reported(_Decode(source, form, keep), len(source), on_progress):
+        problems += bad
         if pixels is not None:
             pixels[done : done + len(images)] = images
             done += len(images)
         facts.append(of_chunk)
+    _refuse(problems)
     columns = (torch.from_numpy(np.concatenate(column)) for column in zip(*facts, strict=True))
     return Facts(*columns), None if pixels is None else torch.from_numpy(pixels)
 
 
 @dataclass(frozen=True)
 class _Look:
-    """Headers of a range of pictures: int32 (n, 3) of height, width and whether they are grey."""
+    """Headers of a range of pictures, int32 (n, 3) of height, width and whether they are grey; and what is wrong."""
 
     source: Pictures
 
-    def __call__(self, positions: range) -> np.ndarray:
-        return np.array([_usable(self.source, p, pictures.header) for p in positions], dtype=np.int32)
+    def __call__(self, positions: range) -> tuple[np.ndarray, list[str]]:
+        found, problems = np.zeros((len(positions), 3), dtype=np.int32), []
+        for row, position in zip(found, positions, strict=True):
+            try:
+                row[:] = _usable(self.source, position, pictures.header)
+            except UnusableError as error:
+                problems.append(str(error))
+        return found, problems
 
 
 @dataclass(frozen=True)
 class _Decode:
-    """A range of pictures: pixels (none unless `keep`), digests, sums, squares."""
+    """A range of pictures: pixels (none unless `keep`); digests, sums and squares; and what is wrong with some."""
 
     source: Pictures
     form: Format
     keep: bool
 
-    def __call__(self, positions: range) -> tuple[np.ndarray, ...]:
-        images = decode(self.source, positions, self.form)
-        return images if self.keep else images[:0], digest(images), *power_sums(images)
+    def __call__(self, positions: range) -> tuple[np.ndarray, tuple[np.ndarray, ...], list[str]]:
+        images, problems = np.zeros((len(positions), *self.form.shape), dtype=np.uint8), []
+        for image, position in zip(images, positions, strict=True):
+            try:
+                image[:] = decode(self.source, [position], self.form)[0]
+            except UnusableError as error:
+                problems.append(str(error))
+        return images if self.keep else images[:0], (digest(images), *power_sums(images)), problems
 
 
 def _reported(task: Callable, total: int, on_progress: OnProgress) -> Iterator:
@@ -138,6 +160,13 @@ def _usable(source: Pictures, position: int, use: Callable) -> np.ndarray:
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(
-            f"{source.name(position)}: the picture cannot be decoded ({error}): remove or replace it"
+        name = source.name(position)
+        raise UnusableError(
+            f"{name}: the picture cannot be decoded ({error}): remove or replace it"
         ) from error
+
+
+def _refuse(problems: list[str]) -> None:
+    """All at once: whoever has thirty bad files among thousands should not have to start thirty times."""
+    if problems:
+        raise InputError(together(problems))

@@ -9,16 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from PIL import Image
 
+from selftaught.data import pictures
 from selftaught.data.encoded import Collection, Part
 from selftaught.data.parts import absent, check_classes, divide
 from selftaught.errors import InputError
 
 # What operating systems leave in folders, beside hidden files.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "icon\r"}
-
-# Pillow knows these suffixes, but hands the files to other programs or does not decode them at all.
-_NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,8 @@ def is_image(name: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _suffixes() -> frozenset[str]:
-    from PIL import Image
-
-    known = Image.registered_extensions()
-    return frozenset(
-        suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in _NOT_DECODED
-    )
+    decoded = set(pictures.formats())
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in decoded)
 
 
 def listing(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -133,6 +128,18 @@ def check_link(path: Path, root: str) -> str:
     return real
 
 
+def regular(path: Path) -> os.stat_result:
+    """The state of a file that ends; OSError where it cannot be reached.
+
+    Raises:
+        InputError: it is a folder, a pipe or a device, from which reading might wait, or go on, for ever.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{shown(path)} is not a regular file: remove it")
+    return found
+
+
 def state(path: Path) -> os.stat_result:
     """The state of an image file.
 
@@ -142,11 +149,9 @@ def state(path: Path) -> os.stat_result:
     if not is_image(path.name):
         raise InputError(f"{shown(path)} is not an image (by its suffix): remove it, or move it elsewhere")
     try:
-        found = path.stat()
+        found = regular(path)
     except OSError as error:
         raise InputError(_unreadable(path, error)) from error
-    if not stat.S_ISREG(found.st_mode):
-        raise InputError(f"{shown(path)} is not a regular file: remove it")
     if not found.st_size:
         raise InputError(f"{shown(path)} is empty (0 bytes): replace or remove it")
     return found

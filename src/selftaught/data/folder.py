@@ -8,7 +8,7 @@ from pathlib import Path
 from selftaught.data.encoded import Collection
 from selftaught.data.files import Labelled, check_link, collection, is_image, listing, shown, state, walk
 from selftaught.data.parts import PARTS, part_of
-from selftaught.errors import InputError
+from selftaught.errors import InputError, together
 
 _LAYOUT = "one sub-folder of images per class, or a CSV file with the columns file and label"
 
@@ -28,8 +28,11 @@ def collect(folder: Path) -> Collection:
     places = _places(folder)
     if places[0][1] != folder:
         _check_outside(listing(folder)[1], notes)
+    problems: list[str] = []
     for part, place in places:
-        labelled += _classes(place, part, folder, notes)
+        labelled += _classes(place, part, folder, notes, problems)
+    if problems:
+        raise InputError(together(problems))
     return collection(folder, labelled, shown(folder), notes)
 
 
@@ -61,7 +64,8 @@ def _holds_classes(found: dict[str, Path]) -> bool:
     return any(listing(path)[0] for path in found.values())
 
 
-def _classes(place: Path, part: str, root: Path, notes: list[str]) -> Iterator[Labelled]:
+def _classes(place: Path, part: str, root: Path, notes: list[str], problems: list[str]) -> Iterator[Labelled]:
+    """The images of all classes; what is wrong with single files and classes goes to `problems`, to be told at once."""
     real_root = os.path.realpath(root)
     check_link(place, real_root)
     folders, others = listing(place)
@@ -77,9 +81,12 @@ def _classes(place: Path, part: str, root: Path, notes: list[str]) -> Iterator[L
         empty = True
         for image in walk(path, root):
             empty = False
-            yield Labelled(image, state(image), label, part)
+            try:
+                yield Labelled(image, state(image), label, part)
+            except InputError as error:
+                problems.append(str(error))
         if empty:
-            raise InputError(f"{shown(path)} has no images: add some, or remove the folder")
+            problems.append(f"{shown(path)} has no images: add some, or remove the folder")
 
 
 def _check_outside(files: list[Path], notes: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -87,6 +87,7 @@ def _assemble(
 ) -> ImageData:
     labels, parts, digests = division.labels, division.parts, everything.facts.digests
     duplicates = _duplicates(digests, parts)
+    called = everything.source.name
     mean, std = _normalisation(everything, parts.train, preparation)
     return ImageData(
         name=name,
@@ -102,14 +103,16 @@ def _assemble(
         std=std,
         crop=preparation.crop,
         resample=preparation.resample,
+        stretch=preparation.stretch,
         test_part=division.test_part,
-        duplicates=duplicates,
+        duplicates=len(duplicates),
         notes=(
             *collection.notes,
             *everything.notes,
             *division.notes,
-            *_duplicates_note(duplicates, parts),
+            *_duplicates_note(duplicates, parts, called),
         ),
+        test_name=lambda index: called(int(parts.test[index])),
     )
 
 
@@ -165,19 +168,22 @@ def _fingerprint(classes: tuple[str, ...], labels: Tensor, digests: Tensor, part
     return content.hexdigest()
 
 
-def _duplicates(digests: Tensor, parts: Parts) -> int:
-    """How many test images equal one that is trained with or held out."""
+def _duplicates(digests: Tensor, parts: Parts) -> list[tuple[int, int]]:
+    """The positions of test images that equal one that is trained with or held out, each with that one's."""
     rows = digests.contiguous().numpy().view("V32")[:, 0]
-    seen = {row.tobytes() for row in rows[torch.cat([parts.train, parts.val]).numpy()]}
-    return sum(row.tobytes() in seen for row in rows[parts.test.numpy()])
+    seen = {rows[position].tobytes(): position for position in torch.cat([parts.train, parts.val]).tolist()}
+    copies = ((position, seen.get(rows[position].tobytes())) for position in parts.test.tolist())
+    return [(position, copy) for position, copy in copies if copy is not None]
 
 
-def _duplicates_note(count: int, parts: Parts) -> list[str]:
-    if not count:
+def _duplicates_note(found: list[tuple[int, int]], parts: Parts, called: Callable[[int], str]) -> list[str]:
+    if not found:
         return []
+    test, copy = found[0]
     return [
-        f"{count:,} of the {len(parts.test):,} test images also occur in the training part: what the model "
-        "scores on them is memory; remove the copies for an honest number"
+        f"{len(found):,} of the {len(parts.test):,} test images also occur in the training part (such as "
+        f"{called(test)}, which equals {called(copy)}): what the model scores on them is memory; remove the copies for "
+        "an honest number"
     ]
 
 

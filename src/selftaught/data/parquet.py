@@ -166,7 +166,7 @@ def _map(source: File) -> "pa.ChunkedArray":
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(copy.with_suffix(".lock")):
-            if not copy.exists():
+            if not copy.exists() or not _is_whole(copy):
                 _unpack(source, copy)
         return pa.ipc.open_file(pa.memory_map(str(copy))).read_all()[source.column]
     except (pa.ArrowException, OSError) as error:
@@ -174,6 +174,17 @@ def _map(source: File) -> "pa.ChunkedArray":
             f"{shown(source.path)} cannot be unpacked into {shown(copy.parent)} ({error}): free space there, or set "
             "XDG_CACHE_HOME to another folder"
         ) from error
+
+
+def _is_whole(copy: Path) -> bool:
+    """Whether the file opens: what damages one mostly cuts its end off."""
+    import pyarrow as pa
+
+    try:
+        pa.ipc.open_file(pa.memory_map(str(copy)))
+    except (pa.ArrowException, OSError):
+        return False
+    return True
 
 
 def _unpack(source: File, copy: Path) -> None:

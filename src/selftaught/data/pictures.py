@@ -1,6 +1,7 @@
 """Encoded pictures (PNG, JPEG, WebP, TIFF, ...) to uint8 arrays."""
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from selftaught.data.preparation import Preparation
 
 # Raise when the same bytes start to give other pixels, so that no cache keeps the old ones.
 VERSION = 2
+
+_NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
+"""What Pillow knows but hands to other programs (IPTC: whatever lies inside it), or does not decode at all."""
 
 _GREY = {"1", "L", "LA", "La", "I"}  # and the 16-bit I;16, I;16B, ...
 
@@ -38,6 +42,12 @@ class Header(NamedTuple):
     grey: bool
 
 
+def formats() -> list[str]:
+    """The formats that are decoded, by Pillow's names for them; Pillow itself decodes each in this process."""
+    Image.init()
+    return [kind for kind in Image.ID if kind in Image.OPEN and kind not in _NOT_DECODED]
+
+
 def header(blob: bytes) -> Header:
     """Size and kind of an encoded picture, without decoding it. Raises ValueError where it is none."""
     with _opened(blob) as picture:
@@ -56,8 +66,8 @@ def decode(blob: bytes, preparation: Preparation = Preparation()) -> np.ndarray:
     (65535 to 255). Then it is brought to `preparation.size`: stretched, or scaled and cut, see `Preparation`.
 
     Raises:
-        ValueError: with the reason, where the bytes are no picture, a damaged one, one larger than Pillow's limit
-            against decompression bombs, or one of floating-point or 32-bit values, whose white nobody knows.
+        ValueError: with the reason, where the bytes are no picture, a damaged one, one of more than twice Pillow's
+            `MAX_IMAGE_PIXELS` (refused unread), or one of floating-point or 32-bit values, whose white nobody knows.
     """
     with _opened(blob) as picture:
         picture.load()
@@ -81,16 +91,24 @@ def _opened(blob: bytes) -> Iterator[Image.Image]:
     if not blob:
         raise ValueError("it is empty")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata of some picture is nothing that a user could act on
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # Odd metadata of some picture is nothing that a user could act on, many pixels (Pillow's warning) are fine.
+        warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(blob)) as picture:
+            with Image.open(io.BytesIO(blob), formats=formats()) as picture:
                 yield picture
         except UnidentifiedImageError:
-            raise ValueError("it is not a picture in any format that Pillow reads") from None
+            raise ValueError("it is not a picture in any format that can be decoded") from None
+        except Image.DecompressionBombError as error:
+            raise ValueError(_too_large(error)) from None
         except Exception as error:  # Pillow's plug-ins raise whatever their parsers do
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(reason) from error
+
+
+def _too_large(error: Image.DecompressionBombError) -> str:
+    """Pillow tells the number of pixels, and the most that it takes, in its message alone."""
+    found, most = [f"{int(number) / 1e6:.4g}" for number in re.findall(r"\d+", str(error))]
+    return f"it has {found} megapixels, and {most} is the most that is read: scale it down"
 
 
 def _is_grey(picture: Image.Image) -> bool:
@@ -151,7 +169,9 @@ def _fit(picture: Image.Image, preparation: Preparation) -> Image.Image:
         return _resize(picture, size, preparation.resample)
     (height, width), (h, w) = size, (picture.height, picture.width)
     # The side that binds is rounded, the other one follows and is cut off: what torchvision and transformers do.
-    if height * w >= width * h:
+    if preparation.stretch:
+        h, w = round(height / preparation.crop), round(width / preparation.crop)
+    elif height * w >= width * h:
         h, w = round(height / preparation.crop), round(height / preparation.crop) * w // h
     else:
         h, w = round(width / preparation.crop) * h // w, round(width / preparation.crop)

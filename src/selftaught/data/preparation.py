@@ -12,6 +12,8 @@ class Preparation:
         channels: 1 for grey, 3 for colour.
         crop: None stretches a picture to `size`; a share in (0, 1] scales it, its proportions kept, until `size` is
             that share of its shorter side, and cuts the middle out.
+        stretch: with `crop`, stretch the picture until `size` is that share of both sides, instead of keeping its
+            proportions.
         resample: the filter: nearest, box, bilinear, hamming, bicubic or lanczos.
         mean: subtracted from each channel of images in [0, 1]; None for that of the training images.
         std: divided by, likewise.
@@ -23,3 +25,4 @@ class Preparation:
     resample: str = "bilinear"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    stretch: bool = False

@@ -32,7 +32,8 @@ def settle(
     elif not asked and preparation.size and sizes != {size}:
         how = "resized" if preparation.crop is None else "scaled and cropped"
         note = f"{_range(sizes)} are {how} to {_text(size)}, as the model asks"
-    return Format((channels, *size), preparation.crop, preparation.resample), note
+    form = Format((channels, *size), preparation.crop, preparation.resample, preparation.stretch)
+    return form, note
 
 
 def budget(memory: int | None = None) -> int:

@@ -108,6 +108,8 @@ def open_source(name: str) -> Collection:
     hub_id = name.removeprefix(_HUB)
     if hub_id == name and not _may_be_hub_id(name):
         raise _not_found(name)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", hub_id):
+        raise InputError(f"{name!r} is no id of the Hub: write {_HUB}NAME or {_HUB}OWNER/NAME")
     if hub_id in _BY_HUB_ID:
         return _BY_HUB_ID[hub_id].open()
     try:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any, Generic, TypeVar
 
+import joblib
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -32,8 +33,7 @@ def count() -> int:
     """How many worker processes are used; InputError where ``$SELFTAUGHT_WORKERS`` is no whole number from 0 on."""
     asked = os.environ.get("SELFTAUGHT_WORKERS")
     if asked is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return min(_MOST, len(affinity(0)) if affinity else os.cpu_count() or 1)
+        return min(_MOST, joblib.cpu_count())  # by affinity and the container's quota
     if not asked.isdecimal():
         raise InputError(f"SELFTAUGHT_WORKERS is {asked!r} but should be a number of processes, 0 or more")
     return int(asked)

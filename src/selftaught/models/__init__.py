@@ -23,9 +23,11 @@ __all__ = [
     "fingerprint",
     "is_pretrained",
     "is_spatial",
+    "located",
     "names",
     "preparation",
     "runs_code",
+    "source",
     "summary",
 ]
 
@@ -121,6 +123,17 @@ def is_spatial(name: str) -> bool:
     (True, False)
     """
     return find(name).spatial
+
+
+def located(name: str) -> str:
+    """The name by which the model is found from any directory."""
+    return find(name).located or name
+
+
+def source(name: str) -> bytes | None:
+    """The Python file that makes the model, None for models that are no user's code."""
+    read = find(name).source
+    return read() if read else None
 
 
 def runs_code(name: str) -> bool:

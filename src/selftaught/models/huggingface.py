@@ -69,6 +69,7 @@ def architecture(source: str) -> Architecture:
         preparation=lambda: _preparation(source),
         fingerprint=lambda: model_folder.fingerprint(source),
         pretrained=True,
+        located=f"hf:{Path(source).expanduser().absolute()}" if Path(source).expanduser().is_dir() else None,
     )
 
 

@@ -5,6 +5,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, redirect_stdout
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +34,14 @@ def architecture(path: str, function: str) -> Architecture:
         preparation=lambda: _preparation(path),
         fingerprint=lambda: hashlib.sha256(_content(path) + function.encode()).hexdigest(),
         runs_code=True,
+        located=f"{Path(path).expanduser().absolute()}:{function}",
+        source=lambda: _content(path),
     )
+
+
+@register_pattern(r"(?!hf:)(.+\.py)")
+def _without_function(path: str) -> Architecture:
+    raise InputError(f"unknown model {path!r}: name its function, FILE.py:FUNCTION, for example {path}:build")
 
 
 def _content(path: str) -> bytes:
@@ -51,7 +59,8 @@ def _run(path: str, content: bytes) -> ModuleType:
     module.__file__ = path
     sys.modules[name] = module  # dataclasses and pickle look a class's module up by its name
     try:
-        exec(compile(content, path, "exec"), module.__dict__)
+        with _printing_to_stderr():
+            exec(compile(content, path, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise InputError(
@@ -65,14 +74,16 @@ def _build(path: str, function: str, spec: Spec) -> nn.Module:
     build = _function(path, function)
     arguments = _arguments(name, build, spec)
     try:
-        model = build(**arguments)
+        with _printing_to_stderr():
+            model = build(**arguments)
     except InputError:
         raise
     except (Exception, SystemExit) as error:
         raise InputError(f"{name}() fails{_line(error, path)}: {_reason(error)}") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"{name}() returns {type(model).__name__}: it must return a torch.nn.Module")
-    rehearsal.check(name, model, spec, "use another --image-size or mend its forward()")
+    with _printing_to_stderr():
+        rehearsal.check(name, model, spec, "use another --image-size or mend its forward()")
     return model
 
 
@@ -118,6 +129,11 @@ def _preparation(path: str) -> Preparation:
             f"PREPARATION in {path} is a {type(found).__name__}: make it a selftaught.data.preparation.Preparation"
         )
     return found
+
+
+def _printing_to_stderr() -> AbstractContextManager[Any]:
+    """What the file prints goes to stderr: stdout is for results, which other programs may read."""
+    return redirect_stdout(sys.stderr)
 
 
 def _line(error: BaseException, path: str) -> str:

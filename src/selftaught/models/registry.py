@@ -40,6 +40,8 @@ class Architecture:
         fingerprint: SHA-256 of what defines and initialises it, "" where its name says it all.
         pretrained: it starts from trained weights.
         runs_code: building it runs the user's own code.
+        located: its name, with the path in it made absolute; None where it has none.
+        source: the user's own code, None where there is none.
     """
 
     build: Builder
@@ -49,6 +51,8 @@ class Architecture:
     fingerprint: Callable[[], str] = str
     pretrained: bool = False
     runs_code: bool = False
+    located: str | None = None
+    source: Callable[[], bytes] | None = None
 
 
 _ARCHITECTURES: dict[str, Architecture] = {}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load
 
 from selftaught.errors import InputError
-from selftaught.training.record import EXAMPLES, METRICS, PREDICTIONS, RESULT, Record
+from selftaught.training.record import EXAMPLES, METRICS, PREDICTIONS, RESULT, Record, read_bytes
 
 BINS = 15
 """Bins of confidence, as in the ECE of the table."""
@@ -18,6 +19,9 @@ BINS = 15
 CURVES = ("loss", *(f"{part}_{name}" for name in ("accuracy", "nll", "ece") for part in ("train", "val")))
 """What is drawn of metrics.jsonl."""
 
+
+_MOST_CLASSES = 1000
+"""Of more classes no confusion matrix is made: it would not fit in memory, and nobody could read it."""
 
 _HUGE = 1e300
 """Beyond it nothing can be drawn, and sums overflow."""
@@ -35,6 +39,7 @@ class Examples:
         classes: int64 (n, k), the classes that the maps belong to.
         maps: float32 (n, k, h, w), signed.
         similarity: float32 (n, k), of each map to the true class's.
+        names: what the n images are called, their files for example; None in older runs.
     """
 
     images: np.ndarray
@@ -44,6 +49,7 @@ class Examples:
     classes: np.ndarray
     maps: np.ndarray
     similarity: np.ndarray
+    names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,8 @@ class Evidence:
         reliability: (3, BINS) or None without predictions: predictions, right ones and the sum of their confidences
             in each bin of confidence, over all trials.
         scaled: the same after temperature scaling, None unless every trial has a temperature.
-        confusion: int64 (C, C) or None, test images of a true class (row) predicted as a class (column).
+        outcomes: int64 (P, 3) or None: true class, predicted class and how many test images, over all trials, of the
+            pairs of classes that occur, in the order of the classes.
         curves: name of `CURVES` -> (trials, epochs), nan where a trial has no value.
         examples: those of the first seed, None if it has none.
     """
@@ -65,9 +72,23 @@ class Evidence:
     records: tuple[Record, ...]
     reliability: np.ndarray | None
     scaled: np.ndarray | None
-    confusion: np.ndarray | None
+    outcomes: np.ndarray | None
     curves: dict[str, np.ndarray]
     examples: Examples | None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.records[0].result.data.classes
+
+    @property
+    def confusion(self) -> np.ndarray | None:
+        """`outcomes` as int64 (C, C), a row per true and a column per predicted class; None beyond 1000 classes."""
+        if self.outcomes is None or len(self.classes) > _MOST_CLASSES:
+            return None
+        matrix = np.zeros((len(self.classes),) * 2, np.int64)
+        matrix[self.outcomes[:, 0], self.outcomes[:, 1]] = self.outcomes[:, 2]
+        return matrix
 
 
 def gather(method: str, records: Sequence[Record]) -> Evidence:
@@ -79,25 +100,27 @@ def gather(method: str, records: Sequence[Record]) -> Evidence:
     if not records:
         raise InputError(f"there is no finished trial of {method} to report on")
     records = sorted(records, key=lambda record: record.config.seed)
-    reliability = scaled = confusion = None
+    reliability = scaled = outcomes = None
     if all(has_predictions(record) for record in records):
         calibrated = all(record.result.temperature is not None for record in records)
         reliability = np.zeros((3, BINS))
         scaled = np.zeros((3, BINS)) if calibrated else None
-        confusion = np.zeros((len(records[0].result.data.classes),) * 2, np.int64)
+        pairs = []
         for record in records:
             logits, labels = predictions(record)
-            np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
+            pairs.append(np.stack([labels, logits.argmax(axis=1)], axis=1))
             reliability += reliability_bins(logits, labels)
             if scaled is not None:
                 scaled += reliability_bins(logits / _temperature(record), labels)
+        kinds, counts = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
+        outcomes = np.column_stack([kinds, counts])
     curves = [metrics(record) for record in records]
     return Evidence(
         method=method,
         records=tuple(records),
         reliability=reliability,
         scaled=scaled,
-        confusion=confusion,
+        outcomes=outcomes,
         curves={name: table for name in CURVES if (table := _padded([c.get(name, []) for c in curves])).size},
         examples=examples(records[0]),
     )
@@ -123,9 +146,8 @@ def has_predictions(record: Record) -> bool:
 def predictions(record: Record) -> tuple[np.ndarray, np.ndarray]:
     """Test logits, float32 (N, C), and labels, int64 (N,), checked."""
     path, data = record.directory / PREDICTIONS, record.result.data
-    tensors = _load(
-        path, {"logits": (np.float32, "NC"), "labels": (np.int64, "N")}, C=len(data.classes), N=data.test
-    )
+    axes = {"logits": (np.float32, "NC"), "labels": (np.int64, "N")}
+    tensors = _checked(path, _tensors(path), axes, C=len(data.classes), N=data.test)
     _check_classes(path, tensors["labels"], len(data.classes))
     return tensors["logits"], tensors["labels"]
 
@@ -141,8 +163,9 @@ def metrics(record: Record) -> dict[str, list[float]]:
     path = record.directory / METRICS
     if not path.is_file():
         return {}
+    content = read_bytes(path)
     try:
-        lines = [json.loads(line) for line in path.read_bytes().splitlines()][: record.config.epochs]
+        lines = [json.loads(line) for line in content.splitlines()][: record.config.epochs]
     except (ValueError, RecursionError):
         raise damaged(path, "a line is no JSON") from None
     _check(path, all(isinstance(line, dict) for line in lines), "a line is no JSON object")
@@ -154,7 +177,7 @@ def metrics(record: Record) -> dict[str, list[float]]:
 
 
 def examples(record: Record) -> Examples | None:
-    """The run's explained test images, None if it kept none."""
+    """The run's explained test images, None if it kept none: no file, or one without tensors."""
     path, classes = record.directory / EXAMPLES, len(record.result.data.classes)
     if not path.is_file():
         return None
@@ -167,7 +190,11 @@ def examples(record: Record) -> Examples | None:
         "maps": (np.float32, "nkhw"),
         "similarity": (np.float32, "nk"),
     }
-    found = Examples(**_load(path, axes, C=classes))
+    tensors = _tensors(path)
+    if not tensors:  # of a model that cannot be explained
+        return None
+    checked = _checked(path, tensors, axes, C=classes)
+    found = Examples(**checked, names=_names(path, len(checked["index"])))
     if not len(found.index):
         return None
     _check(path, found.images.shape[1] in (1, 3), "images have neither one nor three channels")
@@ -175,6 +202,21 @@ def examples(record: Record) -> Examples | None:
     _check_classes(path, found.labels, classes)
     _check_classes(path, found.classes, classes)
     return found
+
+
+def _names(path: Path, count: int) -> tuple[str, ...] | None:
+    """What the run called its examples, if it did."""
+    with safe_open(path, "np") as file:
+        text = (file.metadata() or {}).get("names")
+    if text is None:
+        return None
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    whole = isinstance(names, list) and len(names) == count and all(isinstance(name, str) for name in names)
+    _check(path, whole, "its names are not those of its images")
+    return tuple(names)
 
 
 def damaged(path: Path, reason: str) -> InputError:
@@ -190,15 +232,21 @@ def _temperature(record: Record) -> float:
     return temperature
 
 
-def _load(path: Path, axes: Mapping[str, tuple[type, str]], **sizes: int) -> dict[str, np.ndarray]:
-    """Tensors of the given types and axes, one letter each; a letter stands for one size in the whole file."""
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    """What a safetensors file holds."""
+    content = read_bytes(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            missing = [name for name in axes if name not in file.keys()]  # noqa: SIM118  (not iterable)
-            _check(path, not missing, f"it has no {', '.join(missing)}")
-            tensors = {name: file.get_tensor(name) for name in axes}
-    except (SafetensorError, OSError, TypeError, AttributeError, OverflowError) as error:
+        return load(content)
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise damaged(path, str(error) or type(error).__name__) from None
+
+
+def _checked(
+    path: Path, tensors: Mapping[str, np.ndarray], axes: Mapping[str, tuple[type, str]], **sizes: int
+) -> dict[str, np.ndarray]:
+    """The tensors of the given types and axes, one letter each; a letter stands for one size in the whole file."""
+    missing = [name for name in axes if name not in tensors]
+    _check(path, not missing, f"it has no {', '.join(missing)}")
     for name, (dtype, letters) in axes.items():
         array = tensors[name]
         _check(path, array.dtype == dtype, f"{name} is {array.dtype} instead of {dtype.__name__}")
@@ -207,7 +255,7 @@ def _load(path: Path, axes: Mapping[str, tuple[type, str]], **sizes: int) -> dic
         )
         _check(path, fits, f"{name} has the wrong shape {array.shape}")
         _check(path, bool(np.isfinite(array).all()), f"{name} is not finite")
-    return tensors
+    return {name: tensors[name] for name in axes}
 
 
 def _check_classes(path: Path, labels: np.ndarray, classes: int) -> None:

@@ -77,8 +77,11 @@ def _grid(explained: Sequence[ExplainedImage], cell: float, between: float) -> t
     bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), _COLOURS), key, orientation="horizontal")
     bar.set_ticks([-1, 0, 1], labels=["against the class", "0", "for the class"], fontsize=7)
     bar.ax.tick_params(length=2, pad=2)
+    which = "predicted" if explained[0].truth is None else "true"
     bar.set_label(
-        "each row on its own scale\nbelow a map: how similar it is to the framed one", fontsize=7, labelpad=1
+        f"each row on its own scale, framed: the {which} class\nbelow a map: how similar it is to the framed one",
+        fontsize=7,
+        labelpad=1,
     )
     bar.outline.set_visible(False)
     return figure, axes
@@ -123,7 +126,7 @@ def overlaid(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     small = torch.from_numpy(values)[None, None].float()
     large = F.interpolate(small, (height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
     grey = (image if image.ndim == 2 else image @ np.array([0.299, 0.587, 0.114])) / 255
-    opacity = 0.85 * np.clip(np.abs(large), 0, 1)[..., None]
+    opacity = 0.65 * np.clip(np.abs(large), 0, 1)[..., None]
     colour = np.where(large[..., None] > 0, _COLOURS(0.9)[:3], _COLOURS(0.1)[:3])
     return (1 - opacity) * (0.35 + 0.6 * grey[..., None]) + opacity * colour
 
@@ -136,8 +139,8 @@ def _verdict(item: ExplainedImage, classes: Sequence[str]) -> str:
 
 
 def _file_name(name: str, most: int) -> str:
-    """Without its folder; of a long name both ends, which tell the files of a series apart."""
-    name = name.rpartition("/")[2]
+    """With its last folder, often the class; of a long name both ends, which tell the files of a series apart."""
+    name = "/".join(name.split("/")[-2:])
     return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import selftaught
 from selftaught.report import render, sections, svg, words
 from selftaught.report.evidence import gather
-from selftaught.report.tables import Table, tabulate
+from selftaught.report.tables import Table, called, tabulate
 from selftaught.training import record
 from selftaught.training.record import Record
 
@@ -26,7 +26,8 @@ def write(
     out: Path,
     methods: Sequence[str] | None = None,
     costs: Mapping[str, float] = {},
-    command: Sequence[str] = (),
+    commands: Sequence[Sequence[str]] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the report of finished runs to the file `out`.
 
@@ -35,15 +36,17 @@ def write(
         out: the file; its folder exists. It is replaced in one step.
         methods: the order in which methods are shown; by default that of the records.
         costs: the time of a step relative to plain training, by method.
-        command: the arguments of the command that made the runs, to be shown.
+        commands: the arguments of the commands that made the runs, to be shown.
+        notes: what the reader should know first, such as trials that are missing.
 
     Raises:
         InputError: no records, records that cannot be compared, or a damaged file.
         SelftaughtError: the file cannot be written.
     """
-    record.write(out, html(records, methods, costs, [command] if command else []).encode())
+    record.write(out, html(records, methods, costs, commands, notes).encode())
 
 
+@np.errstate(all="ignore")  # records may hold numbers of any size
 def html(
     records: Sequence[Record],
     methods: Sequence[str] | None = None,
@@ -57,19 +60,18 @@ def html(
         records: as for `write`.
         methods: as for `write`.
         costs: as for `write`.
-        commands: the commands that made the runs.
-        notes: what the reader should know first, such as trials that are missing.
+        commands: as for `write`.
+        notes: as for `write`.
     """
     methods = list(dict.fromkeys(methods or (run.config.method for run in records)))
-    table = tabulate(records, methods, costs)
+    table = tabulate(records, methods, costs, notes)
     shown = [row.method for row in table.rows]
     styles = _styles(shown, table.baseline)
-    with np.errstate(all="ignore"):  # logits of any size
-        evidence = [gather(m, [run for run in records if run.config.method == m]) for m in shown]
+    evidence = [gather(m, [run for run in records if run.config.method == m]) for m in shown]
     ordered = [run for item in evidence for run in item.records]
     context = {
         "title": _title(ordered[0], shown),
-        "table": _comparison(table),
+        "table": _comparison(table, len(notes)),
         "headline": words.headline(table),
         "findings": list(words.findings(table)),
         "notes": list(notes),
@@ -98,16 +100,20 @@ def _styles(methods: Sequence[str], baseline: str) -> dict[str, int]:
 
 
 def _title(first: Record, methods: Sequence[str]) -> dict[str, str]:
-    return {"data": first.config.data, "model": first.config.model, "methods": ", ".join(methods)}
+    return {
+        "data": called(first.config.data),
+        "model": called(first.config.model),
+        "methods": ", ".join(methods),
+    }
 
 
-def _comparison(table: Table) -> dict[str, Any]:
+def _comparison(table: Table, notes: int) -> dict[str, Any]:
     texts = {"md": render.markdown(table), "csv": render.as_csv(table)}
     return {
         "headers": render.headers(table),
         "rows": [render.cells(row, table) for row in table.rows],
         "verdict": render.VERDICT,
-        "caption": table.caption,
+        "caption": table.caption[notes:],  # the notes stand above already
         "files": {
             end: f"data:text/{'markdown' if end == 'md' else end};charset=utf-8;base64,"
             + base64.b64encode(text.encode(errors="replace")).decode()

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,23 +22,20 @@ SCALED = "ECE % scaled"
 STEP = "step × ce"
 """The column of the cost."""
 
+_FIELDS = (
+    *("method", "trials", "accuracy", "accuracy_std", "pairs", "baseline"),
+    *("difference_estimate", "difference_low", "difference_high", "verdict"),
+    *("nll", "ece", "nll_scaled", "ece_scaled", "cost"),
+)
+"""The columns of the CSV."""
+
 NARROW = {SCALED: "ECE %\nscaled", STEP: "step\n× ce"}
 """Titles that take two lines on a terminal."""
 
 
 def headers(table: Table) -> list[str]:
     """The column titles of what people read; what no row has is left out."""
-    scaled = [SCALED] if _has_scaled(table) else []
-    return [
-        "method",
-        "accuracy %",
-        f"difference to {table.baseline}",
-        "verdict",
-        "NLL",
-        "ECE %",
-        *scaled,
-        STEP,
-    ]
+    return _headers(table.baseline, _has_scaled(table))
 
 
 def cells(row: Row, table: Table) -> list[str]:
@@ -61,14 +59,14 @@ def markdown(table: Table) -> str:
     titles = headers(table)
     align = ["---" if column in (0, VERDICT) else "---:" for column in range(len(titles))]
     lines = [titles, align, *(cells(row, table) for row in table.rows)]
-    text = "".join(f"| {' | '.join(map(_plain, line))} |\n" for line in lines)
+    text = "".join(f"{_line(line)}\n" for line in lines)
     return text + "\n" + "".join(f"{' '.join(line.split())}\n" for line in table.caption)
 
 
 def as_csv(table: Table) -> str:
     """One line per method with full numbers: fractions, not per cent."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(_flat(table.rows[0], table)), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=_FIELDS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(_flat(row, table) for row in table.rows)
     return text.getvalue()
@@ -101,6 +99,26 @@ def values(table: Table) -> dict[str, Any]:
     }
 
 
+def begins_table(text: str, suffix: str) -> bool:
+    """Whether a text begins as what `markdown` (``.md``) or `as_csv` (``.csv``) writes: with all of the header."""
+    first = text.partition("\n")[0]
+    if suffix == ".csv":
+        return first == ",".join(_FIELDS)
+    # Whatever the baseline is called.
+    ends = [_line(_headers("\0", scaled)).split("\0") for scaled in (False, True)]
+    return any(first.startswith(before) and first.endswith(after) for before, after in ends)
+
+
+def _headers(baseline: str, scaled: bool) -> list[str]:
+    middle = ["accuracy %", f"difference to {baseline}", "verdict", "NLL", "ECE %"]
+    return ["method", *middle, *([SCALED] if scaled else []), STEP]
+
+
+def _line(texts: Sequence[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(map(_plain, texts))} |"
+
+
 def _interval(row: Row) -> str:
     if row.difference is None:
         return ABSENT
@@ -129,10 +147,6 @@ def _nested(row: Row) -> dict[str, Any]:
 
 def _flat(row: Row, table: Table) -> dict[str, Any]:
     values = _nested(row)
-    difference = values["difference"] or {"estimate": None, "low": None, "high": None}
-    return {
-        **{name: values[name] for name in ("method", "trials", "accuracy", "accuracy_std", "pairs")},
-        "baseline": table.baseline,
-        **{f"difference_{name}": number for name, number in difference.items()},
-        **{name: values[name] for name in ("verdict", "nll", "ece", "nll_scaled", "ece_scaled", "cost")},
-    }
+    difference = values["difference"] or {}
+    values |= {f"difference_{name}": difference.get(name) for name in ("estimate", "low", "high")}
+    return {name: table.baseline if name == "baseline" else values[name] for name in _FIELDS}

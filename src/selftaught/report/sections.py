@@ -1,6 +1,7 @@
 """What each section of the report shows, as plain values for its template; None where the runs kept nothing for it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ _PARTS = (("train_", "training images"), ("val_", "held-out images"))
 
 _MOST_CLASSES = 20
 """More classes are shown as the hardest ones and the most confused pairs."""
+
+_MOST_ROWS = 1000
+"""More classes are not listed one by one: the page would be too heavy to open."""
 
 _MOST_PAIRS = 12
 _MOST_EXAMPLES, _MOST_MAPS = 8, 10
@@ -103,15 +107,21 @@ def reliability(evidence: Sequence[Evidence], table: Table, styles: Mapping[str,
 
 
 def classes(evidence: Sequence[Evidence], styles: Mapping[str, int]) -> Shown | None:
-    """Accuracy of each class; in the chart only the hardest ones where there are many."""
-    known = {item.method: 100 * _per_class(item.confusion) for item in evidence if item.confusion is not None}
+    """Accuracy of each class; the chart shows only the hardest of many, the table only the hardest of very many."""
+    names = evidence[0].classes
+    known = {
+        item.method: 100 * _per_class(item.outcomes, len(names))
+        for item in evidence
+        if item.outcomes is not None
+    }
     if not known:
         return None
-    names = evidence[0].records[0].result.data.classes
     mean = np.mean(list(known.values()), axis=0)
-    shown = [int(k) for k in np.argsort(mean, kind="stable")[:_MOST_CLASSES] if np.isfinite(mean[k])]
+    hardest = np.argsort(mean, kind="stable")
+    shown = [int(k) for k in hardest[:_MOST_CLASSES] if np.isfinite(mean[k])]
     if len(names) <= _MOST_CLASSES:
         shown = sorted(shown)
+    listed = sorted(hardest[:_MOST_ROWS].tolist())
     of_shown = {method: values[shown] for method, values in known.items()}
     return {
         "chart": charts.classes(of_shown, [names[k] for k in shown], styles),
@@ -119,29 +129,30 @@ def classes(evidence: Sequence[Evidence], styles: Mapping[str, int]) -> Shown | 
         "shown": len(shown),
         "count": len(names),
         "headers": ["class", *known],
-        "rows": [[name, *(_number(of[k], ".1f") for of in known.values())] for k, name in enumerate(names)],
+        "listed": f"the {len(listed)} hardest of {len(names)}" if len(listed) < len(names) else "",
+        "rows": [[names[k], *(_number(of[k], ".1f") for of in known.values())] for k in listed],
     }
 
 
 def confusions(evidence: Sequence[Evidence]) -> list[Shown]:
-    """Per method the confusion matrix as a table, or as a picture and the most confused pairs for many classes."""
-    counts = {item.method: item.confusion for item in evidence if item.confusion is not None}
-    names = evidence[0].records[0].result.data.classes
-    shares = {method: _shares(confusion) for method, confusion in counts.items()}
+    """Per method the confusion matrix as a table, or the most confused pairs and, unless too large, a picture."""
+    outcomes = {item.method: item.outcomes for item in evidence if item.outcomes is not None}
+    matrices = {item.method: matrix for item in evidence if (matrix := item.confusion) is not None}
+    names = evidence[0].classes
+    small = len(names) <= _MOST_CLASSES
+    shares = {method: _shares(matrix) for method, matrix in matrices.items() if small}
     worst = max((float(_wrong(matrix).max()) for matrix in shares.values()), default=0.0) or 1.0
-    shown = []
-    for method, confusion in counts.items():
-        small = len(names) <= _MOST_CLASSES
-        shown.append(
-            {
-                "method": method,
-                "names": names,
-                "matrix": _cells(shares[method], worst) if small else None,
-                "picture": None if small else pixels.matrix(confusion),
-                "pairs": _pairs(confusion, names),
-            }
-        )
-    return shown
+    return [
+        {
+            "method": method,
+            "names": names if small else (),
+            "count": len(names),
+            "matrix": _cells(shares[method], worst) if small else None,
+            "picture": pixels.matrix(matrices[method]) if method in matrices and not small else None,
+            "pairs": _pairs(counts, names),
+        }
+        for method, counts in outcomes.items()
+    ]
 
 
 def examples(evidence: Sequence[Evidence]) -> list[Shown]:
@@ -150,7 +161,7 @@ def examples(evidence: Sequence[Evidence]) -> list[Shown]:
     for item in evidence:
         if item.examples is None:
             continue
-        names = item.records[0].result.data.classes
+        names = item.classes
         found = [
             _example(item.examples, i, names) for i in range(min(len(item.examples.index), _MOST_EXAMPLES))
         ]
@@ -251,10 +262,16 @@ def _wrong(matrix: np.ndarray) -> np.ndarray:
     return matrix * (1 - np.eye(len(matrix)))
 
 
-def _per_class(confusion: np.ndarray) -> np.ndarray:
+def _totals(outcomes: np.ndarray, classes: int) -> np.ndarray:
+    """Images of each true class."""
+    return np.bincount(outcomes[:, 0], outcomes[:, 2], classes)
+
+
+def _per_class(outcomes: np.ndarray, classes: int) -> np.ndarray:
     """The share of each class's images that are right, nan for a class without images."""
-    images = confusion.sum(axis=1)
-    return np.where(images > 0, np.diag(confusion) / np.maximum(images, 1), np.nan)
+    images = _totals(outcomes, classes)
+    right = _totals(outcomes[outcomes[:, 0] == outcomes[:, 1]], classes)
+    return np.where(images > 0, right / np.maximum(images, 1), np.nan)
 
 
 def _cells(shares: np.ndarray, worst: float) -> list[list[Shown]]:
@@ -276,16 +293,14 @@ def _short(percent: float) -> str:
     return f"{percent:.1f}" if percent < 9.95 else f"{percent:.0f}"
 
 
-def _pairs(confusion: np.ndarray, names: Sequence[str]) -> Rows:
+def _pairs(outcomes: np.ndarray, names: Sequence[str]) -> Rows:
     """The most frequent mistakes: true class, predicted class, how many, and of the true class's images how many %."""
-    wrong = np.where(np.eye(len(confusion), dtype=bool), 0, confusion)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_PAIRS]
-    pairs = [divmod(int(flat), len(wrong)) for flat in order]
-    totals = confusion.sum(axis=1)
+    totals = _totals(outcomes, len(names))
+    wrong = outcomes[outcomes[:, 0] != outcomes[:, 1]]
+    order = np.argsort(-wrong[:, 2], kind="stable")[:_MOST_PAIRS]
     return [
-        [names[i], names[j], str(wrong[i, j]), _share(wrong[i, j], totals[i])]
-        for i, j in pairs
-        if wrong[i, j] > 0
+        [names[truth], names[taken_for], str(count), _share(count, totals[truth])]
+        for truth, taken_for, count in wrong[order].tolist()
     ]
 
 
@@ -298,6 +313,7 @@ def _example(found: Examples, i: int, names: Sequence[str]) -> Shown:
         "photograph": pixels.is_photograph(found.images[i]),
         "small": max(found.images.shape[2:]) < pixels.PHOTOGRAPH,
         "index": int(found.index[i]),
+        "called": _called(found, i),
         "right": truth == prediction,
         "truth": names[truth],
         "prediction": names[prediction],
@@ -317,6 +333,13 @@ def _example(found: Examples, i: int, names: Sequence[str]) -> Shown:
     }
 
 
+def _called(found: Examples, i: int) -> str:
+    """The end of the file's path: the rest is nobody's business to whom the page is sent."""
+    if found.names is None:
+        return f"test image {found.index[i]}"
+    return "/".join(Path(found.names[i]).parts[-2:])
+
+
 def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0.00"
 
@@ -325,7 +348,8 @@ def _data_facts(records: Sequence[Record]) -> Iterable[tuple[str, str]]:
     config, data = records[0].config, records[0].result.data
     yield "data", config.data
     yield "fingerprint", _listed(run.config.data_fingerprint[:12] for run in records)
-    yield "classes", f"{len(data.classes)}: " + ", ".join(data.classes)
+    more = f" and {len(data.classes) - _MOST_ROWS:,} more" if len(data.classes) > _MOST_ROWS else ""
+    yield "classes", f"{len(data.classes)}: " + ", ".join(data.classes[:_MOST_ROWS]) + more
     held_out = f", {data.val:,} more held out" if data.val else ", none held out"
     yield "training images", f"{data.train:,}{held_out}"
     parts = [run.result.data for run in records]

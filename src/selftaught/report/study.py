@@ -1,32 +1,40 @@
 """A report on what lies in directories: comparisons, also unfinished ones, and single runs."""
 
 import json
-import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import NamedTuple
 
-from pydantic import BaseModel, StringConstraints, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from selftaught.errors import InputError
 from selftaught.report import page, render
 from selftaught.report.tables import tabulate
+from selftaught.study import folder
 from selftaught.training import record
 from selftaught.training.record import Record
 
-STUDY, TRIALS, COSTS = "study.json", "trials", "costs.json"
+_GENERATOR = b'<meta name="generator" content="selftaught'
+"""What a page of a report holds near its beginning."""
 
-_OURS = {".html": b'<meta name="generator" content="selftaught', ".md": b"| method |", ".csv": b"method,"}
-"""What a file of a report begins with or holds near its beginning: others are not overwritten."""
+_LONGEST_ERROR = 300
+"""Characters of an error that are shown; errors that nobody foresaw can be pages long."""
 
 
-class StudyFile(BaseModel):
-    """What a comparison says of itself in study.json: its command, its methods in order, its trials' directories."""
+class _Absent(NamedTuple):
+    """A trial that is not finished, by its directory's name where not even its method is known."""
 
-    command: tuple[str, ...] = ()
-    methods: tuple[str, ...]
-    trials: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")], ...]
+    method: str
+    seed: int | None = None
+    error: str | None = None
+
+
+class CommandFile(BaseModel):
+    """The commands that made a run, in its command.json."""
+
+    commands: tuple[tuple[str, ...], ...]
 
 
 @dataclass
@@ -59,13 +67,15 @@ def read(directories: Sequence[Path]) -> Found:
         raise InputError("there is nothing to report on: name a comparison's directory or run directories")
     found = Found()
     for directory in map(Path, directories):
-        if (directory / TRIALS).is_dir():
+        if (directory / folder.TRIALS).is_dir():
             _add_comparison(found, directory)
         elif (directory / record.CONFIG).is_file():
-            found.records.append(record.read(directory))
+            _add_run(found, directory)
         else:
             what = (
-                f"has neither {TRIALS}/ nor {record.CONFIG}" if directory.is_dir() else "is not a directory"
+                f"has neither {folder.TRIALS}/ nor {record.CONFIG}"
+                if directory.is_dir()
+                else "is not a directory"
             )
             raise InputError(f"{directory} {what}: name the directory of a comparison or of a run")
     found.records = list({run.result.trial_id: run for run in found.records}.values())
@@ -73,6 +83,8 @@ def read(directories: Sequence[Path]) -> Found:
         raise InputError(f"no trial in {directories[0]} is finished: the command that started it resumes it")
     others = sorted((run.config.method for run in found.records), key=lambda method: (method != "ce", method))
     found.methods = list(dict.fromkeys([*found.methods, *others]))
+    # Names on disk may hold bytes that are no text, which cannot be printed.
+    found.notes = [note.encode(errors="replace").decode() for note in found.notes]
     return found
 
 
@@ -91,7 +103,7 @@ def write(directories: Sequence[Path], out: Path) -> list[Path]:
     files = [out, out.with_suffix(".md"), out.with_suffix(".csv")]
     _check_writable(files)
     found = read(directories)
-    table = tabulate(found.records, found.methods, found.costs)
+    table = tabulate(found.records, found.methods, found.costs, found.notes)
     texts = (
         page.html(found.records, found.methods, found.costs, found.commands, found.notes),
         render.markdown(table),
@@ -103,53 +115,82 @@ def write(directories: Sequence[Path], out: Path) -> list[Path]:
     return files
 
 
-def _add_comparison(found: Found, directory: Path) -> None:
-    described = _study(directory)
-    if described is None:
-        trials = sorted(path.parent for path in (directory / TRIALS).glob(f"*/{record.CONFIG}"))
-    else:
-        trials = [directory / TRIALS / trial for trial in described.trials]
-        found.methods += described.methods
-        found.commands += [described.command] if described.command else []
-    finished = [trial for trial in trials if record.is_finished(trial)]
-    if len(finished) < len(trials):
+def _add_run(found: Found, directory: Path) -> None:
+    found.records.append(record.read(directory))
+    path = directory / record.COMMANDS
+    if not path.exists():
+        return
+    try:
+        found.commands += CommandFile.model_validate(json.loads(record.read_bytes(path))).commands
+    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         found.notes.append(
-            f"{len(trials) - len(finished)} of {len(trials)} trials of {directory.name} are not finished: this report "
-            "is about the others. The command that started the comparison resumes it."
+            f"{path.name} of {directory.absolute().name} is damaged: the command of the run is left out."
         )
+
+
+def _add_comparison(found: Found, directory: Path) -> None:
+    name, inside = directory.absolute().name, directory / folder.TRIALS
+    described = folder.read_study(directory)
+    if described is None:
+        trials = sorted(path.parent for path in inside.glob(f"*/{record.CONFIG}"))
+    else:
+        trials = [inside / trial for trial in described.trials]
+        found.methods += described.methods
+        found.commands += [start.command for start in described.starts]
+    finished = [trial for trial in trials if record.is_finished(trial)]
+    known = {m.trial_id: _Absent(m.method, m.seed, m.error) for m in described.missing} if described else {}
+    absent = [known.get(trial.name) or _from_config(trial) for trial in trials if trial not in finished]
+    found.notes += _about_absent(absent, f"{len(trials)} trials of {name}")
     records = [record.read(trial) for trial in finished]
     found.records += records
-    costs = _costs(found, directory)
+    costs = folder.read_costs(directory)
+    if costs is None:
+        found.notes.append(f"{folder.COSTS} of {name} is damaged: the time of a step is left out.")
     for run in records:
-        if run.result.trial_id in costs:  # as it was recorded: a newer version may name the trial differently
-            found.costs.setdefault(run.config.method, costs[run.result.trial_id])
+        trial_id = run.result.trial_id  # as it was recorded: a newer version may name the trial differently
+        if costs and trial_id in costs:
+            found.costs.setdefault(run.config.method, costs[trial_id])
 
 
-def _study(directory: Path) -> StudyFile | None:
-    path = directory / STUDY
-    if not path.is_file():
-        return None
+def _from_config(trial: Path) -> _Absent:
+    """A trial that study.json does not name, by its own files."""
     try:
-        return StudyFile.model_validate_json(path.read_bytes())
-    except ValidationError:
-        raise InputError(
-            f"{path} is damaged: remove it, and the report is about all finished trials in {TRIALS}/"
-        ) from None
+        config = record.read_config(trial)
+    except InputError:  # damaged, but all that is wanted here is a name
+        config = None
+    return _Absent(config.method, config.seed) if config else _Absent(trial.name)
 
 
-def _costs(found: Found, directory: Path) -> dict[str, float]:
-    """Relative step times by trial; they can be measured again, so that a damaged file only leaves them out."""
-    path = directory / COSTS
-    if not path.is_file():
-        return {}
-    try:
-        costs = {trial: float(cost) for trial, cost in json.loads(path.read_bytes()).items()}
-        if all(math.isfinite(cost) and cost > 0 for cost in costs.values()):
-            return costs
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-        pass
-    found.notes.append(f"{COSTS} of {directory.name} is damaged: the time of a step is left out.")
-    return {}
+def _about_absent(absent: Sequence[_Absent], whole: str) -> list[str]:
+    """What the reader must know of trials that are not in the tables: `whole` says what they are missing from."""
+    unfinished = [trial for trial in absent if trial.error is None]
+    failed = [trial for trial in absent if trial.error is not None]
+    notes = []
+    if unfinished:
+        notes.append(
+            f"{len(unfinished)} of {whole} are not finished: {_named(unfinished)}. This report is about the others. "
+            "The command that started the comparison resumes it."
+        )
+    if failed:
+        notes.append(
+            f"{len(failed)} of {whole} failed and are left out: {_named(failed)}. Averages over the trials that are "
+            "left are too good if it was the bad ones that failed (survivorship bias): a method whose trials fail is "
+            "not shown to be better by those that did not. The command that started the comparison tries them again."
+        )
+    return notes
+
+
+def _named(trials: Sequence[_Absent]) -> str:
+    """Methods, seeds and errors; trials of a method that failed alike are named together."""
+    alike: dict[tuple[str, str | None], list[str]] = {}
+    for method, seed, error in trials:
+        alike.setdefault((method, error), []).extend([] if seed is None else [str(seed)])
+    return "; ".join(
+        " ".join(method.split())
+        + (f" seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}" if seeds else "")
+        + (f" ({textwrap.shorten(error, _LONGEST_ERROR, placeholder=' …')})" if error else "")
+        for (method, error), seeds in alike.items()
+    )
 
 
 def _check_writable(files: Sequence[Path]) -> None:
@@ -166,8 +207,12 @@ def _check_writable(files: Sequence[Path]) -> None:
 
 
 def _is_ours(path: Path) -> bool:
+    """Whether a file is one that `write` made; others are not overwritten."""
     try:
         with path.open("rb") as file:
-            return _OURS[path.suffix] in file.read(500)
+            begin = file.read(2000)
     except OSError as error:
         raise InputError(f"cannot replace {path}: {error.strerror}") from None
+    if path.suffix == ".html":
+        return _GENERATOR in begin
+    return render.begins_table(begin.decode(errors="replace"), path.suffix)

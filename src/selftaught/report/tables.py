@@ -1,7 +1,9 @@
 """The table of a comparison, made from the records of finished runs alone."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
 
@@ -57,6 +59,10 @@ class Table:
 _Correct = Mapping[str, Mapping[int, np.ndarray]]
 """Which test images the trial of a method and a seed got right; a trial without predictions is missing."""
 
+_SCHEMES = ("hf:", "hub:")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+"""An owner and a name: paths are recorded as absolute ones."""
+
 _FREE = {
     "data": "",
     "data_fingerprint": "",
@@ -70,7 +76,13 @@ _FREE = {
 """What may differ between the runs of a table; the data and the settings are looked at apart."""
 
 
-def tabulate(records: Sequence[Record], methods: Sequence[str], costs: Mapping[str, float]) -> Table:
+@np.errstate(all="ignore")  # records may hold numbers of any size
+def tabulate(
+    records: Sequence[Record],
+    methods: Sequence[str],
+    costs: Mapping[str, float],
+    notes: Sequence[str] = (),
+) -> Table:
     """The table of `methods` over all their `records`.
 
     Differences are to ``ce``, or to the first method where ``ce`` is not among them. Trials are paired by seed
@@ -81,6 +93,7 @@ def tabulate(records: Sequence[Record], methods: Sequence[str], costs: Mapping[s
         records: finished runs on the same data.
         methods: the order of the rows.
         costs: the time of a step relative to plain training, by method.
+        notes: what the caption begins with, such as trials that are missing.
 
     Raises:
         InputError: no records, records on different data, or that differ in more than method and seed.
@@ -104,7 +117,20 @@ def tabulate(records: Sequence[Record], methods: Sequence[str], costs: Mapping[s
         interval = _interval(differences, data.test / max(data.train, 1) if per_trial else None)
         if runs:
             rows.append(_row(method, list(runs.values()), len(pairs), interval, costs.get(method)))
-    return Table(tuple(rows), baseline, _caption(records, rows, baseline, correct, per_trial))
+    return Table(tuple(rows), baseline, (*notes, *_caption(records, rows, baseline, correct, per_trial)))
+
+
+def called(name: str) -> str:
+    """Data or a model as people call it: of a path the last part, everything else as it is.
+
+    >>> called("digits"), called("/home/me/photos/"), called("me/photos"), called("/home/me/mine.py:build")
+    ('digits', 'photos', 'me/photos', 'mine.py:build')
+    >>> called("hf:/home/me/vit"), called("hf:google/vit-base")
+    ('hf:vit', 'hf:google/vit-base')
+    """
+    scheme = next((scheme for scheme in _SCHEMES if name.startswith(scheme)), "")
+    rest = name[len(scheme) :]
+    return name if _HUB_ID.fullmatch(rest) else scheme + (PurePath(rest).name or rest)
 
 
 def check_comparable(records: Sequence[Record]) -> None:
@@ -204,11 +230,11 @@ def _caption(
     records: Sequence[Record], rows: Sequence[Row], baseline: str, correct: _Correct, per_trial: bool
 ) -> tuple[str, ...]:
     config, data = records[0].config, records[0].result.data
-    trials = sorted({row.trials for row in rows})
+    counts = "-".join(map(str, sorted({row.trials for row in rows})))
     held_out = f", {data.val} held out" if data.val else ""
     lines = [
-        f"{config.data}: {data.train} training images{held_out}, {data.test} test images; {config.model}, "
-        f"{config.epochs} epochs, {'-'.join(map(str, trials))} trial{'s' if trials != [1] else ''} per method; "
+        f"{called(config.data)}: {data.train} training images{held_out}, {data.test} test images; "
+        f"{called(config.model)}, {config.epochs} epochs, {counts} trial{'s' if counts != '1' else ''} per method; "
         "the last epoch counts.",
         "Accuracy and ECE (15 bins) in %, mean over trials, ± standard deviation (n−1).",
         *_about_differences(rows, baseline, correct, per_trial),

@@ -4,7 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from selftaught.report.charts import difference
 from selftaught.report.tables import Row, Table
-from selftaught.training.record import Record
+from selftaught.training.record import TEMPERATURES, Record
+
+FEW_HELD_OUT = 100
+"""Fewer held-out images than this make a rough temperature."""
 
 _HEADLINES = {
     "better": "{methods} {verb} better than {baseline} in accuracy",
@@ -71,11 +74,41 @@ def cautions(table: Table, records: Sequence[Record]) -> Iterator[str]:
             f"With two classes {', '.join(dict.fromkeys(introspective))} equals label smoothing: a single wrong class "
             "leaves nothing to share out."
         )
+    yield from _about_chance(table, len(data.classes))
+    yield from _about_temperatures(records)
     duplicates = max(run.result.data.duplicates for run in records)
     if duplicates:
         yield (
             f"{duplicates} of {data.test} test images are also among the training or held-out images: "
             "accuracies may be too high."
+        )
+
+
+def _about_chance(table: Table, classes: int) -> Iterator[str]:
+    best = max(row.accuracy for row in table.rows)
+    if best < 1.2 / classes:
+        yield (
+            f"No method is clearly better than guessing, {100 / classes:.0f} % with {classes} classes: train longer "
+            "before comparing."
+        )
+
+
+def _about_temperatures(records: Sequence[Record]) -> Iterator[str]:
+    fitted = [run for run in records if run.result.temperature is not None]
+    if not fitted:
+        return
+    held_out = min(run.result.data.val for run in fitted)
+    if held_out < FEW_HELD_OUT:
+        yield f"Temperatures were fitted on {held_out} held-out images: calibration after scaling is rough."
+    low, high = TEMPERATURES
+    limits = (1.01 * low, 0.99 * high)
+    at_limit = {
+        run.config.method for run in fitted if not limits[0] < (run.result.temperature or 0) < limits[1]
+    }
+    if at_limit:
+        yield (
+            f"A temperature of {', '.join(sorted(at_limit))} lies at the end of the range that is searched, {low:g} to "
+            f"{high:g}: calibration after scaling says little there."
         )
 
 

@@ -8,20 +8,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from selftaught.errors import InputError, SelftaughtError
+from selftaught.errors import InputError
 from selftaught.report import page, render
+from selftaught.report.study import Found, read
 from selftaught.report.tables import Table, tabulate
+from selftaught.study import folder
 from selftaught.study.executor import Event, Executor, in_this_process
 from selftaught.study.plan import Trial, plan
 from selftaught.study.processes import in_processes
 from selftaught.training import cost, record
 from selftaught.training.config import RunConfig
 from selftaught.training.environment import usable_cores
-
-TRIALS = "trials"
-COSTS = "costs.json"
-STUDY = "study.json"
-REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -66,11 +63,11 @@ def make_study(configs: Sequence[RunConfig], out: str | os.PathLike) -> Study:
         raise InputError(f"{directory} is a file: --out must name a directory")
     names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
     strangers = [name for name in names if not name.startswith(".")]
-    if strangers and not (directory / TRIALS).is_dir():
+    if strangers and not (directory / folder.TRIALS).is_dir():
         raise InputError(
             f"{directory} is not empty and not a comparison ({strangers[0]}): choose another --out"
         )
-    trials = directory / TRIALS
+    trials = directory / folder.TRIALS
     existing = sorted(trials.glob(f"*/{record.CONFIG}")) if trials.is_dir() else []
     for path in existing[:1]:
         found = record.read_config(path.parent)
@@ -117,20 +114,24 @@ def run(
     Raises:
         InputError: the directory cannot be written to.
     """
-    record.make_directory(study.directory / TRIALS)
-    write_study(study, command)
+    record.make_directory(study.directory / folder.TRIALS)
+    described = _described(study, command)
+    folder.write_study(study.directory, described)
     pending = study.pending()
     outcomes = executor(pending, on_event, should_stop)
     failures = [(trial, o.error) for trial, o in zip(pending, outcomes, strict=True) if o.error is not None]
+    missing = _missing(study, failures)
+    folder.write_study(study.directory, described.model_copy(update={"missing": missing}))
     if any(outcome.stopped for outcome in outcomes):
         return Comparison(study, None, True, failures)
-    records = study.records()
-    if not records:
+    if len(missing) == len(study.trials):
         return Comparison(study, None, False, failures)
-    costs = step_costs(study)
-    comparison = Comparison(study, tabulate(records, study.methods, costs), False, failures)
-    write(comparison)
-    page.write(records, study.directory / REPORT, study.methods, costs, command)
+    _time_steps(study)
+    # Read as `selftaught report` reads it: what is made here now can be made again from the files.
+    found = read([study.directory])
+    table = tabulate(found.records, found.methods, found.costs, found.notes)
+    comparison = Comparison(study, table, False, failures)
+    write(comparison, found)
     return comparison
 
 
@@ -152,34 +153,55 @@ def compare(
     return run(study, executor_for(study.pending(), jobs)[1])
 
 
-def write_study(study: Study, command: Sequence[str]) -> None:
-    """Say in the study's directory what it consists of, so that a report can be made of it without the command."""
-    values = {
-        "command": list(command),
-        "methods": study.methods,
-        "trials": [trial.config.trial_id for trial in study.trials],
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-    record.write(study.directory / STUDY, (json.dumps(values, indent=2) + "\n").encode())
-
-
-def step_costs(study: Study) -> dict[str, float]:
-    """Relative step time by method; measured once per study and method, then read from costs.json."""
-    path = study.directory / COSTS
+def _described(study: Study, command: Sequence[str]) -> folder.StudyFile:
+    """The study as it begins; the commands that began it before are kept."""
     try:
-        known: dict[str, float] = json.loads(path.read_text())
-    except (OSError, ValueError):  # not there, or damaged: it can be measured again
-        known = {}
-    first = {trial.config.method: trial.config for trial in reversed(study.trials)}
-    missing = [config for config in first.values() if config.trial_id not in known]
+        before = folder.read_study(study.directory)
+    except InputError:  # damaged: all but the earlier commands is known again
+        before = None
+    starts = before.starts if before else ()
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    if command and (not starts or starts[-1].command != tuple(command)):
+        starts = (*starts, folder.Start(command=tuple(command), started=now))
+    return folder.StudyFile(
+        command=tuple(command),
+        started=now,
+        commands=starts,
+        methods=tuple(study.methods),
+        trials=tuple(trial.config.trial_id for trial in study.trials),
+        missing=_missing(study),
+    )
+
+
+def _missing(study: Study, failures: Sequence[tuple[Trial, str]] = ()) -> tuple[folder.Missing, ...]:
+    errors = {trial.config.trial_id: error for trial, error in failures}
+    return tuple(
+        folder.Missing(
+            trial_id=trial.config.trial_id,
+            method=trial.config.method,
+            seed=trial.config.seed,
+            error=errors.get(trial.config.trial_id),
+        )
+        for trial in study.pending()
+    )
+
+
+def _time_steps(study: Study) -> None:
+    """Measure the step time of each method that has a finished trial, once: costs.json keeps it by that trial."""
+    known = folder.read_costs(study.directory) or {}
+    finished = [t.config for t in study.trials if record.is_finished(t.directory)]
+    timed = {config.method for config in finished if config.trial_id in known}
+    first = {config.method: config for config in reversed(finished) if config.method not in timed}
+    missing = [first[method] for method in study.methods if method in first]
     if missing:
         try:
             measured = cost.measure(missing)
-        except SelftaughtError:
-            measured = []  # what keeps a method from training keeps it from being timed; its trials say why
+        except (
+            Exception
+        ):  # memory for all of them at once, a network of the user's own: a column is not worth the table
+            measured = []
         known |= {config.trial_id: result.relative for config, result in zip(missing, measured, strict=False)}
-        record.write(path, (json.dumps(known, indent=2) + "\n").encode())
-    return {method: known[config.trial_id] for method, config in first.items() if config.trial_id in known}
+        folder.write_costs(study.directory, known)
 
 
 def summary(comparison: Comparison) -> dict[str, Any]:
@@ -199,17 +221,25 @@ def summary(comparison: Comparison) -> dict[str, Any]:
             for run in study.records()
         ],
         "failures": [
-            {"trial_id": trial.config.trial_id, "method": trial.config.method, "error": error}
+            {
+                "trial_id": trial.config.trial_id,
+                "method": trial.config.method,
+                "seed": trial.config.seed,
+                "error": error,
+            }
             for trial, error in comparison.failures
         ],
         "environment": next((run.result.environment for run in study.records()), {}),
     }
 
 
-def write(comparison: Comparison) -> None:
-    """The table's files, beside the trials."""
+def write(comparison: Comparison, found: Found) -> None:
+    """The table's files and the report on what was `found`, beside the trials."""
     assert comparison.table is not None
     directory = comparison.study.directory
-    record.write(directory / "table.md", render.markdown(comparison.table).encode())
-    record.write(directory / "table.csv", render.as_csv(comparison.table).encode())
-    record.write(directory / "comparison.json", (json.dumps(summary(comparison), indent=2) + "\n").encode())
+    record.write(directory / folder.TABLE, render.markdown(comparison.table).encode())
+    record.write(directory / folder.TABLE_CSV, render.as_csv(comparison.table).encode())
+    record.write(directory / folder.SUMMARY, (json.dumps(summary(comparison), indent=2) + "\n").encode())
+    page.write(
+        found.records, directory / folder.REPORT, found.methods, found.costs, found.commands, found.notes
+    )

@@ -6,6 +6,7 @@ takes only its own trial with it.
 
 import multiprocessing
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -134,6 +135,7 @@ class _Worker:
 
 def _work(connection: Connection) -> None:
     """A worker's life: trials from the parent until it hangs up."""
+    sys.stdout = sys.stderr  # whatever a network of the user's own prints: stdout is for the parent's result
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     while True:
         try:

@@ -11,6 +11,12 @@ from selftaught.errors import InputError
 PROTOCOL = 2
 """Raised whenever the trainer changes what a given configuration leads to."""
 
+_FINGERPRINTS = {
+    "data_fingerprint": "the images, their labels or their division have changed",
+    "model_fingerprint": "the model's files have changed",
+}
+"""What a difference between two hashes means."""
+
 DATA_OPTIONS = ("image_size", "train_size", "val_fraction", "test_fraction", "split_seed", "split_per_trial")
 """What leads from a source to the data fingerprint, and is superfluous beside it."""
 
@@ -122,7 +128,7 @@ class RunConfig(BaseModel):
         """What `other` has different, one ``name: ours -> theirs`` each."""
         ours, theirs = _flat(self), _flat(other)
         return [
-            f"{name}: {ours.get(name, 'unset')} -> {theirs.get(name, 'unset')}"
+            _FINGERPRINTS.get(name) or f"{name}: {ours.get(name, 'unset')} -> {theirs.get(name, 'unset')}"
             for name in dict.fromkeys([*ours, *theirs])
             if ours.get(name) != theirs.get(name)
         ]

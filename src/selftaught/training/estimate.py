@@ -15,6 +15,9 @@ from selftaught.training.cost import Runner
 LEAST_STEPS, MOST_STEPS = 3, 40
 """Measured steps, after one that is not."""
 
+LONGEST = 5.0
+"""Seconds after which fewer steps have to do."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -61,11 +64,17 @@ def _seconds(runner: Runner) -> float:
     """Seconds from one step to the next, whatever they are spent on; without the first, which prepares much."""
     runner.step()
     begun, steps = time.perf_counter(), 0
+
+    def elapsed() -> float:
+        return time.perf_counter() - begun
+
     # Some more where steps are quick: who decodes ahead has to be caught up with.
-    while steps < LEAST_STEPS or (steps < MOST_STEPS and time.perf_counter() - begun < 1.0):
+    while (
+        not steps or (steps < LEAST_STEPS and elapsed() < LONGEST) or (steps < MOST_STEPS and elapsed() < 1.0)
+    ):
         runner.step()
         steps += 1
-    return (time.perf_counter() - begun) / steps
+    return elapsed() / steps
 
 
 @torch.no_grad()

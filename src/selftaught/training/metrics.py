@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selftaught._inputs import as_float, batch_and_classes, check_labels
 from selftaught.errors import InputError
+from selftaught.training.record import TEMPERATURES
 
 
 @torch.no_grad()
@@ -69,7 +70,7 @@ def excess(logits: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
 
 @torch.no_grad()
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature T in [0.05, 20] by which logits must be divided for the least NLL (Guo et al., 2017).
+    """The temperature T in `TEMPERATURES` by which logits must be divided for the least NLL (Guo et al., 2017).
 
     To be fitted on images that the model was not trained on, and used on others.
 
@@ -81,7 +82,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     double = logits.double()
     found = minimize_scalar(
         lambda log_t: nll(double / math.exp(log_t), labels),
-        bounds=(math.log(0.05), math.log(20)),
+        bounds=(math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1])),
         method="bounded",
         options={"xatol": 1e-4},
     )

@@ -139,7 +139,7 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     _check_options(given)
     path = sources.local_path(data)
     preset = preset_for(data, model)
-    model = model or preset.model
+    model = models.located(model or preset.model)
     training = _training_defaults(preset, given) | {n: given[n] for n in TRAINING_OPTIONS if n in given}
     if training["device"] == "auto":
         training["device"] = "cuda" if torch.cuda.is_available() else "cpu"

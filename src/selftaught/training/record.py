@@ -27,7 +27,11 @@ MODEL = "model.json"
 EXAMPLES = "examples.safetensors"
 RESULT = "result.json"
 COMMANDS = "command.json"
+SOURCE = "network.py"
 LOCK = ".lock"
+
+TEMPERATURES = (0.05, 20.0)
+"""Where the temperature of temperature scaling is searched for."""
 
 
 _Side = Annotated[int, Field(ge=1, le=65535)]
@@ -216,14 +220,9 @@ def note_command(directory: Path, command: Sequence[str]) -> None:
     """Keep what the user typed, for the report; the same command typed again is kept once."""
     path = directory / COMMANDS
     try:
-        known = json.loads(path.read_bytes())["commands"]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # not there yet, or damaged: it is only for people to read
-        known = []
+        known = list(json.loads(read_bytes(path))["commands"])
+    except (InputError, ValueError, KeyError, TypeError, RecursionError):
+        known = []  # not there yet, or damaged: it is only for people to read
     if list(command) not in known:
         write(path, (json.dumps({"commands": [*known, list(command)]}, indent=2) + "\n").encode())
 

@@ -163,10 +163,15 @@ class _Run:
         )
         files = {record.WEIGHTS: save(weights), record.PREDICTIONS: save(predictions)}
         if examples:
-            files[record.EXAMPLES] = save_arrays(examples)
+            names = [images.test_name(index) for index in examples["index"].tolist()]
+            files[record.EXAMPLES] = save_arrays(examples, {"names": json.dumps(names)})
         description = models.description(network)
         if description is not None:
             files[record.MODEL] = (json.dumps(description, indent=2) + "\n").encode()
+        source = models.source(self.session.config.model)
+        if source is not None:
+            # What the user's own file was when it made this network; nothing runs it unasked.
+            files[record.SOURCE] = source
         for name, content in files.items():
             record.write(self.directory / name, content)
         return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}

@@ -6,11 +6,10 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from selftaught import models, objectives
@@ -22,6 +21,9 @@ from selftaught.objectives import Objective
 from selftaught.training import seeds
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 MEMORY_FORMAT = torch.channels_last
 """Convolutions are a quarter to a third faster with it on CPUs, and much faster on GPUs in half precision."""
@@ -42,7 +44,7 @@ class Session:
     """The parts of a run; `model` and `optimizer` are wrapped by Fabric for the device and the precision."""
 
     config: RunConfig
-    fabric: Fabric
+    fabric: "Fabric"
     objective: Objective
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -114,6 +116,9 @@ def start(config: RunConfig, images: ImageData) -> Session:
     Raises:
         InputError: the model's files are not those that the run was configured with.
     """
+    # Imported late: it takes seconds, which whoever only reads a run, or is refused, need not wait for.
+    from lightning_fabric import Fabric
+
     if models.fingerprint(config.model) != config.model_fingerprint:
         raise InputError(f"the files of model {config.model!r} have changed: start a new run")
     objective = objectives.create(config.method, **config.settings)

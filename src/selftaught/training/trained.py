@@ -59,6 +59,10 @@ class TrainedModel(nn.Module):
         x = images.to(self.mean.dtype)
         if images.dtype == torch.uint8:
             x = x / 255
+        elif not torch.compiler.is_compiling() and images.numel() and images.amax() > 1.5:
+            raise InputError(
+                f"images are floating point with values up to {images.amax():g}: divide them by 255, or give uint8"
+            )
         return self.model((x - self.mean) / self.std)
 
     def prepare(self, picture: bytes) -> torch.Tensor:
@@ -120,15 +124,18 @@ def _permitted(run: record.Record, model: str | None) -> str:
     name = run.config.model
     if model is None:
         if models.runs_code(name):
+            function = name.rpartition(":")[2]
+            kept = f"{run.directory / record.SOURCE}:{function}"
             raise InputError(
-                f"the model of {run.directory} is made by the Python file of {name!r}: if you trust that file, "
-                f"permit it with model={name!r} (on the command line: --model {name})"
+                f"the model of {run.directory} is made by the Python file of {name!r}: if you trust it, permit it with "
+                f"model={name!r} (on the command line: --model {name}), or the copy that the run kept: {kept}"
             )
         return name
     if models.runs_code(name) or models.runs_code(model):
         if models.fingerprint(model) != run.config.model_fingerprint:
             raise InputError(
-                f"{model!r} is not what made the model of {run.directory}: give the file it was trained with"
+                f"{model!r} is not what made the model of {run.directory}, or has changed since: give the copy "
+                f"that the run kept, {run.directory / record.SOURCE}:{name.rpartition(':')[2]}"
             )
         return model
     if model != name:

@@ -1,0 +1,120 @@
+"""What lies in a comparison's directory beside its trials: the names of the files, how they are written and read.
+
+Nothing here imports torch, so that reports can be made from records alone.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from selftaught.errors import InputError
+from selftaught.training import record
+
+TRIALS = "trials"
+STUDY = "study.json"
+COSTS = "costs.json"
+TABLE = "table.md"
+TABLE_CSV = "table.csv"
+SUMMARY = "comparison.json"
+REPORT = "report.html"
+
+TrialId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+
+
+class Start(BaseModel):
+    """A command that started or resumed the comparison, and when it first did so, as an ISO date."""
+
+    model_config = ConfigDict(frozen=True)
+
+    command: tuple[str, ...]
+    started: str = ""
+
+
+class Missing(BaseModel):
+    """A trial that was not finished when study.json was written; `error` says why it failed, None if it did not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trial_id: TrialId
+    method: str
+    seed: int
+    error: str | None = None
+
+
+class StudyFile(BaseModel):
+    """What a comparison says of itself in study.json, so that a report can be made of it without the command.
+
+    `methods` and `trials`, the directories in trials/, are in their order. `command` and `started` are those of the
+    last start; `commands` are all of them, absent in files of older versions.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    command: tuple[str, ...] = ()
+    started: str = ""
+    commands: tuple[Start, ...] = ()
+    methods: tuple[str, ...]
+    trials: tuple[TrialId, ...]
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def starts(self) -> tuple[Start, ...]:
+        """The commands, one after another; the same command typed again is there once."""
+        if self.commands or not self.command:
+            return self.commands
+        return (Start(command=self.command, started=self.started),)
+
+
+def read_study(directory: Path) -> StudyFile | None:
+    """The study.json of a comparison, None where there is none.
+
+    Raises:
+        InputError: it cannot be read, or is damaged.
+    """
+    path = directory / STUDY
+    if not path.exists():
+        return None
+    try:
+        # Not pydantic's own parser, which refuses the half characters that stand for bytes that are no text.
+        return StudyFile.model_validate(json.loads(record.read_bytes(path)))
+    except (ValidationError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is damaged: remove it, and the report is about all finished trials in {TRIALS}/"
+        ) from None
+
+
+def write_study(directory: Path, study: StudyFile) -> None:
+    """Replace study.json."""
+    _write(directory / STUDY, study.model_dump())
+
+
+def read_costs(directory: Path) -> dict[str, float] | None:
+    """Relative step times by trial id, which can be measured again: empty before that, None if the file is damaged.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    path = directory / COSTS
+    if not path.exists():
+        return {}
+    content = record.read_bytes(path)
+    try:
+        costs = {str(trial): float(cost) for trial, cost in json.loads(content).items()}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+    return costs if all(math.isfinite(cost) and cost > 0 for cost in costs.values()) else None
+
+
+def write_costs(directory: Path, costs: Mapping[str, float]) -> None:
+    """Replace costs.json."""
+    _write(directory / COSTS, costs)
+
+
+def _write(path: Path, values: Any) -> None:
+    record.write(path, (json.dumps(values, indent=2) + "\n").encode())

@@ -1,0 +1,116 @@
+"""Networks of the user's own do what they like."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import selftaught
+from selftaught.errors import InputError, SelftaughtError
+from selftaught.training import record
+from selftaught.training.presets import data_of, resolve
+from selftaught.training.run import Stopped, train
+from tests.data.conftest import encode, random_pictures
+from tests.training import quick
+
+
+@pytest.mark.parametrize("stops", [[3], [7, 2]])
+def test_a_network_of_ones_own_may_draw_and_count_as_it_likes(tmp_path, stops):
+    """Python's and NumPy's random numbers, and a buffer that its state dict leaves out."""
+    (tmp_path / "net.py").write_text(
+        "import random\nimport numpy as np\nimport torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, classes, channels):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.head = nn.Conv2d(channels, 4, 3), nn.Linear(4, classes)\n"
+        "        self.twice = nn.Sequential(self.conv)\n"
+        "        self.register_buffer('calls', torch.zeros(()), persistent=False)\n"
+        "    def forward(self, x):\n"
+        "        a = self.twice(x).relu()\n"
+        "        if self.training:\n"
+        "            self.calls += 1\n"
+        "            a = a * (random.random() + np.random.rand()) * (1 + self.calls / 10)\n"
+        "        return self.head(a.mean((2, 3)))\n"
+        "def build(num_classes, in_channels):\n"
+        "    return Net(num_classes, in_channels)\n"
+    )
+    config = quick.config("le", model=f"{tmp_path / 'net.py'}:build")
+    mine = random.getstate(), np.random.get_state()[1].tolist()
+    train(config, tmp_path / "whole")
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == mine
+    for steps in stops:
+        with pytest.raises(Stopped):
+            train(config, tmp_path / "parts", should_stop=quick.stop_after(steps))
+        random.random(), np.random.rand()
+    train(config, tmp_path / "parts")
+    assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
+
+
+def test_predictions_that_are_no_numbers_fail_the_run(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x) * (1.0 if self.training else float('nan'))\n"
+        "def build(num_classes):\n"
+        "    return Net(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, num_classes))\n"
+    )
+    config = quick.config(model=f"{tmp_path / 'net.py'}:build")
+    with pytest.raises(SelftaughtError, match="predictions became NaN or infinite after epoch 3"):
+        train(config, tmp_path / "run")
+    assert not record.is_finished(tmp_path / "run")
+
+
+def test_the_copy_that_a_run_keeps_makes_its_network(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def build(num_classes):\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = quick.config(model="net.py:build")
+    assert config.model == f"{tmp_path / 'net.py'}:build"
+    train(config, tmp_path / "run")
+    (tmp_path / "net.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir("/")
+    with pytest.raises(InputError, match=r"has changed since: give the copy .*network\.py:build"):
+        selftaught.load(tmp_path / "run", model=f"{tmp_path / 'net.py'}:build")
+    model = selftaught.load(tmp_path / "run", model=f"{tmp_path / 'run' / 'network.py'}:build")
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    with pytest.raises(InputError, match="values up to 200: divide them by 255"):
+        model(torch.full((1, 1, 8, 8), 200.0))
+
+
+def test_a_network_whose_file_changes_is_refused_in_the_middle(tmp_path):
+    source = (
+        "from torch import nn\n"
+        "def build(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    (tmp_path / "net.py").write_text(source)
+    config = quick.config(model=f"{tmp_path / 'net.py'}:build")
+    (tmp_path / "net.py").write_text(source + "# better\n")
+    with pytest.raises(InputError, match="have changed: start a new run"):
+        train(config, tmp_path / "run")
+
+
+def test_examples_are_called_by_their_files(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number, picture in enumerate(random_pictures(10, (9, 9), seed=ord(label))):
+            (tmp_path / "photos" / label / f"{number}.png").write_bytes(encode(picture))
+    (tmp_path / "photos" / "a" / "copy.png").write_bytes((tmp_path / "photos" / "b" / "3.png").read_bytes())
+    config = resolve(
+        str(tmp_path / "photos"), "ce", model="resnet8", epochs=1, batch_size=8, val_fraction=0.0
+    )
+    train(config, tmp_path / "run")
+    with safe_open(tmp_path / "run" / "examples.safetensors", "np") as file:
+        names, labels = json.loads(file.metadata()["names"]), file.get_tensor("labels")
+    data = data_of(config)
+    assert len(names) == len(labels) > 0
+    for name, label in zip(names, labels, strict=True):
+        assert Path(name).parent == tmp_path / "photos" / data.classes[label]
