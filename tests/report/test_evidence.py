@@ -159,12 +159,12 @@ def test_examples_have_the_names_that_the_run_gave_them(tmp_path):
     path = run.directory / "examples.safetensors"
     tensors = load_file(path)
     assert evidence.examples(run).names is None
-    names = [f"/home/me/photos/<b>cat</b>/{i}.jpg" for i in range(len(tensors["index"]))]
+    names = [f"/home/me/photos/<b>cat&/{i}.jpg" for i in range(len(tensors["index"]))]
     save_file(tensors, path, {"names": json.dumps(names)})
     assert evidence.examples(run).names == tuple(names)
     page.write([run], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
-    assert "&lt;b&gt;cat&lt;/b&gt;/0.jpg" in html
+    assert "&lt;b&gt;cat&amp;/0.jpg" in html
     assert "/home/me" not in html
     for wrong in ("[1, 2]", "{", json.dumps(names[1:]), "null"):
         save_file(tensors, path, {"names": wrong})
