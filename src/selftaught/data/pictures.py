@@ -3,9 +3,9 @@
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -115,10 +115,10 @@ def _is_grey(picture: Image.Image) -> bool:
     return picture.mode in _GREY or picture.mode.startswith("I;16")
 
 
-def _orientation(getexif: object, picture: Image.Image) -> int:
+def _orientation(getexif: Callable[..., Any], picture: Image.Image) -> int:
     """1..8; 1, upright, where the EXIF data is missing or broken: the pixels are good all the same."""
     try:
-        return getexif(picture).get(ExifTags.Base.Orientation, 1)  # type: ignore[operator]
+        return getexif(picture).get(ExifTags.Base.Orientation, 1)
     except Exception:  # the parser meets whatever a camera or an editor left there
         return 1
 

@@ -1,7 +1,6 @@
 """What each section of the report shows, as plain values for its template; None where the runs kept nothing for it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -313,7 +312,7 @@ def _example(found: Examples, i: int, names: Sequence[str]) -> Shown:
         "photograph": pixels.is_photograph(found.images[i]),
         "small": max(found.images.shape[2:]) < pixels.PHOTOGRAPH,
         "index": int(found.index[i]),
-        "called": _called(found, i),
+        "called": found.called(i),
         "right": truth == prediction,
         "truth": names[truth],
         "prediction": names[prediction],
@@ -331,13 +330,6 @@ def _example(found: Examples, i: int, names: Sequence[str]) -> Shown:
             for k, label in list(enumerate(found.classes[i].tolist()))[:_MOST_MAPS]
         ],
     }
-
-
-def _called(found: Examples, i: int) -> str:
-    """The end of the file's path: the rest is nobody's business to whom the page is sent."""
-    if found.names is None:
-        return f"test image {found.index[i]}"
-    return "/".join(Path(found.names[i]).parts[-2:])
 
 
 def _signed(value: float) -> str:

@@ -81,7 +81,7 @@ BY_MODEL = {"cnn6": PLAIN_CNN, "cnn8": PLAIN_CNN, "cnn10": PLAIN_CNN}
 PRESETS = {"digits": DIGITS, "mnist": MNIST, "fashion-mnist": CIFAR, "cifar10": CIFAR, "cifar100": CIFAR}
 """By dataset."""
 
-FINE_TUNE = {
+FINE_TUNE: dict[str, Any] = {
     "epochs": 10,
     "batch_size": 32,
     "optimizer": "adamw",
@@ -165,7 +165,7 @@ def preset_for(data: str, model: str | None) -> Preset:
     preset = PRESETS.get(data, OWN_DATA)
     if model is not None and models.is_pretrained(model):
         augment = "photo" if preset.augment == "crop" else preset.augment
-        return replace(preset, model=model, augment=augment, **FINE_TUNE)  # type: ignore[arg-type]
+        return replace(preset, model=model, augment=augment, **FINE_TUNE)
     if preset.model == CIFAR.model and model in BY_MODEL:
         return replace(BY_MODEL[model], val_fraction=preset.val_fraction)
     return preset
