@@ -303,6 +303,27 @@ def test_a_run_says_what_it_is_about_to_do_and_is_not_repeated(run):
     assert json.loads(Path("here/command.json").read_text())["commands"][0][0] == "selftaught"
 
 
+@pytest.mark.parametrize(
+    "command", ["compare --methods ce,ls --trials 1 --out here", "train --method ce", "bench --methods ce"]
+)
+def test_json_is_json_whatever_a_network_prints(run, command):
+    Path("net.py").write_text(
+        "from torch import nn\nprint('imported')\n"
+        "class Net(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        print('forward')\n"
+        "        return super().forward(x)\n"
+        "def build(num_classes):\n"
+        "    print('built')\n"
+        "    return Net(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, num_classes))\n"
+    )
+    name, *rest = command.split()
+    flags = [flag for flag in QUICK if flag != "--quiet"]
+    code, out, _ = run(name, "digits", *rest, *flags, "--model", "net.py:build", "--json")
+    assert code == 0
+    assert json.loads(out)
+
+
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(run):
     code, out, err = run("compare", "digits", "--methods", "ce,le", *QUICK[:-1], "--dry-run", "--trials", "2")
     assert (code, err) == (0, "")

@@ -200,6 +200,18 @@ def test_nothing_of_the_users_is_overwritten(run, photos, tmp_path, capsys, name
     assert sorted(os.listdir(tmp_path)) == ["link.csv", "photos", "run.json"]
 
 
+def test_a_folder_of_links_and_a_config_of_somebody_elses_are_no_mistake(run, tmp_path, capsys):
+    (tmp_path / "links").mkdir()
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "outside.png")
+    (tmp_path / "links" / "a.png").symlink_to(tmp_path / "outside.png")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "config.json").write_text('{"mine": true}')
+    out = tmp_path / "project" / "p.csv"
+    code, _, err = call(capsys, run, tmp_path / "links", "-o", out)
+    assert code == 0, err
+    assert "links/a.png" in out.read_text()
+
+
 @pytest.mark.parametrize("name", ["result.json", "config.json", "mine.csv"])
 def test_runs_are_not_written_into(photos, tmp_path, capsys, name):
     run = store(tmp_path / "run")

@@ -14,6 +14,7 @@ from selftaught.report import render
 from selftaught.report.tables import tabulate
 from selftaught.training import record
 from selftaught.training.config import parse
+from tests.report import factory
 
 IMAGES = 200
 DATA = {
@@ -285,3 +286,14 @@ def test_files_with_a_table_are_told_from_others(make, scaled, method):
         assert not render.begins_table(other, ".md")
     for other in ("", "method,notes\n", "method,trials,accuracy,mine\n", "# mine\n" + render.as_csv(table)):
         assert not render.begins_table(other, ".csv")
+
+
+def test_a_model_of_files_may_have_moved(tmp_path):
+    moved = [
+        factory.write_run(tmp_path, method, 0, model=f"/{place}/net.py:build", model_fingerprint="f" * 64)
+        for method, place in (("ce", "here"), ("le", "there"))
+    ]
+    assert [row.method for row in tabulate(moved, ["ce", "le"], {}).rows] == ["ce", "le"]
+    other = factory.write_run(tmp_path, "ls", 0, model="/here/net.py:build", model_fingerprint="e" * 64)
+    with pytest.raises(InputError, match="the model's files have changed"):
+        tabulate([*moved, other], ["ce", "le", "ls"], {})

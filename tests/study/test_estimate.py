@@ -1,0 +1,52 @@
+"""What is said before a comparison begins."""
+
+import time
+
+import pytest
+
+from selftaught.study import compare as studies
+from selftaught.study import estimate
+from selftaught.study.plan import plan
+from selftaught.training.estimate import Estimate
+from selftaught.training.estimate import estimate as estimate_run
+from selftaught.training.presets import resolve
+from selftaught.training.run import train
+from tests.data.conftest import encode, random_pictures
+from tests.training import quick
+
+
+def test_a_run_is_reckoned_up_from_its_steps():
+    few, many = (estimate_run(quick.config("le", epochs=epochs)) for epochs in (2, 200))
+    assert 20 < many.seconds / few.seconds < 500
+    assert many.explained.startswith("features")
+    assert 50e6 < many.memory < 8e9
+    assert estimate_run(quick.config("ce")).explained is None
+
+
+def test_what_is_decoded_anew_for_each_step_counts(tmp_path, monkeypatch):
+    """Large photographs, streamed: most of the time is theirs."""
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number, picture in enumerate(random_pictures(12, (600, 600))):
+            (tmp_path / "photos" / label / f"{number}.jpg").write_bytes(encode(picture, "JPEG"))
+    monkeypatch.setenv("SELFTAUGHT_MEMORY", "0")
+    options = {"model": "cnn6", "image_size": 8, "batch_size": 4, "epochs": 8, "val_fraction": 0.0}
+    config = resolve(str(tmp_path / "photos"), "ce", **options)
+    expected = estimate_run(config).seconds
+    begun = time.perf_counter()
+    train(config, tmp_path / "run")
+    taken = time.perf_counter() - begun
+    assert taken / 4 < expected < 4 * taken
+
+
+def test_trials_are_shared_out_among_the_workers(tmp_path, monkeypatch):
+    study = studies.make_study(plan("digits", ["ce", "le"], trials=3, **quick.OPTIONS), tmp_path)
+    seconds = {"ce": 10.0, "le": 20.0}
+    monkeypatch.setattr(
+        estimate,
+        "estimate",
+        lambda config: Estimate(seconds[config.method], int(seconds[config.method]), None),
+    )
+    assert estimate.estimate_study(study, 1) == estimate.StudyEstimate(90.0, 20, {})
+    assert estimate.estimate_study(study, 2).seconds == pytest.approx(45.0)
+    assert estimate.estimate_study(study, 6).seconds == pytest.approx(20.0)

@@ -1,4 +1,7 @@
-"""What the training commands do once their flags are read. Importing this imports torch."""
+"""What the training commands do once their flags are read. Importing this imports torch.
+
+stdout is for the result: whatever a network of the user's own prints meanwhile goes to stderr.
+"""
 
 import json
 import re
@@ -17,6 +20,7 @@ from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display, reading_shown
 from selftaught.report import render
+from selftaught.report.tables import called
 from selftaught.study import compare as studies
 from selftaught.study.estimate import estimate_study
 from selftaught.study.executor import in_this_process
@@ -37,7 +41,7 @@ def compare(
     output: OutputOptions,
 ) -> int:
     """Plan, say what will be done, do it, show the table."""
-    with reading_shown(output.quiet):
+    with reading_shown(output.quiet), redirect_stdout(sys.stderr):
         configs = plan(data, split_methods(methods), trials, **options.given())
     default = Path("runs") / f"compare-{_slug(data)}-{_slug(configs[0].model)}-{configs[0].protocol_id}"
     study = studies.make_study(configs, output.out or default)
@@ -48,7 +52,9 @@ def compare(
     for line in announcement(study, jobs):
         tell(line)
     if pending and (dry_run or not output.quiet):
-        for line in outlook(estimate_study(study, jobs), jobs):
+        with redirect_stdout(sys.stderr):
+            estimate = estimate_study(study, jobs)
+        for line in outlook(estimate, jobs):
             tell(line)
     if dry_run:
         return DONE
@@ -81,7 +87,7 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
     """One trial in this process."""
     # One run has the machine to itself; more threads than this only get in each other's way on small images.
     threads = min(usable_cores(), MOST_THREADS)
-    with reading_shown(output.quiet):
+    with reading_shown(output.quiet), redirect_stdout(sys.stderr):
         [config] = plan(data, [method], trials=1, **{"threads": threads, **options.given()})
     default = f"{_slug(data)}-{_slug(config.model)}-{method}-s{config.seed}-{config.trial_id}"
     trial = Trial(config, output.out or Path("runs") / default)
@@ -94,7 +100,6 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
         record.note_command(trial.directory, ["selftaught", *sys.argv[1:]])
         for line in announcement_of_run(trial):
             tell(line)
-        # Whatever a network of the user's own prints: stdout is for the result.
         with (
             stop_on_interrupt() as should_stop,
             display([trial], output.quiet) as show,
@@ -136,8 +141,9 @@ def report(runs: list[Path], out: Path) -> int:
 def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) -> int:
     """Step times as a table."""
     chosen = split_methods(methods) if methods is not None else objectives.names()
-    configs = plan(data, chosen, trials=1, **options.given())
-    costs = cost.measure(configs)
+    with redirect_stdout(sys.stderr):
+        configs = plan(data, chosen, trials=1, **options.given())
+        costs = cost.measure(configs)
     if as_json:
         print(json.dumps({c.method: {"seconds": c.seconds, "relative": c.relative} for c in costs}, indent=2))
         return DONE
@@ -160,8 +166,7 @@ _RESUME = "the same command goes on from here"
 
 def _slug(name: str) -> str:
     """A part of a directory's name: the end of a path, without what shells and file systems mind."""
-    end = name.rstrip("/").removeprefix("hf:").removeprefix("hub:")
-    end = "-".join(Path(end).parts[-2:]) if "/" in end else end
+    end = called(name).removeprefix("hf:").removeprefix("hub:")
     return re.sub(r"[^\w.-]+", "-", end).strip("-.")[-40:] or "data"
 
 

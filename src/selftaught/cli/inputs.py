@@ -67,7 +67,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    for path in walk(folder, folder):
+    for path in walk(folder, None):
         if not is_image(path.name):
             raise InputError(
                 f"{shown(path)} is not an image: move it out of {shown(folder)}, or name the images"
@@ -81,12 +81,23 @@ def check_output(out: Path, images: Sequence[Path] = ()) -> None:
     Raises:
         InputError: `out` is one of the images, or lies in the directory of a run or of a comparison.
     """
-    if held := [name for name in (record.CONFIG, STUDY) if (out.parent / name).exists()]:
+    if mark := _mark_of_a_run(out.parent):
         raise InputError(
-            f"--out {out} is where a run or a comparison lies ({held[0]} is there): name another folder"
+            f"--out {out} is where a run or a comparison lies ({mark} is there): name another folder"
         )
     if out.exists() and any(path.exists() and out.samefile(path) for path in images):
         raise InputError(f"--out {out} is one of the images and would replace it: choose another name")
+
+
+def _mark_of_a_run(folder: Path) -> str | None:
+    """What shows that a run or a comparison lies in a folder; others, too, have files called config.json."""
+    for name in (STUDY, TRIALS):
+        if (folder / name).exists():
+            return name
+    try:
+        return record.CONFIG if record.read_config(folder) is not None else None
+    except InputError:
+        return None
 
 
 def batches(paths: Sequence[Path], model: TrainedModel, size: int) -> Iterator[tuple[list[Path], Tensor]]:

@@ -88,19 +88,20 @@ def listing(folder: Path) -> tuple[list[Path], list[Path]]:
     return folders, others
 
 
-def walk(folder: Path, root: Path) -> Iterator[Path]:
+def walk(folder: Path, root: Path | None) -> Iterator[Path]:
     """All visible files below a folder, in an order that does not depend on the file system.
 
-    Links are followed, but not out of `root`.
+    Links are followed, but not out of `root`, if there is one.
 
     Raises:
         InputError: a link that leaves `root` or leads in a circle, a folder that cannot be read.
     """
-    real_root = os.path.realpath(root)
-    yield from _walk(folder, real_root, (real_root, os.path.realpath(folder)))
+    real_root = None if root is None else os.path.realpath(root)
+    real = os.path.realpath(folder)
+    yield from _walk(folder, real_root, (real,) if real_root is None else (real_root, real))
 
 
-def _walk(folder: Path, root: str, above: tuple[str, ...]) -> Iterator[Path]:
+def _walk(folder: Path, root: str | None, above: tuple[str, ...]) -> Iterator[Path]:
     """`above`: the real paths of the folder and of those that the walk came through."""
     folders, others = listing(folder)
     for path in others:
@@ -114,14 +115,15 @@ def _walk(folder: Path, root: str, above: tuple[str, ...]) -> Iterator[Path]:
         yield from _walk(path, root, (*above, real))
 
 
-def check_link(path: Path, root: str) -> str:
+def check_link(path: Path, root: str | None) -> str:
     """The real path that a path leads to when its links are followed.
 
     Raises:
-        InputError: it is not below `root`, a real path itself: a name must not reach files nobody offered.
+        InputError: it is not below `root`, a real path itself, if there is one: a name must not reach files nobody
+            offered.
     """
     real = os.path.realpath(path)
-    if not Path(real).is_relative_to(root):
+    if root is not None and not Path(real).is_relative_to(root):
         raise InputError(
             f"{shown(path)} is a link that leaves the folder {shown(root)}: put a copy in its place"
         )

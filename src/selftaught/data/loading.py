@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from selftaught.data import splits, store
 from selftaught.data.dataset import ImageData
 from selftaught.data.decoding import OnProgress
-from selftaught.data.encoded import Collection
+from selftaught.data.encoded import Collection, Pictures
 from selftaught.data.preparation import Preparation
 from selftaught.data.sources import SOURCES, open_source
 from selftaught.data.splits import Parts
@@ -112,8 +113,19 @@ def _assemble(
             *division.notes,
             *_duplicates_note(duplicates, parts, called),
         ),
-        test_name=lambda index: called(int(parts.test[index])),
+        test_name=_Names(everything.source, parts.test),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Names:
+    """What the pictures at some positions of a source are called."""
+
+    source: Pictures
+    positions: Tensor
+
+    def __call__(self, index: int) -> str:
+        return self.source.name(int(self.positions[index]))
 
 
 class _Division(NamedTuple):

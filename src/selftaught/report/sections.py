@@ -9,7 +9,7 @@ from selftaught.report import charts, pixels
 from selftaught.report.evidence import BINS, Evidence, Examples
 from selftaught.report.render import ABSENT
 from selftaught.report.tables import Table
-from selftaught.training.record import Record
+from selftaught.training.record import DataSummary, Record
 
 _QUANTITIES = (
     ("Accuracy", "accuracy %", "accuracy", 100.0),
@@ -350,7 +350,7 @@ def _data_facts(records: Sequence[Record]) -> Iterable[tuple[str, str]]:
     height, width = data.image_size
     yield (
         "input",
-        f"{width} × {height} pixels, {'grey' if data.channels == 1 else 'colour'}, {_fitted(data.crop)}",
+        f"{width} × {height} pixels, {'grey' if data.channels == 1 else 'colour'}, {_fitted(data)}",
     )
     yield "resampling", data.resample
     yield "mean", _listed(_decimals(part.mean) for part in parts)
@@ -361,12 +361,11 @@ def _decimals(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.3f}" for value in values)
 
 
-def _fitted(crop: float | None) -> str:
-    return (
-        "stretched to size"
-        if crop is None
-        else f"scaled and cut out ({100 * crop:.0f} % of the shorter side)"
-    )
+def _fitted(data: DataSummary) -> str:
+    if data.crop is None:
+        return "stretched to size"
+    how, side = ("stretched", "each") if data.stretch else ("scaled", "the shorter")
+    return f"{how} and cut out ({100 * data.crop:.0f} % of {side} side)"
 
 
 def _settings(records: Sequence[Record]) -> Shown:

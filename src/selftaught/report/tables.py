@@ -10,6 +10,7 @@ import numpy as np
 from selftaught.errors import InputError
 from selftaught.report import evidence
 from selftaught.report.statistics import Interval, mean_std, paired_interval, resampled_interval
+from selftaught.training.config import RunConfig
 from selftaught.training.record import Record
 
 
@@ -140,7 +141,7 @@ def check_comparable(records: Sequence[Record]) -> None:
     if len(parts) != len({seed for seed, _ in parts}):
         raise InputError("these runs were trained on different data and cannot share a table")
     for run in records:
-        changes = first.config.model_copy(update=_FREE).differences(run.config.model_copy(update=_FREE))
+        changes = _shared(first.config).differences(_shared(run.config))
         if changes:
             raise InputError(
                 f"these runs differ in more than method and seed ({'; '.join(changes)}): report on them one by one"
@@ -151,6 +152,11 @@ def check_comparable(records: Sequence[Record]) -> None:
             raise InputError(
                 f"the runs of {same.method} have different settings ({'; '.join(changes)}): report on them one by one"
             )
+
+
+def _shared(config: RunConfig) -> RunConfig:
+    """What all runs of a table must agree on; a model of files is known by its fingerprint, wherever they lie."""
+    return config.model_copy(update=_FREE | ({"model": ""} if config.model_fingerprint else {}))
 
 
 def _by_seed(records: Sequence[Record], method: str) -> dict[int, Record]:

@@ -88,7 +88,7 @@ def _about_chance(table: Table, classes: int) -> Iterator[str]:
     best = max(row.accuracy for row in table.rows)
     if best < 1.2 / classes:
         yield (
-            f"No method is clearly better than guessing, {100 / classes:.0f} % with {classes} classes: train longer "
+            f"No method is clearly better than guessing, {100 / classes:.2g} % with {classes} classes: train longer "
             "before comparing."
         )
 

@@ -1,5 +1,6 @@
 """What a run will take, from a few measured steps."""
 
+import itertools
 import sys
 import time
 from contextlib import closing
@@ -14,6 +15,9 @@ from selftaught.training.cost import Runner
 
 LEAST_STEPS, MOST_STEPS = 3, 40
 """Measured steps, after one that is not."""
+
+EVALUATED = 4
+"""Batches that are evaluated; with them whoever decodes is started, as it is for each evaluation."""
 
 LONGEST = 5.0
 """Seconds after which fewer steps have to do."""
@@ -81,13 +85,14 @@ def _seconds(runner: Runner) -> float:
 def _seconds_per_evaluated_image(runner: Runner) -> float:
     session = runner.session
     session.model.eval()
-    few = slice(0, 64)
-    begun = time.perf_counter()
-    images, labels = session.images.test_images[few], session.images.test_labels[few]
-    for x, _ in session.evaluation_batches(images, labels).epoch(0):
-        session.model(x)
+    begun, seen = time.perf_counter(), 0
+    batches = session.evaluation_batches(session.images.test_images, session.images.test_labels)
+    with closing(batches.epoch(0)) as few:
+        for x, y in itertools.islice(few, EVALUATED):
+            session.model(x)
+            seen += len(y)
     runner.wait()
-    return (time.perf_counter() - begun) / len(labels)
+    return (time.perf_counter() - begun) / seen
 
 
 def _memory(config: RunConfig) -> int:

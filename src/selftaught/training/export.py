@@ -64,7 +64,7 @@ def description(model: TrainedModel) -> dict[str, str]:
     images = {"channels": channels, "height": height, "width": width, "range": [0, 1]}
     return {
         "classes": json.dumps(model.classes),
-        "input": json.dumps({**images, "resample": how.resample, "crop": how.crop}),
+        "input": json.dumps({**images, "resample": how.resample, "crop": how.crop, "stretch": how.stretch}),
         "selftaught": json.dumps({"version": selftaught.__version__, "trial": model.config.trial_id}),
     }
 

@@ -168,10 +168,8 @@ class _Run:
         description = models.description(network)
         if description is not None:
             files[record.MODEL] = (json.dumps(description, indent=2) + "\n").encode()
-        source = models.source(self.session.config.model)
-        if source is not None:
-            # What the user's own file was when it made this network; nothing runs it unasked.
-            files[record.SOURCE] = source
+        if self.session.source is not None:
+            files[record.SOURCE] = self.session.source  # nothing runs it unasked
         for name, content in files.items():
             record.write(self.directory / name, content)
         return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}

@@ -41,7 +41,10 @@ OPTIMIZERS: dict[str, Callable[[Any, RunConfig], torch.optim.Optimizer]] = {
 
 @dataclass
 class Session:
-    """The parts of a run; `model` and `optimizer` are wrapped by Fabric for the device and the precision."""
+    """The parts of a run; `model` and `optimizer` are wrapped by Fabric for the device and the precision.
+
+    `source` is the user's own code that made the network, as it was then.
+    """
 
     config: RunConfig
     fabric: "Fabric"
@@ -51,6 +54,7 @@ class Session:
     schedule: torch.optim.lr_scheduler.LRScheduler
     batches: Batches
     images: ImageData
+    source: bytes | None
 
     @property
     def network(self) -> nn.Module:
@@ -119,6 +123,7 @@ def start(config: RunConfig, images: ImageData) -> Session:
     # Imported late: it takes seconds, which whoever only reads a run, or is refused, need not wait for.
     from lightning_fabric import Fabric
 
+    source = models.source(config.model)
     if models.fingerprint(config.model) != config.model_fingerprint:
         raise InputError(f"the files of model {config.model!r} have changed: start a new run")
     objective = objectives.create(config.method, **config.settings)
@@ -150,7 +155,7 @@ def start(config: RunConfig, images: ImageData) -> Session:
         optimizer, lambda step: lr_factor(config, step, len(batches))
     )
     seeds.seed_all(seeds.derive(config.seed, "method"))
-    return Session(config, fabric, objective, wrapped, optimizer, schedule, batches, images)
+    return Session(config, fabric, objective, wrapped, optimizer, schedule, batches, images, source)
 
 
 def _numpy_state() -> tuple[Any, ...]:

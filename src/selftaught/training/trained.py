@@ -59,10 +59,6 @@ class TrainedModel(nn.Module):
         x = images.to(self.mean.dtype)
         if images.dtype == torch.uint8:
             x = x / 255
-        elif not torch.compiler.is_compiling() and images.numel() and images.amax() > 1.5:
-            raise InputError(
-                f"images are floating point with values up to {images.amax():g}: divide them by 255, or give uint8"
-            )
         return self.model((x - self.mean) / self.std)
 
     def prepare(self, picture: bytes) -> torch.Tensor:
@@ -138,7 +134,7 @@ def _permitted(run: record.Record, model: str | None) -> str:
                 f"that the run kept, {run.directory / record.SOURCE}:{name.rpartition(':')[2]}"
             )
         return model
-    if model != name:
+    if models.located(model) != name:
         raise InputError(
             f"{run.directory} holds the model {name!r}, not {model!r}: leave model= (--model) out"
         )
