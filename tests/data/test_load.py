@@ -1,7 +1,6 @@
 import hashlib
 import json
 import multiprocessing
-import pickle
 import socket
 
 import datasets
@@ -396,10 +395,3 @@ def test_the_real_data_has_its_published_statistics(real_data, name, shape, clas
         loaded.mean,
         loaded.std,
     )
-
-
-def test_data_can_be_sent_to_another_process():
-    digits = data.load("digits")
-    again = pickle.loads(pickle.dumps(digits))
-    assert torch.equal(again.test_images[:], digits.test_images[:])
-    assert again.test_name(3) == digits.test_name(3)

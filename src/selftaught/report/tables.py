@@ -10,7 +10,6 @@ import numpy as np
 from selftaught.errors import InputError
 from selftaught.report import evidence
 from selftaught.report.statistics import Interval, mean_std, paired_interval, resampled_interval
-from selftaught.training.config import RunConfig
 from selftaught.training.record import Record
 
 
@@ -64,17 +63,8 @@ _SCHEMES = ("hf:", "hub:")
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """An owner and a name: paths are recorded as absolute ones."""
 
-_FREE = {
-    "data": "",
-    "data_fingerprint": "",
-    "split_seed": 0,
-    "method": "",
-    "settings": {},
-    "seed": 0,
-    "threads": 1,
-    "device": "cpu",
-}
-"""What may differ between the runs of a table; the data and the settings are looked at apart."""
+_FREE = {"data_fingerprint": "", "split_seed": 0, "threads": 1, "device": "cpu"}
+"""What else may differ between the runs of a table; whether they share their data is looked at apart."""
 
 
 @np.errstate(all="ignore")  # records may hold numbers of any size
@@ -141,7 +131,8 @@ def check_comparable(records: Sequence[Record]) -> None:
     if len(parts) != len({seed for seed, _ in parts}):
         raise InputError("these runs were trained on different data and cannot share a table")
     for run in records:
-        changes = _shared(first.config).differences(_shared(run.config))
+        ours, theirs = (config.shared().model_copy(update=_FREE) for config in (first.config, run.config))
+        changes = ours.differences(theirs)
         if changes:
             raise InputError(
                 f"these runs differ in more than method and seed ({'; '.join(changes)}): report on them one by one"
@@ -152,11 +143,6 @@ def check_comparable(records: Sequence[Record]) -> None:
             raise InputError(
                 f"the runs of {same.method} have different settings ({'; '.join(changes)}): report on them one by one"
             )
-
-
-def _shared(config: RunConfig) -> RunConfig:
-    """What all runs of a table must agree on; a model of files is known by its fingerprint, wherever they lie."""
-    return config.model_copy(update=_FREE | ({"model": ""} if config.model_fingerprint else {}))
 
 
 def _by_seed(records: Sequence[Record], method: str) -> dict[int, Record]:

@@ -112,8 +112,12 @@ class RunConfig(BaseModel):
         )
 
     def shared(self) -> "RunConfig":
-        """The configuration without what differs between the trials of a comparison."""
-        own: dict[str, Any] = {"method": "", "settings": {}, "seed": 0}
+        """The configuration without what differs between the trials of a comparison, and without paths.
+
+        Data and a model of files are known by their fingerprints, wherever they lie.
+        """
+        own: dict[str, Any] = {"method": "", "settings": {}, "seed": 0, "data": ""}
+        own |= dict.fromkeys(self._named(), "")
         if self.split_per_trial:
             # The divisions differ; what is divided does not.
             own |= {"split_seed": 0, "data_fingerprint": f"divisions of {self.data}"}
