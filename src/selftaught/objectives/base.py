@@ -2,8 +2,9 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -27,6 +28,19 @@ class Step:
     terms: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Casting:
+    """What a method may make its companions of.
+
+    Attributes:
+        twin: builds another network of the student's architecture, with initial weights of its own.
+        example: two training images as the networks take them, float (2, K, H, W), on the CPU.
+    """
+
+    twin: Callable[[], nn.Module]
+    example: Tensor
+
+
 @dataclass
 class Objective(ABC):
     """A training method; its dataclass fields are its settings, checked when it is made.
@@ -34,18 +48,32 @@ class Objective(ABC):
     Class attributes:
         key: the method's name on the command line.
         summary: one line for people.
+        learns_from: which network, trained before, it learns from: "" none, or a key of
+            `selftaught.training.teaching.SOURCES`: "teacher", "twin" (its own architecture) or "assistant".
+        peers: how many further whole networks it trains at the same time.
     """
 
     key: ClassVar[str]
     summary: ClassVar[str]
+    learns_from: ClassVar[str] = ""
+    peers: ClassVar[int] = 0
     model: nn.Module = dataclasses.field(init=False, repr=False, compare=False)
 
     def model_options(self) -> dict[str, Any]:
         """What the method needs of the model: keyword arguments of `models.create`."""
         return {}
 
-    def bind(self, model: nn.Module) -> None:
-        """Take the model to be trained, once, before the first step."""
+    def companions(self, student: nn.Module, teacher: nn.Module | None, cast: Casting) -> dict[str, nn.Module]:
+        """Modules that are trained together with the student by the same optimiser: a regressor, a peer."""
+        return {}
+
+    def bind(
+        self,
+        model: nn.Module,
+        teacher: nn.Module | None = None,
+        companions: Mapping[str, nn.Module] = MappingProxyType({}),
+    ) -> None:
+        """Take the model to be trained, and whom it learns from and with, once, before the first step."""
         self.model = model
 
     def start_epoch(self, epoch: int) -> None:  # noqa: B027  (most methods have no stages)

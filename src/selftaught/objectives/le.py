@@ -1,6 +1,8 @@
 """Learning with explanations: Algorithm 1 of Gu, Wu and Tresp (ACCV 2020)."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
@@ -28,9 +30,14 @@ class LearningWithExplanations(TwoStage):
     relu: bool = False
     criterion: IntrospectiveLoss = field(init=False, repr=False, compare=False)
 
-    def bind(self, model: nn.Module) -> None:
+    def bind(
+        self,
+        model: nn.Module,
+        teacher: nn.Module | None = None,
+        companions: Mapping[str, nn.Module] = MappingProxyType({}),
+    ) -> None:
         """Take the model to be trained and prepare its loss."""
-        super().bind(model)
+        super().bind(model, teacher, companions)
         self.criterion = self.criterion_class(
             model, self.saliency, self.layer, self.alpha, self.weight, self.similarity, self.relu
         )

@@ -16,6 +16,7 @@ from selftaught.training import record
 
 TRIALS = "trials"
 STUDY = "study.json"
+GRAPH = "graph.json"
 COSTS = "costs.json"
 TABLE = "table.md"
 TABLE_CSV = "table.csv"
@@ -67,6 +68,54 @@ class StudyFile(BaseModel):
         if self.commands or not self.command:
             return self.commands
         return (Start(command=self.command, started=self.started),)
+
+
+class Node(BaseModel):
+    """A trial of a study as `selftaught status` shows it; `teacher` is the trial that has to be finished before."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trial_id: TrialId
+    name: str
+    model: str
+    method: str
+    seed: int
+    epochs: int
+    teacher: TrialId | None = None
+    error: str | None = None
+
+
+class Graph(BaseModel):
+    """The trials of a study and what waits for what, in graph.json; teachers come before their students."""
+
+    model_config = ConfigDict(frozen=True)
+
+    title: str
+    command: tuple[str, ...] = ()
+    jobs: int = 1
+    nodes: tuple[Node, ...]
+
+
+def read_graph(directory: Path) -> Graph | None:
+    """The graph.json of a study, None where there is none.
+
+    Raises:
+        InputError: it cannot be read, or is damaged.
+    """
+    path = directory / GRAPH
+    if not path.exists():
+        return None
+    try:
+        return Graph.model_validate(json.loads(record.read_bytes(path)))
+    except (ValidationError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is damaged: the command that started the study writes it again") from None
+
+
+def write_graph(directory: Path, graph: Graph) -> None:
+    """Replace graph.json."""
+    _write(directory / GRAPH, graph.model_dump())
 
 
 def read_study(directory: Path) -> StudyFile | None:

@@ -14,10 +14,11 @@ from selftaught.training.session import rehearse
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a study and where it goes."""
+    """One run of a study and where it goes; `teacher` is the run directory of the network that it learns from."""
 
     config: RunConfig
     directory: Path
+    teacher: Path | None = None
 
 
 def plan(
