@@ -236,3 +236,118 @@ def test_bad_labels(name, labels, message):
 def test_bad_maps(name, maps):
     with pytest.raises(InputError, match="maps must be floating point of shape"):
         similarity.get(name)(maps, torch.tensor([0, 1]))
+
+
+SPATIAL = st.lists(st.integers(1, 9), min_size=1, max_size=3)
+DTYPES = st.sampled_from([(torch.float64, 1e-12), (torch.float32, 2e-6)])
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 4), st.integers(1, 9), SPATIAL, st.floats(0, 1), DTYPES, st.integers(0, 2**31))
+def test_between_classes_equals_the_oracle_and_its_rows_are_cosine(batch, classes, shape, zeros, kind, seed):
+    torch.manual_seed(seed)
+    dtype, tolerance = kind
+    maps, labels = random_maps(batch, classes, shape, dtype)
+    maps[torch.rand(batch, classes) < zeros] = 0
+    result = similarity.between_classes(maps)
+    assert (result.dtype, result.shape) == (dtype, (batch, classes, classes))
+    np.testing.assert_allclose(result, oracle.between_classes(maps.numpy()), atol=tolerance)
+    rows = result[torch.arange(batch), labels]
+    torch.testing.assert_close(rows, similarity.cosine(maps, labels), atol=tolerance, rtol=0)
+    assert result.abs().max() <= 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 4),
+    st.integers(1, 6),
+    SPATIAL,
+    st.integers(1, 40),
+    st.floats(0, 1),
+    DTYPES,
+    st.integers(0, 2**31),
+)
+def test_rank_correlation_equals_scipy_with_ties_and_constant_maps(
+    batch, classes, shape, levels, constant, kind, seed
+):
+    torch.manual_seed(seed)
+    dtype, tolerance = kind
+    maps, labels = random_maps(batch, classes, shape, dtype)
+    maps = (maps * levels / 10).round() - 0.5  # few levels: many ties
+    maps[torch.rand(batch, classes) < constant] = 3
+    result = similarity.rank_correlation(maps, labels)
+    assert (result.dtype, result.shape) == (dtype, (batch, classes))
+    expected = oracle.pairwise(oracle.rank_correlation, maps.numpy(), labels.numpy())
+    np.testing.assert_allclose(result, expected, atol=tolerance)
+
+
+def test_ranks_keep_differences_that_scaling_would_lose():
+    # Divided by the peak, the first three values would all be 0 in float32.
+    maps = torch.tensor([[[1e-42, 2e-42, 3e-42, 1e30], [3.0, 2.0, 1.0, 4.0]]])
+    expected = oracle.rank_correlation(maps[0, 0].double().numpy(), maps[0, 1].numpy())
+    assert similarity.rank_correlation(maps, torch.tensor([0]))[0, 1].item() == pytest.approx(
+        expected, abs=1e-6
+    )
+
+
+def test_rank_correlation_is_signed_and_blind_to_monotone_changes():
+    maps, labels = torch.randn(1, 1, 5, 5), torch.tensor([0])
+    changed = torch.cat([maps, maps.exp(), maps**3, -maps, maps.abs()], dim=1)
+    result = similarity.rank_correlation(changed, labels)[0]
+    assert result[:4].tolist() == pytest.approx([1, 1, 1, -1], abs=1e-6)
+    assert abs(result[4]) < 0.9
+
+
+def test_ranks_of_large_colour_maps_are_exact_enough_in_float32():
+    maps, labels = random_maps(1, 3, (3, 64, 64), torch.float32)
+    expected = oracle.pairwise(oracle.rank_correlation, maps.numpy(), labels.numpy())
+    np.testing.assert_allclose(similarity.rank_correlation(maps, labels), expected, atol=2e-6)
+
+
+def measured(maps, labels):
+    return {"between": similarity.between_classes(maps), "ranks": similarity.rank_correlation(maps, labels)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_descriptions_of_half_precision_are_float32(dtype):
+    maps, labels = random_maps(4, 5, (6, 6), dtype)
+    exact = measured(maps.double(), labels)
+    for name, value in measured(maps, labels).items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value.double(), exact[name], atol=2e-6, rtol=0)
+
+
+def test_descriptions_under_autocast_layouts_and_scales():
+    maps, labels = random_maps(4, 5, (3, 6, 7), torch.float32)
+    plain = measured(maps, labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = measured(maps, labels)
+    strided = measured(maps.movedim(2, -1).contiguous().movedim(-1, 2), labels)
+    for others in (cast, strided, measured(maps * 1e-30, labels), measured(maps * 1e30, labels)):
+        for name, value in others.items():
+            torch.testing.assert_close(value, plain[name], atol=2e-6, rtol=0)
+
+
+def test_descriptions_pass_nan_on_and_take_empty_batches_and_gradients():
+    maps, labels = random_maps(2, 3, (4, 4))
+    shapes = {name: value.shape for name, value in measured(maps[:0], labels[:0]).items()}
+    assert shapes == {"between": (0, 3, 3), "ranks": (0, 3)}
+    tracked = maps.clone().requires_grad_()
+    similarity.between_classes(tracked).sum().backward()
+    assert tracked.grad.isfinite().all()
+    assert not similarity.rank_correlation(tracked, labels).requires_grad
+    maps[0, 1, 2, 2] = torch.nan
+    for value in measured(maps, labels).values():
+        assert value[0].isnan().any()
+        assert not value[1].isnan().any()
+
+
+def test_descriptions_refuse_what_the_similarities_refuse():
+    labels = torch.tensor([0, 1])
+    for maps in (torch.randn(2, 3), torch.ones(2, 3, 4, dtype=torch.int64), torch.randn(2, 3, 0)):
+        with pytest.raises(InputError, match="maps must be floating point of shape"):
+            similarity.between_classes(maps)
+        with pytest.raises(InputError, match="maps must be floating point of shape"):
+            similarity.rank_correlation(maps, labels)
+    with pytest.raises(InputError, match=r"labels must lie in 0\.\.2 for 3 classes, got 0\.\.3"):
+        similarity.rank_correlation(torch.randn(2, 3, 4), torch.tensor([0, 3]))

@@ -4,6 +4,8 @@ Every measure takes maps of shape (B, C, *spatial), as `selftaught.explain` retu
 (B,), and returns a tensor of shape (B, C) in [-1, 1]: the similarity of each class's map to the map of the true
 class. `multiscale_mse` and `wasserstein` look at positions. Their spatial axes are the last two, or the only
 one of (B, C, N); axes before them, such as the input channels of (B, C, K, H, W), are not spatial.
+`between_classes` compares every two classes instead, and `rank_correlation` only looks at the order of a map's
+values; they describe explanations (Figures 2 and 3), no target is made of them.
 
 Half precision is computed and returned in float32, also under autocast. Maps are divided by their largest
 magnitude first, so that tiny and huge ones do not under- or overflow.
@@ -103,6 +105,60 @@ def wasserstein(maps: Tensor, labels: Tensor) -> Tensor:
     return (1 - 2 * torch.stack(distances).mean(0)).clamp(-1, 1)
 
 
+def between_classes(maps: Tensor) -> Tensor:
+    """Cosine between the flattened maps of every two classes: what Figure 2 averages over the test images.
+
+    The row of the true class is `cosine`; as there, a map that is zero everywhere has cosine 0, with itself too.
+
+    Args:
+        maps: (B, C, *spatial), floating point.
+
+    Returns:
+        (B, C, C), symmetric, in [-1, 1].
+
+    Raises:
+        InputError: maps without spatial axes or elements.
+
+    >>> maps = torch.tensor([[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]])
+    >>> between_classes(maps)
+    tensor([[[1.0000, 0.7071, 0.0000],
+             [0.7071, 1.0000, 0.0000],
+             [0.0000, 0.0000, 0.0000]]])
+    """
+    flat = _scaled(maps).flatten(2)
+    # Autocast would round the product to half precision.
+    with torch.autocast(flat.device.type, enabled=False):
+        dot = flat @ flat.transpose(1, 2)
+    norm = torch.linalg.vector_norm(flat, dim=2)
+    scale = (norm[:, :, None] * norm[:, None, :]).clamp_min(1)
+    return (dot / scale).clamp(-1, 1)
+
+
+def rank_correlation(maps: Tensor, labels: Tensor) -> Tensor:
+    """Spearman's correlation between each class's flattened, signed map and the true class's.
+
+    The measure of class-discriminativeness behind Figure 3 (Section 5.4): the less the maps of two classes rank the
+    positions alike, the more they say about the class. Equal values share the mean of their ranks; a constant map has
+    no order and correlation 0 with every map, itself included. No gradient flows through ranks.
+
+    Args:
+        maps: (B, C, *spatial), floating point.
+        labels: (B,), int64.
+
+    Returns:
+        (B, C) in [-1, 1].
+
+    Raises:
+        InputError: maps without spatial axes or elements, labels of the wrong shape, dtype or range.
+
+    >>> maps = torch.tensor([[[0.1, 0.2, 9.0], [1.0, 2.0, 2.5], [2.0, 1.0, -5.0], [4.0, 4.0, 4.0]]])
+    >>> rank_correlation(maps, torch.tensor([0]))
+    tensor([[ 1.,  1., -1.,  0.]])
+    """
+    _check_maps(maps)
+    return cosine(_centred_ranks(as_float(maps.detach()).flatten(2)), labels)
+
+
 SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cosine": cosine,
     "multiscale-mse": multiscale_mse,
@@ -124,17 +180,35 @@ def get(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return SIMILARITIES[name]
 
 
-def _scaled(maps: Tensor, labels: Tensor) -> Tensor:
-    """The checked maps in float32 or better, each divided by its largest magnitude, its peak; zero maps stay zero."""
+def _check_maps(maps: Tensor) -> None:
     if maps.dim() < 3 or not maps.is_floating_point() or 0 in maps.shape[2:]:
         raise InputError(
             "maps must be floating point of shape (batch, classes, *spatial) with at least one element each, got "
             f"{maps.dtype} of shape {tuple(maps.shape)}"
         )
-    check_labels(labels, maps.shape[0], maps.shape[1])
+
+
+def _scaled(maps: Tensor, labels: Tensor | None = None) -> Tensor:
+    """The maps in float32 or better, each divided by its largest magnitude, its peak; zero maps stay zero.
+
+    Maps, and labels if there are any, are checked.
+    """
+    _check_maps(maps)
+    if labels is not None:
+        check_labels(labels, maps.shape[0], maps.shape[1])
     maps = as_float(maps)
     peak = maps.abs().amax(tuple(range(2, maps.dim())), keepdim=True)
     return maps / peak.masked_fill(peak == 0, 1)
+
+
+def _centred_ranks(flat: Tensor) -> Tensor:
+    """Ranks along the last axis with mean 0, ties sharing theirs; of a row with a NaN every rank is NaN."""
+    flat = flat.contiguous()
+    ordered = flat.sort(dim=2).values
+    below, not_above = torch.searchsorted(ordered, flat), torch.searchsorted(ordered, flat, right=True)
+    # The ranks of equal values are below + 1, ..., not_above; twice their distance from the middle rank is whole.
+    ranks = (below + not_above - flat.shape[2]).to(flat.dtype)
+    return ranks.masked_fill(flat.isnan().any(2, keepdim=True), torch.nan)
 
 
 def _of_truth(flat: Tensor, labels: Tensor) -> Tensor:

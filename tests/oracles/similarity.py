@@ -1,7 +1,10 @@
-"""The similarities of design.md, one sample, class and position at a time, in NumPy float64; POT for Wasserstein."""
+"""The similarities of design.md, one sample, class and position at a time, in NumPy float64; POT and SciPy help."""
+
+import warnings
 
 import numpy as np
 import ot
+from scipy import stats
 
 
 def pairwise(measure, maps, labels):
@@ -16,6 +19,20 @@ def cosine(a, b):
     a, b = a.ravel(), b.ravel()
     norms = np.sqrt((a * a).sum()) * np.sqrt((b * b).sum())
     return 0.0 if norms == 0 else (a * b).sum() / norms
+
+
+def between_classes(maps):
+    """(B, C, C): the cosine of every two maps of a sample."""
+    maps = np.asarray(maps, dtype=np.float64)
+    return np.array([[[cosine(a, b) for b in sample] for a in sample] for sample in maps])
+
+
+def rank_correlation(a, b):
+    """Spearman's, 0 where it is undefined: a constant map."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        correlation = stats.spearmanr(a.ravel(), b.ravel()).statistic
+    return 0.0 if np.isnan(correlation) else correlation
 
 
 def average_pool(array, scale):
