@@ -73,6 +73,9 @@ class RunOptions:
     test_fraction: Annotated[
         float | None, _flag("Part to set aside for testing, where the data has no test part (0.2).", _DATA)
     ] = None
+    test_size: Annotated[
+        int | None, _flag("Test on this many images, stratified, for a first look.", _DATA)
+    ] = None
     split_seed: Annotated[int | None, _flag("Seed of every division of the data (0).", _DATA)] = None
     split_per_trial: Annotated[
         bool | None,

@@ -48,6 +48,7 @@ def load(
     val_fraction: float = 0.0,
     split_seed: int = 0,
     test_fraction: float = 0.2,
+    test_size: int | None = None,
     preparation: Preparation = Preparation(),  # noqa: B008  (it is frozen)
     memory: int | None = None,
     on_progress: OnProgress | None = None,
@@ -63,6 +64,7 @@ def load(
         val_fraction: share in [0, 1) of those held out for validation, stratified.
         split_seed: seeds every choice of images.
         test_fraction: share in (0, 1) set aside for testing, stratified, where the source has no test part.
+        test_size: how many images to test with, a stratified choice, for a first look; None for all.
         preparation: what the model asks of its images.
         memory: bytes that the decoded images may take; None for ``$SELFTAUGHT_MEMORY`` (GiB) or half of what is
             free. Where they take more they are decoded again each time they are needed, by
@@ -78,7 +80,7 @@ def load(
     """
     asked = _pair(image_size)
     collection = open_source(name)
-    division = _divide(collection, train_size, val_fraction, split_seed, test_fraction)
+    division = _divide(collection, train_size, val_fraction, split_seed, test_fraction, test_size)
     everything = store.fill(collection, asked, preparation, memory, on_progress or _ignore)
     return _assemble(name, collection, division, everything, preparation)
 
@@ -138,7 +140,12 @@ class _Division(NamedTuple):
 
 
 def _divide(
-    collection: Collection, train_size: int | None, val_fraction: float, split_seed: int, test_fraction: float
+    collection: Collection,
+    train_size: int | None,
+    val_fraction: float,
+    split_seed: int,
+    test_fraction: float,
+    test_size: int | None,
 ) -> _Division:
     labels, classes = collection.train.labels, collection.classes
     notes: tuple[str, ...] = ()
@@ -150,6 +157,9 @@ def _divide(
         before = torch.arange(len(labels))
         labels = torch.cat([labels, collection.test.labels])
         test, test_part = torch.arange(len(before), len(labels)), "the source's own"
+    if test_size is not None:
+        test_part = f"{test_size:,} of {len(test):,}, stratified: {test_part}"
+        test = splits.choose(labels, test, test_size, split_seed)
     train, val = splits.hold_out(labels[before], train_size, val_fraction, split_seed, len(classes))
     return _Division(labels, Parts(before[train], before[val], test), test_part, notes)
 

@@ -91,6 +91,21 @@ def set_aside(labels: Tensor, fraction: float, seed: int, classes: Sequence[str]
     return kept, complement(kept, len(labels))
 
 
+def choose(labels: Tensor, test: Tensor, size: int, seed: int) -> Tensor:
+    """A stratified choice of `size` of the positions `test`, ascending.
+
+    Raises:
+        InputError: a size that is not from one image per class to all of them.
+    """
+    present = int(torch.bincount(labels[test]).count_nonzero())
+    if not present <= size <= len(test):
+        raise InputError(
+            f"test_size must be from {present} (one image per class) to {len(test)}, all there are to test with, "
+            f"got {size}"
+        )
+    return test[stratified(labels[test], size, seed)]
+
+
 def hold_out(
     labels: Tensor, train_size: int | None, val_fraction: float, seed: int, num_classes: int
 ) -> tuple[Tensor, Tensor]:

@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from selftaught.objectives.base import Objective, Step, create, names, settings, summary
+from selftaught.objectives.base import Objective, Step, create, learns_from, names, peers, settings, summary
 
-__all__ = ["Objective", "Step", "create", "names", "settings", "summary"]
+__all__ = ["Objective", "Step", "create", "learns_from", "names", "peers", "settings", "summary"]
 
 # A new method is one file here: importing it registers its class.
 for _module in pkgutil.iter_modules(__path__):

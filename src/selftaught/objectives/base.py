@@ -63,7 +63,9 @@ class Objective(ABC):
         """What the method needs of the model: keyword arguments of `models.create`."""
         return {}
 
-    def companions(self, student: nn.Module, teacher: nn.Module | None, cast: Casting) -> dict[str, nn.Module]:
+    def companions(
+        self, student: nn.Module, teacher: nn.Module | None, cast: Casting
+    ) -> dict[str, nn.Module]:
         """Modules that are trained together with the student by the same optimiser: a regressor, a peer."""
         return {}
 
@@ -128,6 +130,24 @@ def settings(key: str) -> dict[str, Any]:
 def summary(key: str) -> str:
     """A method in one line."""
     return _find(key).summary
+
+
+def learns_from(key: str) -> str:
+    """Which network, trained before, a method learns from: see `Objective.learns_from`.
+
+    Raises:
+        InputError: an unknown method.
+    """
+    return _find(key).learns_from
+
+
+def peers(key: str) -> int:
+    """How many further whole networks a method trains at the same time.
+
+    Raises:
+        InputError: an unknown method.
+    """
+    return _find(key).peers
 
 
 def create(key: str, **options: Any) -> Objective:

@@ -129,12 +129,9 @@ def _add_run(found: Found, directory: Path) -> None:
 
 
 def _add_comparison(found: Found, directory: Path) -> None:
-    name, inside = directory.absolute().name, directory / folder.TRIALS
-    described = folder.read_study(directory)
-    if described is None:
-        trials = sorted(path.parent for path in inside.glob(f"*/{record.CONFIG}"))
-    else:
-        trials = [inside / trial for trial in described.trials]
+    name = directory.absolute().name
+    described, trials = folder.read_study(directory), folder.compared(directory)
+    if described is not None:
         found.methods += described.methods
         found.commands += [start.command for start in described.starts]
     finished = [trial for trial in trials if record.is_finished(trial)]

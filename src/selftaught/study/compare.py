@@ -2,18 +2,20 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from selftaught.errors import InputError
 from selftaught.report import page, render
 from selftaught.report.study import Found, read
-from selftaught.report.tables import Table, tabulate
+from selftaught.report.tables import Table, called, tabulate
 from selftaught.study import folder
 from selftaught.study.executor import Event, Executor, in_this_process
+from selftaught.study.graph import GraphFile, with_teachers
 from selftaught.study.plan import Trial, plan
 from selftaught.study.processes import in_processes
 from selftaught.training import cost, record
@@ -23,10 +25,14 @@ from selftaught.training.environment import usable_cores
 
 @dataclass(frozen=True)
 class Study:
-    """The trials of a comparison, each in a directory named by the hash of its configuration."""
+    """The trials of a comparison, each in a directory named by the hash of its configuration.
+
+    `teachers` are what some of them learn from, to be trained before.
+    """
 
     directory: Path
     trials: tuple[Trial, ...]
+    teachers: tuple[Trial, ...] = ()
 
     @property
     def methods(self) -> list[str]:
@@ -34,8 +40,9 @@ class Study:
         return list(dict.fromkeys(trial.config.method for trial in self.trials))
 
     def pending(self) -> list[Trial]:
-        """The trials that are not finished."""
-        return [trial for trial in self.trials if not record.is_finished(trial.directory)]
+        """The trials and the teachers that are not finished."""
+        everything = (*self.teachers, *self.trials)
+        return [trial for trial in everything if not record.is_finished(trial.directory)]
 
     def records(self) -> list[record.Record]:
         """The finished trials."""
@@ -52,8 +59,17 @@ class Comparison:
     failures: list[tuple[Trial, str]] = field(default_factory=list)
 
 
-def make_study(configs: Sequence[RunConfig], out: str | os.PathLike) -> Study:
+def make_study(
+    configs: Sequence[RunConfig],
+    out: str | os.PathLike,
+    teachers: Mapping[str, Path] = MappingProxyType({}),
+) -> Study:
     """A study in directory `out`, which is looked at but not touched; trials that are there are reused.
+
+    Args:
+        configs: its trials; the teachers that they learn from become part of the study.
+        out: the directory.
+        teachers: the run directories of teachers that are trained already, by trial.
 
     Raises:
         InputError: `out` is a file, or holds something else or a comparison under another protocol.
@@ -68,13 +84,15 @@ def make_study(configs: Sequence[RunConfig], out: str | os.PathLike) -> Study:
             f"{directory} is not empty and not a comparison ({strangers[0]}): choose another --out"
         )
     trials = directory / folder.TRIALS
-    existing = sorted(trials.glob(f"*/{record.CONFIG}")) if trials.is_dir() else []
-    for path in existing[:1]:
-        found = record.read_config(path.parent)
+    before, students = with_teachers(configs, trials, teachers)
+    ours = {trial.directory for trial in before}
+    existing = [path for path in folder.compared(directory) if path not in ours] if trials.is_dir() else []
+    for path in [path for path in existing if (path / record.CONFIG).exists()][:1]:
+        found = record.read_config(path)
         if found is not None and found.shared().canonical() != configs[0].shared().canonical():
             changes = "; ".join(found.shared().differences(configs[0].shared()))
             raise InputError(f"{directory} holds another comparison ({changes}): choose another --out")
-    return Study(directory, tuple(Trial(config, trials / config.trial_id) for config in configs))
+    return Study(directory, tuple(students), tuple(before))
 
 
 def executor_for(trials: Sequence[Trial], jobs: int | None = None) -> tuple[int, Executor]:
@@ -118,7 +136,8 @@ def run(
     described = _described(study, command)
     folder.write_study(study.directory, described)
     pending = study.pending()
-    outcomes = executor(pending, on_event, should_stop)
+    graph = GraphFile(study.directory, (*study.teachers, *study.trials), _title(study), command)
+    outcomes = executor(pending, graph.noting(pending, on_event), should_stop)
     failures = [(trial, o.error) for trial, o in zip(pending, outcomes, strict=True) if o.error is not None]
     missing = _missing(study, failures)
     folder.write_study(study.directory, described.model_copy(update={"missing": missing}))
@@ -169,8 +188,14 @@ def _described(study: Study, command: Sequence[str]) -> folder.StudyFile:
         commands=starts,
         methods=tuple(study.methods),
         trials=tuple(trial.config.trial_id for trial in study.trials),
+        teachers=tuple(trial.config.trial_id for trial in study.teachers),
         missing=_missing(study),
     )
+
+
+def _title(study: Study) -> str:
+    config = study.trials[0].config
+    return f"{', '.join(study.methods)} on {called(config.data)} with {called(config.model)}"
 
 
 def _missing(study: Study, failures: Sequence[tuple[Trial, str]] = ()) -> tuple[folder.Missing, ...]:
@@ -182,7 +207,8 @@ def _missing(study: Study, failures: Sequence[tuple[Trial, str]] = ()) -> tuple[
             seed=trial.config.seed,
             error=errors.get(trial.config.trial_id),
         )
-        for trial in study.pending()
+        for trial in study.trials
+        if not record.is_finished(trial.directory)
     )
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from selftaught.errors import InputError
 from selftaught.training import record
+from selftaught.training.config import RunConfig
 
 TRIALS = "trials"
 STUDY = "study.json"
@@ -49,7 +50,8 @@ class Missing(BaseModel):
 class StudyFile(BaseModel):
     """What a comparison says of itself in study.json, so that a report can be made of it without the command.
 
-    `methods` and `trials`, the directories in trials/, are in their order. `command` and `started` are those of the
+    `methods` and `trials`, the directories in trials/, are in their order; `teachers` are the directories there of
+    networks that some of them learn from. `command` and `started` are those of the
     last start; `commands` are all of them, absent in files of older versions.
     """
 
@@ -60,6 +62,7 @@ class StudyFile(BaseModel):
     commands: tuple[Start, ...] = ()
     methods: tuple[str, ...]
     trials: tuple[TrialId, ...]
+    teachers: tuple[TrialId, ...] = ()
     missing: tuple[Missing, ...] = ()
 
     @property
@@ -141,6 +144,27 @@ def read_study(directory: Path) -> StudyFile | None:
 def write_study(directory: Path, study: StudyFile) -> None:
     """Replace study.json."""
     _write(directory / STUDY, study.model_dump())
+
+
+def compared(directory: Path) -> list[Path]:
+    """The directories of the trials that are compared: those that study.json names, else all but the teachers.
+
+    Raises:
+        InputError: a file cannot be read, or is damaged.
+    """
+    described, inside = read_study(directory), directory / TRIALS
+    if described is not None:
+        return [inside / trial for trial in described.trials]
+    found = {path.parent: _readable(path.parent) for path in sorted(inside.glob(f"*/{record.CONFIG}"))}
+    teachers = {config.teacher.trial_id for config in found.values() if config and config.teacher}
+    return [path for path, config in found.items() if config is None or config.trial_id not in teachers]
+
+
+def _readable(trial: Path) -> RunConfig | None:
+    try:
+        return record.read_config(trial)
+    except InputError:  # told by whoever reads the trial
+        return None
 
 
 def read_costs(directory: Path) -> dict[str, float] | None:

@@ -7,9 +7,11 @@ from typing import Any
 
 from selftaught import errors, objectives
 from selftaught.errors import InputError
+from selftaught.training import teaching
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import method_settings, resolve
 from selftaught.training.session import rehearse
+from selftaught.training.teaching import lineage
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,14 @@ def plan(
     configs = [
         resolve(data, method, seed=seed + offset, **options) for method in methods for offset in range(trials)
     ]
-    for first_of_method in configs[::trials]:
-        rehearse(first_of_method)
+    for run in _different([run for first in configs[::trials] for run in lineage(first)]):
+        rehearse(run)
     return configs
+
+
+def _different(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """One of each trial."""
+    return list({config.trial_id: config for config in configs}.values())
 
 
 def split_methods(text: str) -> list[str]:
@@ -66,6 +73,13 @@ def check_methods(methods: Sequence[str]) -> None:
 
 def check_used(methods: Sequence[str], options: Iterable[str]) -> None:
     """Refuse a method's setting that would change nothing, because none of `methods` has it."""
+    options = list(options)
+    alone = [name for name in options if name in teaching.OPTIONS]
+    if alone and not any(objectives.learns_from(method) for method in methods):
+        taught = [method for method in objectives.names() if objectives.learns_from(method)]
+        raise InputError(
+            f"--{alone[0].replace('_', '-')} is of no use to {', '.join(methods)}: it belongs to {', '.join(taught)}"
+        )
     had = {name for method in methods for name in objectives.settings(method)}
     for name in options:
         if name in method_settings() - had:

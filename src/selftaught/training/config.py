@@ -17,7 +17,15 @@ _FINGERPRINTS = {
 }
 """What a difference between two hashes means."""
 
-DATA_OPTIONS = ("image_size", "train_size", "val_fraction", "test_fraction", "split_seed", "split_per_trial")
+DATA_OPTIONS = (
+    "image_size",
+    "train_size",
+    "val_fraction",
+    "test_fraction",
+    "test_size",
+    "split_seed",
+    "split_per_trial",
+)
 """What leads from a source to the data fingerprint, and is superfluous beside it."""
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -32,7 +40,8 @@ class RunConfig(BaseModel):
     Made by `selftaught.training.presets.resolve`, which fills in the protocol's defaults. Values out of range
     raise pydantic's ``ValidationError``; `parse` turns that into a one-line `InputError`. `settings` are the
     method's own, complete; the method knows their ranges. `data` and `model` are what the user called them; what
-    they were is in the two fingerprints (that of a built-in model is empty: its name says it all).
+    they were is in the two fingerprints (that of a built-in model is empty: its name says it all). `teacher` is the run
+    that the method learns from, finished before on the same images; None where it learns from nobody.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -44,6 +53,7 @@ class RunConfig(BaseModel):
     train_size: Annotated[int, Field(ge=2)] | None = None
     val_fraction: float = Field(0.0, ge=0, lt=1)
     test_fraction: float = Field(0.2, gt=0, lt=1)
+    test_size: Annotated[int, Field(ge=2)] | None = None
     split_seed: int = Field(0, ge=0, lt=2**63)
     split_per_trial: bool = False
     model: str
@@ -65,6 +75,7 @@ class RunConfig(BaseModel):
     threads: int = Field(1, ge=1, le=1024)
     precision: Precision = "32-true"
     device: Device = "cpu"
+    teacher: "RunConfig | None" = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
@@ -107,16 +118,17 @@ class RunConfig(BaseModel):
         return {"model"} if self.model_fingerprint else set()
 
     def _json(self, exclude: set[str]) -> str:
-        return json.dumps(
-            self.model_dump(mode="json", exclude=exclude), sort_keys=True, separators=(",", ":")
-        )
+        values = self.model_dump(mode="json", exclude={"teacher", *exclude})
+        if self.teacher is not None:
+            values["teacher"] = self.teacher.trial_id
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def shared(self) -> "RunConfig":
         """The configuration without what differs between the trials of a comparison, and without paths.
 
         Data and a model of files are known by their fingerprints, wherever they lie.
         """
-        own: dict[str, Any] = {"method": "", "settings": {}, "seed": 0, "data": ""}
+        own: dict[str, Any] = {"method": "", "settings": {}, "seed": 0, "data": "", "teacher": None}
         own |= dict.fromkeys(self._named(), "")
         if self.split_per_trial:
             # The divisions differ; what is divided does not.
@@ -166,7 +178,12 @@ def _one_line(error: ValidationError) -> str:
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:
-    values = config.model_dump(mode="json")
+    values = config.model_dump(mode="json", exclude={"teacher"})
+    teacher = config.teacher
+    if teacher is not None:
+        values["teacher"] = (
+            f"{teacher.model} ({teacher.method}, seed {teacher.seed}, trial {teacher.trial_id})"
+        )
     return values | values.pop("settings")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from selftaught.training import seeds
+from selftaught.training import seeds, teachers
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
 from selftaught.training.session import Session, start
@@ -73,8 +73,9 @@ class Runner:
     """Endless steps of one method, as they are in epoch `epoch` (from 0); by default past its warm-up."""
 
     def __init__(self, config: RunConfig, epoch: int | None = None) -> None:
-        self.session: Session = start(config, data_of(config))
-        self.session.model.train()
+        images = data_of(config)
+        self.session: Session = start(config, images, teachers.untrained(config, images))
+        self.session.train_mode()
         self.session.objective.start_epoch(config.warmup if epoch is None else epoch)
         self._batches = self._endless()
 

@@ -8,11 +8,17 @@ from selftaught.training.session import Session
 
 
 @torch.no_grad()
-def predict(session: Session, images: Images, labels: torch.Tensor) -> torch.Tensor:
-    """Logits in eval mode: float32 (N, C) on the CPU. The model is left in eval mode; each epoch sets train mode."""
-    session.model.eval()
+def predict(
+    session: Session, images: Images, labels: torch.Tensor, network: torch.nn.Module | None = None
+) -> torch.Tensor:
+    """Logits in eval mode: float32 (N, C) on the CPU, of the model or of another `network` of the session.
+
+    It is left in eval mode; each epoch sets train mode.
+    """
+    network = session.model if network is None else network
+    network.eval()
     batches = session.evaluation_batches(images, labels)
-    return torch.cat([session.model(x).float().cpu() for x, _ in batches.epoch(0)])
+    return torch.cat([network(x).float().cpu() for x, _ in batches.epoch(0)])
 
 
 def scores(logits: torch.Tensor, labels: torch.Tensor, prefix: str = "") -> dict[str, float]:

@@ -92,13 +92,13 @@ def explain_images(
         InputError: an unknown saliency or layer.
         ExplanationError: there is nothing to explain, every map is zero, or a map is not a picture.
     """
-    probabilities = _probabilities(model, images)
+    probabilities = probabilities_of(model, images)
     reference = probabilities.argmax(1) if labels is None else labels
     if probabilities.shape[1] > most:
         classes = most_relevant(probabilities, reference, most)
     else:
         classes = torch.arange(probabilities.shape[1]).expand(len(images), -1)
-    maps, likeness = _maps(model, images, classes, reference, saliency, layer)
+    maps, likeness = maps_and_similarity(model, images, classes, reference, saliency, layer)
     return [
         ExplainedImage(
             name=name,
@@ -142,7 +142,7 @@ def examples(
     shown, truth = images[chosen], labels[chosen]
     classes = most_relevant(probabilities[chosen], truth, MOST_CLASSES)
     try:
-        maps, likeness = _maps(model, shown, classes, truth)
+        maps, likeness = maps_and_similarity(model, shown, classes, truth)
     except Exception:
         # A network of the user's own may not be made for explanations, and may raise anything: its run is worth more
         # than these pictures.
@@ -153,7 +153,7 @@ def examples(
         "labels": truth,
         "probabilities": probabilities[chosen].float(),
         "classes": classes,
-        "maps": _small(maps),
+        "maps": shrunk(maps, _STORED_SIDE),
         "similarity": likeness,
     }
     visible = maps.flatten(1).any(1)
@@ -183,7 +183,8 @@ def one_per_class(labels: Tensor, count: int) -> list[int]:
 
 
 @torch.no_grad()
-def _probabilities(model: TrainedModel, images: Tensor) -> Tensor:
+def probabilities_of(model: TrainedModel, images: Tensor) -> Tensor:
+    """Probabilities of images (N, K, H, W), uint8: float32 (N, C) on the CPU."""
     logits = [model(part.to(model.mean.device)) for part in images.split(_AT_ONCE)]
     return torch.cat(logits).float().softmax(1).cpu()
 
@@ -206,7 +207,7 @@ def _in_turn(positions: Tensor, labels: Tensor) -> Tensor:
     return positions[torch.tensor(ranks, dtype=torch.int64).argsort(stable=True)]
 
 
-def _maps(
+def maps_and_similarity(
     model: TrainedModel,
     images: Tensor,
     classes: Tensor,
@@ -214,7 +215,23 @@ def _maps(
     saliency: str | None = None,
     layer: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Maps (N, k, h, w) of each image's own k classes, and their similarity (N, k) to the reference class's."""
+    """Maps as pictures of each image's own k classes, and how similar they are to the reference class's.
+
+    Args:
+        model: in eval mode, on any device.
+        images: uint8 (N, K, H, W).
+        classes: int64 (N, k), which classes to explain of each image.
+        reference: int64 (N,), each among its image's `classes`.
+        saliency: which maps; if None those the run was trained with, and its layer, ReLU and similarity.
+        layer: Grad-CAM's layer in the network, if another.
+
+    Returns:
+        (N, k, h, w), input channels summed, and (N, k), both float32 on the CPU.
+
+    Raises:
+        InputError: an unknown saliency or layer.
+        ExplanationError: there is nothing to explain, every map is zero, or a map is not a picture.
+    """
     settings = model.config.settings if saliency is None else {}
     saliency = saliency or default_saliency(model)
     layer = layer or cast(str | None, settings.get("layer"))
@@ -256,8 +273,9 @@ def _as_pictures(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     )
 
 
-def _small(maps: Tensor) -> Tensor:
-    factor = math.ceil(max(maps.shape[2:]) / _STORED_SIDE)
+def shrunk(maps: Tensor, side: int) -> Tensor:
+    """Maps (N, k, h, w) averaged down by a whole factor until no side is longer than `side`."""
+    factor = math.ceil(max(maps.shape[2:]) / side)
     return F.avg_pool2d(maps, factor, ceil_mode=True) if factor > 1 else maps
 
 

@@ -141,7 +141,7 @@ def train_epoch(
 ) -> None:
     """Train from `position` to the end of its epoch; raises `Stopped`, with `position` exact, if asked to."""
     meter = Meter(position)
-    session.model.train()
+    session.train_mode()
     session.objective.start_epoch(position.epoch)
     clock = _Clock(position)
     reported = time.perf_counter()

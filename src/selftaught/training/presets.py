@@ -13,6 +13,7 @@ from selftaught import errors, models, objectives
 from selftaught.data import ImageData, sources
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
+from selftaught.training import teaching
 from selftaught.training.config import DATA_OPTIONS, RunConfig, parse
 
 
@@ -131,6 +132,9 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
         **options: any field of `RunConfig`, any method's setting by name (``epochs=5, alpha=0.8``), and ``augment``,
             a name in `AUGMENT`. None means the default. Settings that `method` does not have are left out, so that
             one set of options serves several methods and ``alpha`` does not change the name of a cross-entropy run.
+            For a method that learns from another network: ``teacher`` and, for TAKD, ``assistant``, each a model's
+            name, or as ``teacher`` the configuration of a finished run; ``teacher_per_trial=True`` for a teacher of
+            each seed's own instead of one for all.
 
     Raises:
         InputError: an unknown name, or a value out of range.
@@ -157,7 +161,29 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
         source = (config.data, models.preparation(model))
         share = _held_out(preset.val_fraction, *source, **_load_options(config))
         config = config.model_copy(update={"val_fraction": share})
-    return config.model_copy(update={"data_fingerprint": data_of_options(config).fingerprint})
+    config = config.model_copy(update={"data_fingerprint": data_of_options(config).fingerprint})
+    return config.model_copy(update={"teacher": _teacher(data, config, given)})
+
+
+def _teacher(data: str, config: RunConfig, given: dict[str, Any]) -> RunConfig | None:
+    """The run that a run learns from: under the same options, on the same division of the data."""
+    chosen = given.get("teacher")
+    ready = chosen if isinstance(chosen, RunConfig) else None
+    name = ready.model if ready else chosen
+    lesson = teaching.lesson(config.method, config.model, name, given.get("assistant"))
+    if lesson is None:
+        return None
+    if ready is None or (lesson.method, lesson.model) != ("ce", ready.model):
+        options = {name: value for name, value in given.items() if name != "split_per_trial"}
+        options |= {"split_seed": config.split_seed, "val_fraction": config.val_fraction}
+        options["seed"] = teaching.teacher_seed(config.seed, bool(given.get("teacher_per_trial")))
+        ready = resolve(data, lesson.method, lesson.model, **options)
+    if ready.data_fingerprint != config.data_fingerprint:
+        raise InputError(
+            f"the teacher {ready.model} is not trained on the same images in the same size and division as "
+            f"{config.model}: choose another --teacher"
+        )
+    return ready
 
 
 def preset_for(data: str, model: str | None) -> Preset:
@@ -225,7 +251,7 @@ def _augmented(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_options(given: dict[str, Any]) -> None:
-    known = [*DATA_OPTIONS, *TRAINING_OPTIONS, *sorted(method_settings())]
+    known = [*DATA_OPTIONS, *TRAINING_OPTIONS, *teaching.OPTIONS, *sorted(method_settings())]
     for name in given:
         if name not in known:
             raise errors.unknown("option", name, known)

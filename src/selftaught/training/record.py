@@ -75,8 +75,8 @@ class Result(BaseModel):
     `accuracy` and `ece` (15 bins) are fractions, `nll` is in nats per image, `seconds` counts training only,
     over all sessions of an interrupted run. `temperature` was fitted on the held-out training images; `nll_scaled`
     and `ece_scaled` are those of the test logits divided by it. They are None where nothing was held out.
-    `per_class_accuracy` has a value per class, None for one without test images. `sha256` are the digests of the
-    run's large files, by name.
+    `per_class_accuracy` has a value per class, None for one without test images, `peer_accuracy` one for each other
+    network that was trained at the same time (DML). `sha256` are the digests of the run's large files, by name.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -89,6 +89,7 @@ class Result(BaseModel):
     nll_scaled: float | None = None
     ece_scaled: _Fraction | None = None
     per_class_accuracy: tuple[_Fraction | None, ...] = ()
+    peer_accuracy: tuple[_Fraction, ...] = ()
     epochs: int
     seconds: float
     images_per_second: float

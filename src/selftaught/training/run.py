@@ -9,17 +9,17 @@ from typing import Any
 
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from selftaught import models
 from selftaught.data import ImageData
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError
-from selftaught.training import checkpoint, environment, explanations, record, seeds
+from selftaught.training import checkpoint, environment, explanations, record, seeds, teachers
 from selftaught.training.config import RunConfig
 from selftaught.training.evaluate import calibrate, predict, scores
 from selftaught.training.loop import Autosave, DivergedError, Stopped, diverged, train_epoch
-from selftaught.training.metrics import per_class_accuracy
+from selftaught.training.metrics import accuracy, per_class_accuracy
 from selftaught.training.presets import data_of
 from selftaught.training.progress import Progress
 from selftaught.training.record import Result
@@ -34,6 +34,7 @@ def train(
     out_dir: str | os.PathLike,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    teacher: str | os.PathLike | None = None,
 ) -> Result:
     """Train as configured, in `out_dir`, from where an earlier session left off; a finished run is only read.
 
@@ -45,9 +46,12 @@ def train(
         out_dir: the run directory; created if needed.
         on_progress: called a few times per second and at the end of each epoch.
         should_stop: asked after each step; once it says yes the run is saved there and `Stopped` is raised.
+        teacher: the run directory of the network that the method learns from, where it learns from one; by default
+            the directory beside `out_dir` that is named by the teacher's trial.
 
     Raises:
-        InputError: the directory holds something else, or the data is not what was configured.
+        InputError: the directory holds something else, the data is not what was configured, or the teacher is not
+            there or not finished.
         Stopped: `should_stop` said so.
         SelftaughtError: the loss became NaN or infinite; the last checkpoint is kept.
     """
@@ -58,7 +62,7 @@ def train(
     with record.locked(directory):
         images = data_of(config)
         with seeds.contained(config.threads):
-            session = start(config, images)
+            session = start(config, images, _teacher(config, directory, teacher))
             run = _Run(directory, session, images, on_progress or _ignore, should_stop or _never)
             try:
                 run.train()
@@ -67,6 +71,13 @@ def train(
                 if not (directory / record.CHECKPOINT).exists():
                     raise
                 raise DivergedError(f"{error}; the last good checkpoint is kept") from error
+
+
+def _teacher(config: RunConfig, directory: Path, given: str | os.PathLike | None) -> nn.Module | None:
+    if config.teacher is None:
+        return None
+    beside = directory.absolute().parent / config.teacher.trial_id
+    return teachers.trained(config, beside if given is None else Path(given))
 
 
 class _Run:
@@ -140,6 +151,7 @@ class _Run:
             **scores(logits, images.test_labels),
             **calibrated,
             per_class_accuracy=per_class_accuracy(logits, images.test_labels),
+            peer_accuracy=self.peers(),
             epochs=position.epoch,
             seconds=position.seconds,
             images_per_second=position.images / position.seconds,
@@ -149,6 +161,16 @@ class _Run:
         )
         record.write(self.directory / record.RESULT, (result.model_dump_json(indent=2) + "\n").encode())
         return result
+
+    def peers(self) -> tuple[float, ...]:
+        """The test accuracy of other whole networks that were trained at the same time."""
+        session, images = self.session, self.images
+        if not session.objective.peers:
+            return ()
+        return tuple(
+            accuracy(predict(session, images.test_images, images.test_labels, peer), images.test_labels)
+            for peer in session.companions.values()
+        )
 
     def write_files(self, predictions: dict[str, Tensor], data: record.DataSummary) -> dict[str, str]:
         """The weights, what rebuilds the network, the predictions and some examples; returns their digests."""

@@ -4,8 +4,8 @@ import logging
 import math
 import random
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from selftaught.data.batches import Batches
 from selftaught.data.streaming import Images
 from selftaught.errors import DegenerateMapsError, InputError
 from selftaught.objectives import Objective
-from selftaught.training import seeds
+from selftaught.objectives.base import Casting
+from selftaught.training import seeds, teachers
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
 
@@ -43,7 +44,8 @@ OPTIMIZERS: dict[str, Callable[[Any, RunConfig], torch.optim.Optimizer]] = {
 class Session:
     """The parts of a run; `model` and `optimizer` are wrapped by Fabric for the device and the precision.
 
-    `source` is the user's own code that made the network, as it was then.
+    `source` is the user's own code that made the network, as it was then. `companions` are trained with the model by
+    the same optimiser.
     """
 
     config: RunConfig
@@ -55,6 +57,7 @@ class Session:
     batches: Batches
     images: ImageData
     source: bytes | None
+    companions: dict[str, nn.Module] = field(default_factory=dict)
 
     @property
     def network(self) -> nn.Module:
@@ -67,6 +70,7 @@ class Session:
         cuda = self.fabric.device.type == "cuda"
         return {
             "model": self.model.state_dict(),
+            "companions": {name: module.state_dict() for name, module in self.companions.items()},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
@@ -81,6 +85,8 @@ class Session:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
         self.model.load_state_dict(state["model"])
+        for name, module in self.companions.items():
+            module.load_state_dict(state["companions"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
@@ -96,8 +102,18 @@ class Session:
 
     def _unsaved_buffers(self) -> dict[str, torch.Tensor]:
         """Those that a state dict leaves out (``persistent=False``)."""
-        saved = self.network.state_dict().keys()
-        return {name: buffer for name, buffer in self.network.named_buffers() if name not in saved}
+        networks = {"": self.network} | {f"{name}/": module for name, module in self.companions.items()}
+        return {
+            prefix + name: buffer
+            for prefix, network in networks.items()
+            for name, buffer in network.named_buffers()
+            if name not in network.state_dict()
+        }
+
+    def train_mode(self) -> None:
+        """The model and its companions learn; a teacher never does."""
+        for module in (self.model, *self.companions.values()):
+            module.train()
 
     def evaluation_batches(self, images: Images, labels: torch.Tensor) -> Batches:
         """Images in their order, normalised as in training."""
@@ -108,14 +124,23 @@ class Session:
 
     def is_finite(self) -> bool:
         """Whether every weight is a number."""
-        return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+        return all(
+            bool(parameter.isfinite().all())
+            for module in (self.model, *self.companions.values())
+            for parameter in module.parameters()
+        )
 
 
-def start(config: RunConfig, images: ImageData) -> Session:
+def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None) -> Session:
     """A session at step 0. Sets the global RNG.
 
     Trials with one seed are paired over methods: the initial weights and the order and augmentation of the
     batches depend on the seed alone. What a method itself draws comes from the global RNG, seeded last.
+
+    Args:
+        config: what to train.
+        images: its data.
+        teacher: whom the method learns from, see `selftaught.training.teachers`; None where it learns from nobody.
 
     Raises:
         InputError: the model's files are not those that the run was configured with.
@@ -128,16 +153,18 @@ def start(config: RunConfig, images: ImageData) -> Session:
         raise InputError(f"the files of model {config.model!r} have changed: start a new run")
     objective = objectives.create(config.method, **config.settings)
     seeds.seed_all(seeds.derive(config.seed, "init"))
-    model = models.create(
-        config.model, images.num_classes, images.channels, images.image_size, **objective.model_options()
-    )
-    model = model.to(memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
-    optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config)
+    model = _network(config, images, objective)
+    companions = _companions(config, images, objective, model, teacher)
+    trained = [parameter for module in (model, *companions.values()) for parameter in module.parameters()]
+    optimizer = OPTIMIZERS[config.optimizer](trained, config)
     # Fabric announces the precision at every start; the record says it once.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator=config.device, devices=1, precision=config.precision)
     wrapped, optimizer = fabric.setup(model, optimizer)
-    objective.bind(wrapped)
+    companions = {name: fabric.setup_module(module) for name, module in companions.items()}
+    if teacher is not None:
+        teacher = fabric.setup_module(teacher.to(memory_format=MEMORY_FORMAT))  # type: ignore[call-overload]
+    objective.bind(wrapped, teacher, companions)
     batches = Batches(
         images.train_images,
         images.train_labels,
@@ -155,7 +182,29 @@ def start(config: RunConfig, images: ImageData) -> Session:
         optimizer, lambda step: lr_factor(config, step, len(batches))
     )
     seeds.seed_all(seeds.derive(config.seed, "method"))
-    return Session(config, fabric, objective, wrapped, optimizer, schedule, batches, images, source)
+    return Session(
+        config, fabric, objective, wrapped, optimizer, schedule, batches, images, source, companions
+    )
+
+
+def _network(config: RunConfig, images: ImageData, objective: Objective) -> nn.Module:
+    options = objective.model_options()
+    model = models.create(config.model, images.num_classes, images.channels, images.image_size, **options)
+    return model.to(memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
+
+
+def _companions(
+    config: RunConfig, images: ImageData, objective: Objective, model: nn.Module, teacher: nn.Module | None
+) -> dict[str, nn.Module]:
+    """What the method trains beside the model; its randomness is a stream of its own."""
+    seeds.seed_all(seeds.derive(config.seed, "companions"))
+    few = Batches(
+        images.train_images[:2], images.train_labels[:2], 2, images.mean, images.std, torch.device("cpu")
+    )
+    with closing(few.epoch(0)) as batches:
+        example, _ = next(iter(batches))
+    casting = Casting(lambda: _network(config, images, objective), example)
+    return objective.companions(model, teacher, casting)
 
 
 def _numpy_state() -> tuple[Any, ...]:
@@ -179,7 +228,7 @@ def rehearse(config: RunConfig) -> None:
     """
     images = data_of(config)
     with seeds.contained(config.threads):
-        session = start(config, images)
+        session = start(config, images, teachers.untrained(config, images))
         session.objective.start_epoch(config.warmup)
         x, y = next(
             iter(session.evaluation_batches(images.train_images[:8], images.train_labels[:8]).epoch(0))

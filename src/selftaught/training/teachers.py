@@ -1,0 +1,50 @@
+"""The network that a run learns from, ready to be asked."""
+
+from pathlib import Path
+
+from torch import nn
+
+from selftaught import models, objectives
+from selftaught.data import ImageData
+from selftaught.errors import InputError
+from selftaught.training import record
+from selftaught.training.config import RunConfig
+from selftaught.training.trained import load
+
+
+def untrained(config: RunConfig, images: ImageData) -> nn.Module | None:
+    """A stand-in with random weights, which costs as much as the teacher: for rehearsals and measurements."""
+    teacher = config.teacher
+    if teacher is None:
+        return None
+    options = objectives.create(teacher.method, **teacher.settings).model_options()
+    return models.create(teacher.model, images.num_classes, images.channels, images.image_size, **options)
+
+
+def trained(config: RunConfig, directory: Path) -> nn.Module | None:
+    """The teacher of a run from its own finished run, which takes images normalised as the student's are.
+
+    Raises:
+        InputError: the run in `directory` is not finished, is damaged, or is not the one that is to be learnt from.
+    """
+    teacher = config.teacher
+    if teacher is None:
+        return None
+    if not record.is_finished(directory):
+        raise InputError(
+            f"{config.method} learns from {named(teacher)}, which is not trained: there is no finished run in "
+            f"{directory}"
+        )
+    found = record.read(directory).config
+    if found.trial_id != teacher.trial_id:
+        raise InputError(
+            f"{directory} is not the teacher that this run was configured with: it holds {named(found)}, trial "
+            f"{found.trial_id}, instead of {named(teacher)}, trial {teacher.trial_id}"
+        )
+    code = teacher.model if models.runs_code(teacher.model) else None
+    return load(directory, code).model
+
+
+def named(config: RunConfig) -> str:
+    """A teacher in a few words."""
+    return f"{config.model} ({config.method}, seed {config.seed})"
