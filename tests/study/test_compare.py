@@ -30,6 +30,7 @@ def test_a_comparison_writes_its_table_beside_the_trials(tmp_path, configs):
     assert {path.name for path in tmp_path.iterdir()} == {
         "trials",
         "study.json",
+        "graph.json",
         "report.html",
         "costs.json",
         "table.md",

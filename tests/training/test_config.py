@@ -25,6 +25,7 @@ OTHER = {
     "train_size": 50,
     "val_fraction": 0.5,
     "test_fraction": 0.5,
+    "test_size": 20,
     "split_seed": 1,
     "split_per_trial": True,
     "model": "n",
@@ -45,6 +46,7 @@ OTHER = {
     "threads": 2,
     "precision": "bf16-mixed",
     "device": "cuda",
+    "teacher": VALUES | {"model": "t"},
 }
 
 

@@ -32,6 +32,9 @@ ModelCode = Annotated[
         "--model", help="net.py:build, for a run of a network from a Python file: allows its code to run."
     ),
 ]
+Executor = Annotated[
+    str, typer.Option(help="Who runs the trials: local (processes of this machine) or ray (a cluster).")
+]
 Methods = Annotated[str, typer.Option(help="Methods, separated by commas (see `selftaught ls methods`).")]
 
 
@@ -61,6 +64,7 @@ def compare(
     jobs: Annotated[
         int | None, typer.Option(help="Trials at once; by default as many as fit the cores.")
     ] = None,
+    executor: Executor = "local",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and what it would take, and stop.")
     ] = False,
@@ -71,7 +75,7 @@ def compare(
     """
     from selftaught.cli.commands import compare as command
 
-    raise typer.Exit(command(data, methods, trials, jobs, dry_run, options, output))
+    raise typer.Exit(command(data, methods, trials, jobs, executor, dry_run, options, output))
 
 
 @app.command(epilog="Example: selftaught train digits --method le --epochs 10")

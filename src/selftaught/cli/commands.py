@@ -16,6 +16,7 @@ from rich.table import Table
 from selftaught import objectives
 from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 from selftaught.cli.announcement import announcement, announcement_of_run, outlook
+from selftaught.cli.inputs import with_teacher
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display, reading_shown
@@ -24,9 +25,12 @@ from selftaught.report.tables import called
 from selftaught.study import compare as studies
 from selftaught.study.estimate import estimate_study
 from selftaught.study.executor import in_this_process
+from selftaught.study.executors import executor_for
 from selftaught.study.plan import Trial, plan, split_methods
 from selftaught.training import cost, record
+from selftaught.training.config import RunConfig
 from selftaught.training.environment import usable_cores
+from selftaught.training.teaching import lineage
 
 MOST_THREADS = 4
 
@@ -36,17 +40,19 @@ def compare(
     methods: str,
     trials: int,
     jobs: int | None,
+    executor_name: str,
     dry_run: bool,
     options: RunOptions,
     output: OutputOptions,
 ) -> int:
     """Plan, say what will be done, do it, show the table."""
     with reading_shown(output.quiet), redirect_stdout(sys.stderr):
-        configs = plan(data, split_methods(methods), trials, **options.given())
+        given, ready = with_teacher(options.given())
+        configs = plan(data, split_methods(methods), trials, **given)
     default = Path("runs") / f"compare-{_slug(data)}-{_slug(configs[0].model)}-{configs[0].protocol_id}"
-    study = studies.make_study(configs, output.out or default)
+    study = studies.make_study(configs, output.out or default, ready)
     pending = study.pending()
-    jobs, executor = studies.executor_for(pending, jobs)
+    jobs, executor = executor_for(pending, jobs, executor_name)
     # What is asked for with --dry-run is the answer, not talk on the way to it.
     tell = print if dry_run else _teller(output.quiet)
     for line in announcement(study, jobs):
@@ -63,10 +69,12 @@ def compare(
         display(pending, output.quiet) as show,
         redirect_stdout(sys.stderr),
     ):
-        comparison = studies.run(study, executor, show, should_stop, command=["selftaught", *sys.argv[1:]])
+        comparison = studies.run(study, executor, show, should_stop, ["selftaught", *sys.argv[1:]], jobs)
     if comparison.stopped:
-        finished = len(study.trials) - len(study.pending())
-        tell(f"interrupted: {finished} of {len(study.trials)} trials are finished and kept; {_RESUME}")
+        total = len(study.trials) + len(study.teachers)
+        tell(
+            f"interrupted: {total - len(study.pending())} of {total} trials are finished and kept; {_RESUME}"
+        )
         return INTERRUPTED
     if output.as_json:
         print(json.dumps({"directory": str(study.directory), **studies.summary(comparison)}, indent=2))
@@ -88,9 +96,9 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
     # One run has the machine to itself; more threads than this only get in each other's way on small images.
     threads = min(usable_cores(), MOST_THREADS)
     with reading_shown(output.quiet), redirect_stdout(sys.stderr):
-        [config] = plan(data, [method], trials=1, **{"threads": threads, **options.given()})
-    default = f"{_slug(data)}-{_slug(config.model)}-{method}-s{config.seed}-{config.trial_id}"
-    trial = Trial(config, output.out or Path("runs") / default)
+        given, ready = with_teacher(options.given())
+        [config] = plan(data, [method], trials=1, **{"threads": threads, **given})
+    *teachers, trial = _lineage(data, config, output.out, ready)
     record.claim(trial.directory, config)
     tell = _teller(output.quiet)
     if record.is_finished(trial.directory):
@@ -98,14 +106,16 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
         result = record.read(trial.directory).result
     else:
         record.note_command(trial.directory, ["selftaught", *sys.argv[1:]])
-        for line in announcement_of_run(trial):
-            tell(line)
+        pending = [*(teacher for teacher in teachers if not record.is_finished(teacher.directory)), trial]
+        for planned in pending:
+            for line in announcement_of_run(planned):
+                tell(line)
         with (
             stop_on_interrupt() as should_stop,
-            display([trial], output.quiet) as show,
+            display(pending, output.quiet) as show,
             redirect_stdout(sys.stderr),
         ):
-            [outcome] = in_this_process([trial], show, should_stop)
+            outcome = in_this_process(pending, show, should_stop)[-1]
         if outcome.stopped:
             tell(f"interrupted: {trial.directory} is saved; {_RESUME}")
             return INTERRUPTED
@@ -127,6 +137,21 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
         )
         print(f"in {trial.directory}")
     return DONE
+
+
+def _lineage(data: str, config: RunConfig, out: Path | None, ready: dict[str, Path]) -> list[Trial]:
+    """A run and the teachers to be trained before it, the first teacher first, all in directories side by side."""
+    folder = out.parent if out else Path("runs")
+    trials: list[Trial] = []
+    for run in lineage(config):
+        if run.trial_id in ready:
+            trials.clear()
+            continue
+        name = f"{_slug(data)}-{_slug(run.model)}-{run.method}-s{run.seed}-{run.trial_id}"
+        directory = out if out and run is config else folder / name
+        above = trials[-1].directory if trials else ready.get(run.teacher.trial_id) if run.teacher else None
+        trials.append(Trial(run, directory, above))
+    return trials
 
 
 def report(runs: list[Path], out: Path) -> int:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -38,6 +39,19 @@ def _one_per_method(trials: Path) -> str:
     for trial, config in sorted(configs, key=lambda pair: (pair[1].method, pair[1].seed)):
         first.setdefault(config.method, f"{trial} ({config.method}, seed {config.seed})")
     return ", ".join(first.values())
+
+
+def with_teacher(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The options, and where a teacher that is a finished run lies, by its trial; the option is then its configuration.
+
+    Raises:
+        InputError: the directory holds no finished run.
+    """
+    name = options.get("teacher")
+    if name is None or not (Path(name) / record.CONFIG).exists():
+        return options, {}
+    run = record.read(name)
+    return {**options, "teacher": run.config}, {run.config.trial_id: run.directory.absolute()}
 
 
 def find_device(name: str) -> torch.device:

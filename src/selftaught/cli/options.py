@@ -10,7 +10,8 @@ import typer
 
 from selftaught.errors import InputError
 
-_METHOD, _TRAINING, _DATA, _MACHINE, _OUTPUT = "Method", "Training", "Data", "Machine", "Output"
+_METHOD, _TEACHING, _TRAINING, _DATA = "Method", "Teachers and peers", "Training", "Data"
+_MACHINE, _OUTPUT = "Machine", "Output"
 
 
 def _flag(help: str, panel: str, *names: str, metavar: str | None = None) -> Any:
@@ -32,13 +33,35 @@ class RunOptions:
         str | None, _flag("How maps are compared: cosine, multiscale-mse, wasserstein.", _METHOD)
     ] = None
     alpha: Annotated[float | None, _flag("Probability of the true class in soft labels.", _METHOD)] = None
-    weight: Annotated[float | None, _flag("Weight λ of the one-hot cross-entropy.", _METHOD)] = None
+    weight: Annotated[
+        float | None, _flag("Weight λ of the one-hot cross-entropy (dml: of the peer's part).", _METHOD)
+    ] = None
     warmup: Annotated[int | None, _flag("Epochs of plain training first (a fifth).", _METHOD)] = None
     strength: Annotated[float | None, _flag("Strength of the confidence penalty.", _METHOD)] = None
     drop_rate: Annotated[float | None, _flag("Dropout rate.", _METHOD)] = None
     layer: Annotated[str | None, _flag("Grad-CAM's layer, by its dotted name.", _METHOD)] = None
     relu: Annotated[
         bool | None, _flag("Keep only the positive part of Grad-CAM maps.", _METHOD, "--relu/--no-relu")
+    ] = None
+    teacher: Annotated[
+        str | None,
+        _flag(
+            "Whom kd and others learn from: a model, trained first, or the directory of a finished run.",
+            _TEACHING,
+        ),
+    ] = None
+    assistant: Annotated[str | None, _flag("The model between teacher and student (takd).", _TEACHING)] = None
+    teacher_per_trial: Annotated[
+        bool | None,
+        _flag("A teacher for each seed, or one for all.", _TEACHING, "--teacher-per-trial/--one-teacher"),
+    ] = None
+    temperature: Annotated[
+        float | None, _flag("Temperature of the teacher's soft labels (4).", _TEACHING)
+    ] = None
+    beta: Annotated[float | None, _flag("Least confidence that cwtm-random draws (0.5).", _TEACHING)] = None
+    stage: Annotated[int | None, _flag("The stage whose output is the hint (2).", _TEACHING)] = None
+    attention_weight: Annotated[
+        float | None, _flag("Weight of the attention maps (at: 1000).", _TEACHING)
     ] = None
     epochs: Annotated[int | None, _flag("Passes over the training data.", _TRAINING)] = None
     batch_size: Annotated[int | None, _flag("Images per step.", _TRAINING)] = None

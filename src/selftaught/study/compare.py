@@ -15,12 +15,11 @@ from selftaught.report.study import Found, read
 from selftaught.report.tables import Table, called, tabulate
 from selftaught.study import folder
 from selftaught.study.executor import Event, Executor, in_this_process
+from selftaught.study.executors import executor_for
 from selftaught.study.graph import GraphFile, with_teachers
 from selftaught.study.plan import Trial, plan
-from selftaught.study.processes import in_processes
 from selftaught.training import cost, record
 from selftaught.training.config import RunConfig
-from selftaught.training.environment import usable_cores
 
 
 @dataclass(frozen=True)
@@ -95,28 +94,13 @@ def make_study(
     return Study(directory, tuple(students), tuple(before))
 
 
-def executor_for(trials: Sequence[Trial], jobs: int | None = None) -> tuple[int, Executor]:
-    """How many trials to run at once, and who runs them.
-
-    By default as many as fit the cores with the threads that each trial uses; on a GPU one.
-    """
-    if jobs is not None and jobs < 1:
-        raise InputError(f"jobs is {jobs} but should be at least 1")
-    if not trials:
-        return 1, in_this_process
-    if jobs is None:
-        config = trials[0].config
-        jobs = max(1, usable_cores() // config.threads) if config.device == "cpu" else 1
-    jobs = min(jobs, len(trials))
-    return jobs, in_this_process if jobs == 1 else in_processes(jobs)
-
-
 def run(
     study: Study,
     executor: Executor = in_this_process,
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     command: Sequence[str] = (),
+    jobs: int = 1,
 ) -> Comparison:
     """Train what is not finished, then write the tables and the report beside the trials.
 
@@ -128,6 +112,7 @@ def run(
         on_event: hears how they get on.
         should_stop: asked again and again; once it says yes the running trials are saved.
         command: what the user typed, for the report.
+        jobs: how many trials the executor runs at once, for `selftaught status`.
 
     Raises:
         InputError: the directory cannot be written to.
@@ -136,7 +121,7 @@ def run(
     described = _described(study, command)
     folder.write_study(study.directory, described)
     pending = study.pending()
-    graph = GraphFile(study.directory, (*study.teachers, *study.trials), _title(study), command)
+    graph = GraphFile(study.directory, (*study.teachers, *study.trials), _title(study), command, jobs)
     outcomes = executor(pending, graph.noting(pending, on_event), should_stop)
     failures = [(trial, o.error) for trial, o in zip(pending, outcomes, strict=True) if o.error is not None]
     missing = _missing(study, failures)
@@ -169,7 +154,8 @@ def compare(
     with ``if __name__ == "__main__":``.
     """
     study = make_study(plan(data, methods, trials, seed, **options), out)
-    return run(study, executor_for(study.pending(), jobs)[1])
+    jobs, executor = executor_for(study.pending(), jobs)
+    return run(study, executor, jobs=jobs)
 
 
 def _described(study: Study, command: Sequence[str]) -> folder.StudyFile:

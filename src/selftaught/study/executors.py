@@ -1,0 +1,49 @@
+"""Which executor runs a study: by its name on the command line."""
+
+from collections.abc import Sequence
+
+from selftaught import errors
+from selftaught.errors import InputError
+from selftaught.study.executor import Executor, in_this_process
+from selftaught.study.plan import Trial
+from selftaught.study.processes import in_processes
+from selftaught.training.environment import usable_cores
+
+
+def _local(jobs: int) -> Executor:
+    return in_this_process if jobs == 1 else in_processes(jobs)
+
+
+def _ray(jobs: int | None) -> Executor:
+    from selftaught.study.ray_cluster import in_ray
+
+    return in_ray(jobs)
+
+
+EXECUTORS = ("local", "ray")
+
+
+def executor_for(
+    trials: Sequence[Trial], jobs: int | None = None, name: str = "local"
+) -> tuple[int, Executor]:
+    """How many trials to run at once, and who runs them.
+
+    By default as many as fit the cores of this machine with the threads that each trial uses; on a GPU one. Ray runs
+    as many as its cluster has room for.
+
+    Raises:
+        InputError: no such executor, or fewer jobs than one.
+    """
+    if name not in EXECUTORS:
+        raise errors.unknown("executor", name, EXECUTORS)
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs is {jobs} but should be at least 1")
+    if not trials:
+        return 1, in_this_process
+    if name == "ray":
+        return jobs or 1, _ray(jobs)
+    if jobs is None:
+        config = trials[0].config
+        jobs = max(1, usable_cores() // config.threads) if config.device == "cpu" else 1
+    jobs = min(jobs, len(trials))
+    return jobs, _local(jobs)
