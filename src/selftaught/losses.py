@@ -110,18 +110,55 @@ def confidence_weighted(
     tensor(0.6931)
     """
     _check_pair("student", student, "teacher", teacher)
-    check_labels(labels, *student.shape)
-    device = draw_device(generator, student)
-    confidence = as_float(teacher.detach()).softmax(1).amax(1)
     if random is not None:
-        low, high = _checked_bounds(random, permute)
-        uniform = torch.rand(len(labels), generator=generator, device=device, dtype=confidence.dtype)
-        confidence = (low + (high - low) * uniform).to(student.device)
-    elif permute:
-        order = torch.randperm(len(labels), generator=generator, device=device)
+        _check_bounds(random, permute)
+        return weighted_cross_entropy(student, labels, random_confidence(student, *random, generator))
+    confidence = as_float(teacher.detach()).softmax(1).amax(1)
+    if permute:
+        order = torch.randperm(len(teacher), generator=generator, device=draw_device(generator, student))
         confidence = confidence[order.to(student.device)]
-    weight = confidence / confidence.sum()
-    return (weight * F.cross_entropy(as_float(student), labels, reduction="none")).sum()
+    return weighted_cross_entropy(student, labels, confidence)
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, confidence: Tensor) -> Tensor:
+    """Eq. 5's loss for any confidences: Σ_i w_i · CE_i, w_i = confidence_i / Σ_j confidence_j.
+
+    Args:
+        logits: (B, C).
+        labels: (B,), int64.
+        confidence: (B,), at least 0 and not all 0, detached.
+
+    >>> logits, labels = torch.tensor([[0.0, 0.0], [80.0, 0.0]]), torch.tensor([0, 0])
+    >>> weighted_cross_entropy(logits, labels, torch.tensor([0.25, 0.75]))  # a quarter of log 2
+    tensor(0.1733)
+    """
+    check_labels(labels, *batch_and_classes("logits", logits))
+    check_same_shape("labels", labels, "confidence", confidence)
+    weight = confidence.detach() / confidence.detach().sum()
+    return (weight * F.cross_entropy(as_float(logits), labels, reduction="none")).sum()
+
+
+def random_confidence(
+    logits: Tensor, low: float, high: float = 1.0, generator: torch.Generator | None = None
+) -> Tensor:
+    """CWTM-Random's confidences (Section 3): one per sample, uniform in [low, high), no teacher asked.
+
+    Args:
+        logits: (B, C), for their batch, dtype and device.
+        low: the paper's β, 0.5 there.
+        high: above `low`, at most 1.
+        generator: source of the randomness, on the logits' device or on the CPU; the global one if None.
+
+    Returns:
+        (B,), in the dtype of the logits (float32 for half precision).
+
+    >>> random_confidence(torch.zeros(100, 2), 0.5).min() >= 0.5
+    tensor(True)
+    """
+    _check_bounds((low, high))
+    dtype, device = as_float(logits[:0]).dtype, draw_device(generator, logits)
+    uniform = torch.rand(len(logits), generator=generator, device=device, dtype=dtype)
+    return (low + (high - low) * uniform).to(logits.device)
 
 
 def mutual(logits: Tensor, peer: Tensor) -> Tensor:
@@ -221,10 +258,9 @@ def _check_features(**features: Tensor) -> None:
             )
 
 
-def _checked_bounds(bounds: tuple[float, float], permute: bool) -> tuple[float, float]:
+def _check_bounds(bounds: tuple[float, float], permute: bool = False) -> None:
     low, high = bounds
     if permute:
         raise InputError("permute and random exclude each other: random confidences have no order to permute")
     if not 0 <= low < high <= 1:
         raise InputError(f"random must be bounds 0 <= low < high <= 1, got {bounds}")
-    return low, high

@@ -98,7 +98,13 @@ class Objective(ABC):
 
 
 _METHODS: dict[str, type[Objective]] = {}
-_ORDER = ["ce", "dropout", "ls", "cp", "le", "le-permut", "le-uniform"]
+_ORDER = [
+    *("ce", "dropout", "ls", "cp"),
+    *("le", "le-permut", "le-uniform"),
+    *("kd", "cwtm", "cwtm-permut", "cwtm-random", "dkpp"),
+    *("ban", "ban+l", "dml"),
+    *("hint", "at", "fsp", "takd"),
+]
 
 
 def register(cls: type[Objective]) -> type[Objective]:
@@ -137,6 +143,9 @@ def learns_from(key: str) -> str:
 
     Raises:
         InputError: an unknown method.
+
+    >>> learns_from("kd"), learns_from("ce")
+    ('teacher', '')
     """
     return _find(key).learns_from
 
@@ -146,6 +155,9 @@ def peers(key: str) -> int:
 
     Raises:
         InputError: an unknown method.
+
+    >>> peers("dml"), peers("kd")
+    (1, 0)
     """
     return _find(key).peers
 
@@ -169,6 +181,17 @@ def _check_type(name: str, value: Any, default: Any) -> None:
     expected = {float: (float, int), type(None): (str, type(None))}.get(type(default), type(default))
     if not isinstance(value, expected) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise InputError(f"{name} must be like {default!r}, not {value!r}: correct it")
+
+
+def companion(method: Objective, companions: Mapping[str, nn.Module], name: str) -> nn.Module:
+    """One of the companions that a method was bound with.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if name not in companions:
+        raise InputError(f"{method.key} trains a {name} along: bind it with what its companions() made")
+    return companions[name]
 
 
 def check_range(name: str, value: float, allowed: Callable[[float], bool], text: str) -> None:

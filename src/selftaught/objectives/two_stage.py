@@ -1,12 +1,35 @@
-"""What Algorithm 1's two stages ask of a method: LE and its controls share it, so that they differ in targets only."""
+"""What methods of two stages share, and what Algorithm 1's ask of a method.
+
+LE and its controls share the latter, so that they differ in targets only.
+"""
 
 from dataclasses import dataclass
 
 from selftaught.objectives.base import Objective, check_range
 
 
+class WarmsUp:
+    """Counts the epochs of stage 1 for a method with the setting `warmup`, and says in which stage it is."""
+
+    warmup: int
+    warming_up: bool
+
+    def check_warmup(self) -> None:
+        """Refuse a negative `warmup`, then begin at epoch 0.
+
+        Raises:
+            InputError: it is negative.
+        """
+        check_range("warmup", self.warmup, lambda epochs: epochs >= 0, "at least 0 epochs")
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Stage 1 lasts `warmup` epochs."""
+        self.warming_up = epoch < self.warmup
+
+
 @dataclass
-class TwoStage(Objective):
+class TwoStage(WarmsUp, Objective):
     """Stage 1: L(p, y) for `warmup` epochs. Stage 2: L(p, q) + weight · L(p, y), alpha on the true class in q."""
 
     alpha: float = 0.9
@@ -16,9 +39,4 @@ class TwoStage(Objective):
     def __post_init__(self) -> None:
         check_range("alpha", self.alpha, lambda alpha: 0 < alpha < 1, "in (0, 1)")
         check_range("weight", self.weight, lambda weight: 0 <= weight < float("inf"), "at least 0")
-        check_range("warmup", self.warmup, lambda epochs: epochs >= 0, "at least 0 epochs")
-        self.start_epoch(0)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Stage 1 lasts `warmup` epochs."""
-        self.warming_up = epoch < self.warmup
+        self.check_warmup()

@@ -1,0 +1,44 @@
+"""Attention transfer (Zagoruyko and Komodakis, ICLR 2017), with knowledge distillation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from selftaught import losses
+from selftaught.objectives import stages
+from selftaught.objectives.base import Step, check_range, register
+from selftaught.objectives.feature_taught import FeatureTaught, Shape
+
+
+@register
+@dataclass
+class AttentionTransfer(FeatureTaught):
+    """KD + beta · Σ over the stages that both networks have of the squared difference of the attention maps."""
+
+    key = "at"
+    summary = "attention transfer: where the teacher looks, at every stage, and knowledge distillation"
+
+    beta: float = 1000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("beta", self.beta, lambda beta: 0 <= beta < float("inf"), "at least 0")
+
+    def fit(self, student: Sequence[Shape], teacher: Sequence[Shape]) -> dict[str, nn.Module]:
+        """No companions; height and width must be equal; the attention map averages over the channels."""
+        own, theirs = ([tuple(shape[1:]) for shape in shapes] for shapes in (student, teacher))
+        if any(a != b for a, b in zip(own, theirs, strict=False)):
+            raise self.misfit("the sizes of the stages' maps", own, theirs)
+        return {}
+
+    def step(self, x: Tensor, y: Tensor) -> Step:
+        """One forward pass of student and teacher, and the three terms."""
+        logits, own = stages.run(self.model, x)
+        teacher_logits, theirs = self.teacher_stages(x)
+        # Not strict: cnn6 has a stage less than cnn10.
+        maps = [losses.attention(s, t) for s, t in zip(own, theirs, strict=False)]
+        attention = sum(maps, start=logits.new_zeros(()))
+        kd = self.distilled(logits, teacher_logits, y)
+        terms = kd.terms | {"at": attention.detach()}
+        return replace(kd, loss=kd.loss + self.beta * attention, terms=terms)
