@@ -3,12 +3,12 @@
 import io
 import pickle
 import zipfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from selftaught.errors import InputError
 from selftaught.training.loop import Position, diverged
@@ -16,23 +16,39 @@ from selftaught.training.record import CHECKPOINT, write
 from selftaught.training.session import Session
 
 
-def save(directory: Path, session: Session, position: Position, lines: Sequence[dict[str, Any]]) -> None:
-    """Write the run's state in one step; `lines` are those of metrics.jsonl so far.
+@dataclass
+class Saved:
+    """How far a run has come and what it has to show for it.
+
+    Attributes:
+        position: where it is.
+        lines: those of metrics.jsonl.
+        trace: its explanations by epoch, see `selftaught.training.trace`.
+    """
+
+    position: Position = field(default_factory=Position)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    trace: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+
+def save(directory: Path, session: Session, saved: Saved) -> None:
+    """Write the run's state in one step.
 
     Raises:
         SelftaughtError: the weights are no longer finite; the checkpoint before is kept.
     """
     if not session.is_finite():
-        raise diverged("the weights became NaN or infinite", position)
+        raise diverged("the weights became NaN or infinite", saved.position)
     buffer = io.BytesIO()
     trial = session.config.trial_id
-    state = {"trial_id": trial, "position": asdict(position), "lines": list(lines), **session.state()}
+    so_far = {"position": asdict(saved.position), "lines": saved.lines, "trace": saved.trace}
+    state = {"trial_id": trial, **so_far, **session.state()}
     torch.save(state, buffer)
     write(directory / CHECKPOINT, buffer.getvalue())
 
 
-def restore(directory: Path, session: Session) -> tuple[Position, list[dict[str, Any]]]:
-    """Put `session` where the checkpoint left it; its position and the lines so far, the start where there is none.
+def restore(directory: Path, session: Session) -> Saved:
+    """Put `session` where the checkpoint left it; at the start where there is none.
 
     Only tensors and plain values are unpickled, so a checkpoint from a stranger cannot run code.
 
@@ -41,7 +57,7 @@ def restore(directory: Path, session: Session) -> tuple[Position, list[dict[str,
     """
     path = directory / CHECKPOINT
     if not path.is_file():
-        return Position(), []
+        return Saved()
     try:
         _check_sums(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -50,7 +66,7 @@ def restore(directory: Path, session: Session) -> tuple[Position, list[dict[str,
         if state["trial_id"] != session.config.trial_id:
             raise InputError(f"{path} belongs to another run: remove it to start this run from the beginning")
         session.restore(state)
-        return Position(**state["position"]), state["lines"]
+        return Saved(Position(**state["position"]), state["lines"], state.get("trace", {}))
     except (
         pickle.UnpicklingError,
         zipfile.BadZipFile,

@@ -15,7 +15,7 @@ from selftaught import models
 from selftaught.data import ImageData
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError
-from selftaught.training import checkpoint, environment, explanations, record, seeds, teachers
+from selftaught.training import checkpoint, environment, explanations, record, seeds, teachers, trace
 from selftaught.training.config import RunConfig
 from selftaught.training.evaluate import calibrate, predict, scores
 from selftaught.training.loop import Autosave, DivergedError, Stopped, diverged, train_epoch
@@ -93,12 +93,11 @@ class _Run:
     ) -> None:
         self.directory, self.session, self.images = directory, session, images
         self.on_progress, self.should_stop = on_progress, should_stop
-        self.position, self.lines = checkpoint.restore(directory, session)
+        self.saved = checkpoint.restore(directory, session)
+        self.position = self.saved.position
         self.resumed_at = self.position.epoch * len(session.batches) + self.position.step
         self.images_before, self.seconds_before = self.position.images, self.position.seconds
-        self.save = Autosave(
-            lambda: checkpoint.save(directory, session, self.position, self.lines), save_seconds()
-        )
+        self.save = Autosave(lambda: checkpoint.save(directory, session, self.saved), save_seconds())
 
     def train(self) -> None:
         """The remaining epochs, each saved when it is done."""
@@ -121,11 +120,24 @@ class _Run:
             logits = self.predict(self.images.val_images, self.images.val_labels)
             line |= scores(logits, self.images.val_labels, "val_")
         line |= {"seconds": self.position.seconds, "images_per_second": self.speed()}
-        self.lines.append(line)
-        record.write_metrics(self.directory, self.lines)
+        self.saved.lines.append(line)
+        record.write_metrics(self.directory, self.saved.lines)
+        self.look()
         self.report(line)
         self.position.next_epoch()
         self.save()
+
+    def look(self) -> None:
+        """Keep what the network sees in a few images, if this is an epoch to do so."""
+        epoch = self.position.epoch + 1
+        if epoch in trace.epochs(self.session.config):
+            seen = trace.snapshot(self.trained_model(_summary(self.images)), self.images)
+            if seen:
+                self.saved.trace[epoch] = seen
+
+    def trained_model(self, data: record.DataSummary) -> TrainedModel:
+        """The network as it is now, with its preprocessing, on its device."""
+        return TrainedModel(self.session.network, self.session.config, data).to(self.session.fabric.device)
 
     def predict(self, images: Images, labels: Tensor) -> Tensor:
         """Logits of images; `SelftaughtError` where one is no number, since nothing could be measured of them."""
@@ -137,7 +149,7 @@ class _Run:
     def finish(self) -> Result:
         """Evaluate the last epoch's model on the test images and write the record; result.json comes last."""
         images, position, session = self.images, self.position, self.session
-        record.write_metrics(self.directory, self.lines)
+        record.write_metrics(self.directory, self.saved.lines)
         logits = self.predict(images.test_images, images.test_labels)
         predictions = {"logits": logits, "labels": images.test_labels}
         calibrated: dict[str, float] = {}
@@ -177,7 +189,7 @@ class _Run:
         network, images = self.session.network, self.images
         # Clones, because a module that goes by two names would be refused.
         weights = {name: value.cpu().contiguous().clone() for name, value in network.state_dict().items()}
-        trained = TrainedModel(network, self.session.config, data).cpu().eval()
+        trained = self.trained_model(data).cpu().eval()
         examples = explanations.examples(
             trained, images.test_images, images.test_labels, predictions["logits"]
         )
@@ -188,6 +200,8 @@ class _Run:
         description = models.description(network)
         if description is not None:
             files[record.MODEL] = (json.dumps(description, indent=2) + "\n").encode()
+        if self.saved.trace:
+            files[trace.TRACE] = trace.pack(self.saved.trace)
         if self.session.source is not None:
             files[record.SOURCE] = self.session.source  # nothing runs it unasked
         for name, content in files.items():
