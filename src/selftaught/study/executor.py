@@ -1,51 +1,31 @@
-"""Who runs the trials: this process, or several on this machine.
+"""Who runs the trials: this process, or several on this machine, or the machines of a cluster.
 
-An executor is any function of the `Executor` signature; one that sends trials to other machines fits in as well,
-because a trial is a configuration and a directory and nothing else.
+An executor is any function of the `Executor` signature; the others are in `processes` and `ray_cluster`. A trial is
+a configuration, a directory and perhaps its teacher's directory, and nothing else, so it can be sent anywhere.
 """
 
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, Protocol
 
 from selftaught.errors import SelftaughtError
 from selftaught.study.plan import Trial
+from selftaught.study.queue import Event, Outcome, Queue
 from selftaught.training import record
 from selftaught.training.progress import Progress
-from selftaught.training.record import Result
 from selftaught.training.run import Stopped, train
+
+__all__ = ["ERROR", "Event", "Executor", "Outcome", "attempt", "in_this_process"]
 
 ERROR = "error.txt"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended: with a `result`, or stopped (saved, to be resumed), or failed with a one-line `error`.
-
-    `foreseen` errors say what to do about them; the others are somebody's mistake in the code.
-    """
-
-    result: Result | None = None
-    stopped: bool = False
-    error: str | None = None
-    foreseen: bool = False
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to trial number `index`: it started (both None), went on, or ended."""
-
-    index: int
-    progress: Progress | None = None
-    outcome: Outcome | None = None
-
-
 class Executor(Protocol):
-    """Runs every trial, keeps going when one fails, and returns once nothing runs any more.
+    """Runs every trial, teachers before their students, and returns once nothing runs any more.
 
-    After `should_stop` says yes no trial is started and the running ones are saved. Returns an outcome per
-    trial, in order.
+    Keeps going when one fails, and tries that one once more (`Queue` says when). After `should_stop` says yes no
+    trial is started and the running ones are saved. Returns an outcome per trial, in order.
     """
 
     def __call__(
@@ -58,30 +38,36 @@ def in_this_process(
     trials: Sequence[Trial], on_event: Callable[[Event], None], should_stop: Callable[[], bool]
 ) -> list[Outcome]:
     """The trials one after another, here."""
-    outcomes = []
-    for index, trial in enumerate(trials):
-        outcome = Outcome(stopped=True)
-        if not should_stop():
-            on_event(Event(index))
-            outcome = attempt(trial, lambda p, i=index: on_event(Event(i, progress=p)), should_stop)  # type: ignore[misc]
-            on_event(Event(index, outcome=outcome))
-        outcomes.append(outcome)
-    return outcomes
+    queue = Queue(trials, on_event)
+    while not should_stop() and (index := queue.take()) is not None:
+        on_event(Event(index))
+        outcome = attempt(trials[index], lambda p, i=index: on_event(Event(i, progress=p)), should_stop)  # type: ignore[misc]
+        queue.end(index, outcome)
+    return queue.outcomes
 
 
 def attempt(
     trial: Trial, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
 ) -> Outcome:
     """Run one trial; whatever goes wrong becomes its outcome, so that the other trials go on."""
+    teacher: dict[str, Any] = {} if trial.teacher is None else {"teacher": trial.teacher}
     try:
-        return Outcome(train(trial.config, trial.directory, on_progress, should_stop))
+        result = train(trial.config, trial.directory, on_progress, should_stop, **teacher)
     except Stopped:
         return Outcome(stopped=True)
     except SelftaughtError as error:
         return Outcome(error=str(error), foreseen=True)
     except Exception as error:
-        # Not foreseen, so the line alone would not help whoever looks for the reason.
+        return Outcome(error=f"{type(error).__name__}: {error}{_traceback(trial)}".replace("\n", " "))
+    with suppress(OSError):
+        (trial.directory / ERROR).unlink(missing_ok=True)  # of the first try, which does not matter any more
+    return Outcome(result)
+
+
+def _traceback(trial: Trial) -> str:
+    """Put the traceback beside the trial, for whoever looks for the reason; says where, nothing if it has no room."""
+    try:
         record.write(trial.directory / ERROR, traceback.format_exc().encode())
-        return Outcome(
-            error=f"{type(error).__name__}: {error} (see {trial.directory / ERROR})".replace("\n", " ")
-        )
+    except (SelftaughtError, OSError):
+        return ""
+    return f" (see {trial.directory / ERROR})"

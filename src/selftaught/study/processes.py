@@ -1,10 +1,11 @@
 """Trials in several processes of this machine.
 
 Each worker has a pipe of its own and shares no lock with the others, so one that is killed (out of memory, say)
-takes only its own trial with it.
+takes only its own trial with it. On a machine with several GPUs each worker sees one of them.
 """
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -13,16 +14,23 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 
+import torch
+
 from selftaught.study.executor import Event, Executor, Outcome, attempt
 from selftaught.study.plan import Trial
+from selftaught.study.queue import Queue
 from selftaught.training.progress import Progress
 
 POLL_SECONDS = 0.2
 STOP = "stop"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def in_processes(jobs: int) -> Executor:
-    """An executor with up to `jobs` worker processes, each training one trial at a time."""
+    """An executor with up to `jobs` worker processes, each training one trial at a time.
+
+    With n GPUs, of those that ``CUDA_VISIBLE_DEVICES`` allows, worker k sees the GPU number k mod n only.
+    """
 
     def run(
         trials: Sequence[Trial], on_event: Callable[[Event], None], should_stop: Callable[[], bool]
@@ -32,6 +40,14 @@ def in_processes(jobs: int) -> Executor:
     return run
 
 
+def gpus() -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` may be for a process with one GPU; found without starting CUDA in this one."""
+    allowed = os.environ.get(VISIBLE)
+    if allowed is None:
+        return [str(number) for number in range(torch.cuda.device_count())]
+    return [name.strip() for name in allowed.split(",") if name.strip()]
+
+
 class _Pool:
     """The parent's side: hands out trials and passes on what the workers say."""
 
@@ -39,90 +55,95 @@ class _Pool:
         self, trials: Sequence[Trial], on_event: Callable[[Event], None], should_stop: Callable[[], bool]
     ) -> None:
         self.trials, self.on_event, self.should_stop = trials, on_event, should_stop
-        self.waiting = list(range(len(trials)))
-        self.outcomes = [Outcome(stopped=True)] * len(trials)
+        self.queue = Queue(trials, on_event)
+        self.gpus = gpus() if any(trial.config.device == "cuda" for trial in trials) else []
         self.workers: dict[Connection, _Worker] = {}
         self.leaving: list[_Worker] = []
 
     def run(self, jobs: int) -> list[Outcome]:
         try:
-            for _ in range(jobs):
-                self.hire()
-            stopping = False
+            self.share_out(jobs)
             while self.workers:
                 for connection in wait(list(self.workers), timeout=POLL_SECONDS):
                     self.hear(self.workers[connection])  # type: ignore[index]
-                if not stopping and self.should_stop():
-                    stopping = True
-                    self.waiting.clear()
+                if not self.queue.stopped and self.should_stop():
+                    self.queue.stop()
                     for worker in self.workers.values():
                         worker.tell_to_stop()
+                self.share_out(jobs)
         finally:
             for worker in self.workers.values():
                 worker.process.terminate()
             for worker in (*self.workers.values(), *self.leaving):
                 worker.process.join()
-        return self.outcomes
+        return self.queue.outcomes
 
-    def hire(self) -> None:
-        """Start a worker on the next trial."""
-        worker = _Worker()
+    def share_out(self, jobs: int) -> None:
+        """Give what is ready to who is idle, hire where there is more, let go whom nothing waits for."""
+        idle = [worker for worker in self.workers.values() if worker.index is None]
+        while (idle or len(self.workers) < jobs) and (index := self.queue.take()) is not None:
+            worker = idle.pop(0) if idle else self.hire()
+            self.on_event(Event(index))
+            worker.start(index, self.trials[index])
+        if not self.queue.waiting:
+            for worker in idle:
+                self.dismiss(worker)
+
+    def hire(self) -> "_Worker":
+        """A new worker, on the first free place."""
+        taken = {worker.place for worker in self.workers.values()}
+        place = min(set(range(len(taken) + 1)) - taken)
+        worker = _Worker(place, self.gpus[place % len(self.gpus)] if self.gpus else None)
         self.workers[worker.connection] = worker
-        self.give_work(worker)
+        return worker
 
-    def give_work(self, worker: "_Worker") -> None:
-        """The next trial, or the door."""
-        if not self.waiting:
-            del self.workers[worker.connection]
-            worker.connection.close()
-            self.leaving.append(worker)
-            return
-        worker.index = self.waiting.pop(0)
-        self.on_event(Event(worker.index))
-        worker.start(self.trials[worker.index])
+    def dismiss(self, worker: "_Worker") -> None:
+        """Hang up: it ends by itself."""
+        del self.workers[worker.connection]
+        worker.connection.close()
+        self.leaving.append(worker)
 
     def hear(self, worker: "_Worker") -> None:
-        """Pass on one message of a worker; replace one that died."""
+        """Pass on one message of a worker, unless it died."""
         try:
             message = worker.connection.recv()
         except (EOFError, OSError):
             self.bury(worker)
             return
+        assert worker.index is not None
         if isinstance(message, Progress):
             self.on_event(Event(worker.index, progress=message))
-        else:
-            self.end(worker.index, message)
-            self.give_work(worker)
+            return
+        index, worker.index = worker.index, None
+        if message.error is not None and not message.foreseen:
+            self.dismiss(worker)  # after some errors of CUDA whatever a process tries fails as well
+        self.queue.end(index, message)
 
     def bury(self, worker: "_Worker") -> None:
         """A worker is gone without a word: its trial failed, the others go on."""
         worker.process.join()
         del self.workers[worker.connection]
         code = worker.process.exitcode
-        self.end(
-            worker.index, Outcome(error=f"its process died (exit code {code}); out of memory? try --jobs 1")
-        )
-        if self.waiting:
-            self.hire()
-
-    def end(self, index: int, outcome: Outcome) -> None:
-        self.outcomes[index] = outcome
-        self.on_event(Event(index, outcome=outcome))
+        if worker.index is not None:
+            error = f"its process died (exit code {code}); out of memory? try --jobs 1"
+            self.queue.end(worker.index, Outcome(error=error))
 
 
 class _Worker:
-    """One worker process as the parent sees it."""
+    """One worker process as the parent sees it; `index` is the trial that it is at, None when it has none."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: int, gpu: str | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs,))
-        self.index = -1
+        self.process = context.Process(target=_work, args=(theirs, gpu))
+        self.index: int | None = None
+        self.place = place
         with _interrupts_ignored():
             self.process.start()
         theirs.close()
 
-    def start(self, trial: Trial) -> None:
+    def start(self, index: int, trial: Trial) -> None:
+        self.index = index
         self._send(trial)
 
     def tell_to_stop(self) -> None:
@@ -133,10 +154,12 @@ class _Worker:
             self.connection.send(message)
 
 
-def _work(connection: Connection) -> None:
+def _work(connection: Connection, gpu: str | None) -> None:
     """A worker's life: trials from the parent until it hangs up."""
     sys.stdout = sys.stderr  # whatever a network of the user's own prints: stdout is for the parent's result
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu  # in time: importing torch does not look at the GPUs yet
     while True:
         try:
             message = connection.recv()

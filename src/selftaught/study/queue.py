@@ -1,0 +1,141 @@
+"""Which trial may run next: students wait for their teachers, and what failed is tried once more.
+
+This decides and tells; it runs nothing. All executors hand out their trials with it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from selftaught.errors import InputError
+from selftaught.study.plan import Trial
+from selftaught.training.progress import Progress
+from selftaught.training.record import Result
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: with a `result`, or stopped (saved, to be resumed), or failed with a one-line `error`.
+
+    `foreseen` errors say what to do about them; the others are somebody's mistake in the code.
+    """
+
+    result: Result | None = None
+    stopped: bool = False
+    error: str | None = None
+    foreseen: bool = False
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to trial number `index`: it started (all others None), went on, or ended.
+
+    `waits_for` is the number of the trial that has to end before it can start. `again` says in a few words why it
+    broke off, where that is not its end: it will start once more.
+    """
+
+    index: int
+    progress: Progress | None = None
+    outcome: Outcome | None = None
+    waits_for: int | None = None
+    again: str | None = None
+
+
+class Queue:
+    """The trials of a study, handed out one by one; it hears how they end and tells what follows from it.
+
+    A trial whose `teacher` is the directory of another one waits until that one has a result. If the teacher
+    failed, so has the student, without having run. A trial that failed is tried once more, after those that are
+    ready by then: what went wrong (memory, a disk that was full) is likelier to have passed, and no other trial
+    is kept waiting. Trials come in the order given wherever nothing speaks against it.
+
+    Args:
+        trials: each with a directory of its own.
+        on_event: hears of waiting, second tries and ends; the executor itself tells of starts and progress.
+
+    Raises:
+        InputError: trials that wait for each other.
+    """
+
+    def __init__(self, trials: Sequence[Trial], on_event: Callable[[Event], None]) -> None:
+        self.trials, self.on_event = trials, on_event
+        self.outcomes = [Outcome(stopped=True)] * len(trials)
+        self.students: dict[int, list[int]] = {}
+        self.ready: deque[int] = deque()
+        self.waiting: set[int] = set()
+        self.failed_once: set[int] = set()
+        self.stopped = False
+        number = {trial.directory.absolute(): index for index, trial in enumerate(trials)}
+        for index, trial in enumerate(trials):
+            teacher = number.get(trial.teacher.absolute()) if trial.teacher is not None else None
+            if teacher is None:
+                self.ready.append(index)
+            else:
+                self.waiting.add(index)
+                self.students.setdefault(teacher, []).append(index)
+        self._check_that_all_can_start()
+        for teacher, students in self.students.items():
+            for index in students:
+                on_event(Event(index, waits_for=teacher))
+
+    def take(self) -> int | None:
+        """The number of a trial to run now; None if there is none, or none before another one ends."""
+        return self.ready.popleft() if self.ready else None
+
+    def end(self, index: int, outcome: Outcome) -> None:
+        """Trial number `index` ended so: its students may start, or it is tried again, or all of them have failed."""
+        self.outcomes[index] = outcome
+        if outcome.error is not None and index not in self.failed_once and not self.stopped:
+            self.failed_once.add(index)
+            self.ready.append(index)
+            self.on_event(Event(index, again=f"failed: {outcome.error}; trying once more"))
+            return
+        self.on_event(Event(index, outcome=outcome))
+        if outcome.result is not None and not self.stopped:
+            self._admit(self.students.get(index, []))
+        elif outcome.error is not None and not self.stopped:
+            self._refuse_students(index)
+
+    def put_back(self, index: int, reason: str) -> None:
+        """Trial number `index` broke off through no fault of its own: it comes next, and this counts as no failure."""
+        if not self.stopped:
+            self.ready.appendleft(index)
+            self.on_event(Event(index, again=reason))
+
+    def stop(self) -> None:
+        """Hand out nothing any more. What has not started counts as stopped; what had failed once, as failed."""
+        self.stopped = True
+        self.ready.clear()
+        self.waiting.clear()
+
+    def _admit(self, students: Sequence[int]) -> None:
+        """Into the line in the order of the trials, but before those that are there for the second time."""
+        self.waiting.difference_update(students)
+        first = sorted({*students, *(index for index in self.ready if index not in self.failed_once)})
+        self.ready = deque([*first, *(index for index in self.ready if index in self.failed_once)])
+
+    def _refuse_students(self, teacher: int) -> None:
+        """Those who learn from a trial that failed, and those who learn from them."""
+        refused = [(teacher, student) for student in self.students.get(teacher, [])]
+        for of, index in refused:
+            self.waiting.discard(index)
+            self.outcomes[index] = Outcome(
+                error=f"its teacher ({name(self.trials[of])}) failed", foreseen=True
+            )
+            self.on_event(Event(index, outcome=self.outcomes[index]))
+            refused.extend((index, student) for student in self.students.get(index, []))
+
+    def _check_that_all_can_start(self) -> None:
+        reached = list(self.ready)
+        for index in reached:
+            reached.extend(self.students.get(index, []))
+        never = self.waiting.difference(reached)
+        if never:
+            raise InputError(
+                f"{name(self.trials[min(never)])} would learn from itself: give it another teacher"
+            )
+
+
+def name(trial: Trial) -> str:
+    """What tells a trial from the others of a study with several models."""
+    return f"{trial.config.method} {trial.config.model} seed {trial.config.seed}"
