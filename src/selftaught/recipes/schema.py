@@ -192,7 +192,10 @@ class Search(Strict):
 
 
 class Expected(Strict):
-    """How long the whole recipe takes at each budget, in words."""
+    """How long the recipe takes at each budget, in words: alone, with its teachers and searches.
+
+    What another recipe has trained already is not trained again.
+    """
 
     smoke: Text
     quick: Text
@@ -258,6 +261,10 @@ class Recipe(Strict):
         for group in self.groups:
             if group.data not in self.protocol:
                 raise errors.unknown("protocol", group.data, self.protocol)
+            if self.search and not self.protocol_of(group).val_fraction:
+                raise InputError(
+                    f"a search judges by held-out training images: give group {group.label!r} a val_fraction"
+                )
         for variant in self.variants:
             _known("group", groups, [*(variant.groups or ()), *variant.by_group])
         _known("group", groups, [*self.paper, *(quoted.group for quoted in self.quoted)])
@@ -286,17 +293,6 @@ class Recipe(Strict):
         changes = group.protocol.model_dump(exclude_none=True)
         return Protocol.model_validate(self.protocol[group.data].model_dump() | changes)
 
-    def searches(self) -> list[str]:
-        """The searches that its settings refer to, in order."""
-        found = [
-            value.selected
-            for variant in self.variants
-            for settings in (variant.settings, *variant.by_group.values())
-            for value in settings.values()
-            if isinstance(value, Selected)
-        ]
-        return list(dict.fromkeys(found))
-
 
 class DataBudget(Strict):
     """What a budget changes of the runs on one dataset; None leaves the recipe's value, or all the images.
@@ -314,7 +310,7 @@ class Budget(Strict):
     """How much of a recipe is run.
 
     `trials` and `search_trials` (those of each value of a search) are upper bounds, None for the recipe's own
-    number. `data` is by the name of the data.
+    number. `data` is by the name of the data; ``other`` is for all that are not named.
     """
 
     name: Literal["smoke", "quick", "paper"]
@@ -330,7 +326,7 @@ class Budget(Strict):
 
     def of(self, data: str) -> DataBudget:
         """What it changes of the runs on `data`."""
-        return self.data.get(data, DataBudget())
+        return self.data.get(data) or self.data.get("other") or DataBudget()
 
 
 def _labels(kind: str, items: Iterable[Group | Variant]) -> list[str]:

@@ -1,0 +1,223 @@
+"""From a recipe to the configurations of its runs, and from a search's runs to what it selected."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from selftaught import errors, models, objectives
+from selftaught.errors import InputError
+from selftaught.recipes import Budget, Group, Protocol, Recipe, Selected, Variant, budgets
+from selftaught.report import evidence
+from selftaught.training.config import RunConfig
+from selftaught.training.presets import resolve
+from selftaught.training.record import Record
+
+Chosen = Mapping[tuple[str, str], float]
+"""What searches selected, by the search's name and the group's label."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: a variant in a group, one configuration per seed."""
+
+    group: Group
+    variant: Variant
+    configs: tuple[RunConfig, ...]
+
+
+def expand(
+    recipe: Recipe,
+    budget: str,
+    chosen: Chosen = MappingProxyType({}),
+    trials: int | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    precision: str = "32-true",
+    device: str | None = None,
+) -> list[Cell]:
+    """The cells of a recipe, by group and then by variant, both in the recipe's order.
+
+    Every value of the protocol is given to `resolve`, so that a recipe means what it says whatever the presets
+    become; a cell that is in two recipes is the same trial.
+
+    Args:
+        recipe: what to run.
+        budget: "smoke", "quick" or "paper".
+        chosen: what `select` made of the searches that the recipe refers to.
+        trials: seeds per cell, by default what the budget says.
+        seed: the first of them.
+        threads: see `RunConfig`, as are `precision` and `device`.
+
+    Raises:
+        InputError: an unknown budget, method, model or setting, a value out of range, or a search whose result is
+            not there yet.
+    """
+    check(recipe)
+    if budget not in budgets():
+        raise errors.unknown("budget", budget, budgets())
+    count = budgets()[budget].trials_of(recipe) if trials is None else trials
+    if count < 1:
+        raise InputError(f"trials is {count} but should be at least 1")
+    machine = {"threads": threads, "precision": precision, "device": device}
+    cells: dict[str, list[Cell]] = {}
+    # Data is kept for the next run in memory, one at a time.
+    for group in sorted(recipe.groups, key=lambda group: group.data):
+        options = _protocol_options(recipe.protocol_of(group), group, budgets()[budget]) | machine
+        cells[group.label] = [
+            _cell(recipe, group, variant, {**options, **_settings(group, variant, chosen)}, seed, count)
+            for variant in recipe.variants
+            if variant.runs_in(group.label)
+        ]
+    return [cell for group in recipe.groups for cell in cells[group.label]]
+
+
+def searches(recipe: Recipe) -> dict[str, list[str]]:
+    """The searches that must be finished before the recipe can be expanded, each with the groups that matter.
+
+    >>> from selftaught import recipes
+    >>> searches(recipes.load("table3"))["search-ls"]
+    ['MNIST MLP']
+    """
+    found: dict[str, list[str]] = {}
+    for group in recipe.groups:
+        for variant in recipe.variants:
+            for value in variant.settings_in(group.label).values() if variant.runs_in(group.label) else ():
+                if isinstance(value, Selected) and group.label not in found.setdefault(value.selected, []):
+                    found[value.selected].append(group.label)
+    return found
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse a recipe with an unknown model or method, or with a setting that its method does not have.
+
+    Raises:
+        InputError: naming the recipe and the culprit.
+    """
+    for group in recipe.groups:
+        for model in (group.model, group.teacher, group.assistant):
+            _told(recipe, lambda model=model: model is None or models.is_spatial(model))
+    for variant in recipe.variants:
+        had = _told(recipe, lambda variant=variant: objectives.settings(variant.method))
+        for name in [*variant.settings, *(name for more in variant.by_group.values() for name in more)]:
+            if name not in had:
+                problem = errors.unknown(f"setting of {variant.method}", name, had)
+                raise InputError(f"recipe {recipe.name}: {problem}")
+
+
+def select(
+    recipe: Recipe, records: Mapping[tuple[str, str], Sequence[Record]]
+) -> dict[tuple[str, str], float]:
+    """The value that a search found best for each group, fit for `expand`'s `chosen`.
+
+    The best has the highest accuracy on the held-out training images after the last epoch, averaged over its
+    trials; of equals the one with the lower NLL there, then the first. A value with failed trials is not chosen while
+    there is one with more finished ones. Test images play no part.
+
+    Args:
+        recipe: of kind "search".
+        records: its finished trials, by group label and variant label; groups without any are left out.
+
+    Raises:
+        InputError: the recipe is no search, or a record has no held-out accuracy.
+    """
+    if recipe.search is None:
+        raise InputError(f"recipe {recipe.name} is no search: nothing can be selected by it")
+    values, label = recipe.search.values, recipe.search.label
+    chosen = {}
+    for group in recipe.groups:
+        merits = {value: _merit(records.get((group.label, label(value)), ())) for value in values}
+        if any(finished for finished, _, _ in merits.values()):
+            chosen[recipe.name, group.label] = max(merits, key=merits.__getitem__)  # the first of equals
+    return chosen
+
+
+def held_out(record: Record) -> tuple[float, float]:
+    """Accuracy and NLL of a finished run on its held-out training images after the last epoch.
+
+    An NLL that was not finite is infinite.
+
+    Raises:
+        InputError: the run held nothing out, or its metrics are damaged.
+    """
+    curves = evidence.metrics(record)
+    accuracy, nll = (curves.get(name, [math.nan])[-1] for name in ("val_accuracy", "val_nll"))
+    if math.isnan(accuracy):
+        raise InputError(
+            f"{record.directory} has no held-out accuracy of its last epoch: remove it and train it again"
+        )
+    return accuracy, math.inf if math.isnan(nll) else nll
+
+
+def _merit(records: Sequence[Record]) -> tuple[int, float, float]:
+    if not records:
+        return 0, 0.0, 0.0
+    accuracy, nll = np.mean([held_out(record) for record in records], axis=0)
+    # Rounded so that the order of summing decides no tie.
+    return len(records), round(float(accuracy), 12), -float(nll)
+
+
+def _told(recipe: Recipe, ask: Any) -> Any:
+    try:
+        return ask()
+    except InputError as error:
+        raise InputError(f"recipe {recipe.name}: {error}") from None
+
+
+def _cell(
+    recipe: Recipe, group: Group, variant: Variant, options: dict[str, Any], seed: int, count: int
+) -> Cell:
+    try:
+        configs = [
+            resolve(group.data, variant.method, model=group.model, seed=seed + offset, **options)
+            for offset in range(count)
+        ]
+    except InputError as error:
+        raise InputError(
+            f"recipe {recipe.name}, variant {variant.label!r} in {group.label!r}: {error}"
+        ) from None
+    return Cell(group, variant, tuple(configs))
+
+
+def _protocol_options(protocol: Protocol, group: Group, budget: Budget) -> dict[str, Any]:
+    """The protocol at a budget, in epochs: of two or more, a first stage that has a share gets one at least."""
+    bound = budget.of(group.data)
+    epochs = min(protocol.epochs, bound.epochs or protocol.epochs)
+    milestones = {round(fraction * epochs) for fraction in protocol.milestones}
+    warmup = max(1, round(protocol.warmup * epochs)) if protocol.warmup and epochs > 1 else 0
+    return {
+        "train_size": bound.train_size,
+        "test_size": bound.test_size,
+        "val_fraction": protocol.val_fraction,
+        "split_seed": 0,
+        "epochs": epochs,
+        "batch_size": bound.batch_size or protocol.batch_size,
+        "optimizer": "sgd",
+        "schedule": "steps",
+        "lr": protocol.lr,
+        "momentum": protocol.momentum,
+        "weight_decay": protocol.weight_decay,
+        "milestones": tuple(sorted(m for m in milestones if 0 < m < epochs)),
+        "augment": protocol.augment,
+        "warmup": warmup,
+        "teacher": group.teacher,
+        "assistant": group.assistant,
+    }
+
+
+def _settings(group: Group, variant: Variant, chosen: Chosen) -> dict[str, Any]:
+    """The variant's settings in the group, with what was selected in its place."""
+    settings: dict[str, Any] = {}
+    for name, value in variant.settings_in(group.label).items():
+        if isinstance(value, Selected):
+            if (value.selected, group.label) not in chosen:
+                raise InputError(
+                    f"{value.selected} has selected no {name} for {group.label} yet: "
+                    f"selftaught reproduce {value.selected} does"
+                )
+            value = chosen[value.selected, group.label]
+        settings[name] = value
+    return settings
