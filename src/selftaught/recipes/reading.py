@@ -82,7 +82,7 @@ def _problem(error: ValidationError) -> str:
         return f"in {place}: {first['ctx']['error']}" if place else str(first["ctx"]["error"])
     if first["type"] == "missing":
         return f"{place} is missing: add it"
-    expected = first["msg"].replace("Input ", "")
+    expected = first["msg"].replace("Input ", "").replace("tuple", "list").replace("dictionary", "mapping")
     return f"{place} is {reprlib.repr(first['input'])} but {expected}: correct it"
 
 

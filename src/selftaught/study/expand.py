@@ -183,11 +183,11 @@ def _cell(
 
 
 def _protocol_options(protocol: Protocol, group: Group, budget: Budget) -> dict[str, Any]:
-    """The protocol at a budget, in epochs: of two or more, a first stage that has a share gets one at least."""
+    """The protocol at a budget, in epochs: where there are two or more, no stage is left without one."""
     bound = budget.of(group.data)
     epochs = min(protocol.epochs, bound.epochs or protocol.epochs)
     milestones = {round(fraction * epochs) for fraction in protocol.milestones}
-    warmup = max(1, round(protocol.warmup * epochs)) if protocol.warmup and epochs > 1 else 0
+    warmup = min(max(1, round(protocol.warmup * epochs)), epochs - 1) if protocol.warmup else 0
     return {
         "train_size": bound.train_size,
         "test_size": bound.test_size,

@@ -1,0 +1,393 @@
+"""From recipes to configurations, and from a search's records to what it selected."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selftaught import recipes
+from selftaught.errors import InputError
+from selftaught.study.expand import check, expand, held_out, searches, select
+from selftaught.training import presets, record
+from selftaught.training.teaching import lineage
+from tests.data.conftest import encode, random_pictures, write_parquet
+from tests.report.factory import write_run
+
+IMAGES = 2000
+"""As many as the quick budget asks for."""
+
+CHOSEN = {
+    (name, group.label): search.values[1]
+    for name in recipes.names()
+    if (search := recipes.load(name).search)
+    for group in recipes.load(name).groups
+}
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory):
+    """Folders that look like those of MNIST and CIFAR-10, with noise in them, and a cache of their own."""
+    home = tmp_path_factory.mktemp("stand-ins")
+    classes = [str(k) for k in range(10)]
+    for name, channels, seed in (("mnist", 1, 0), ("cifar10", 3, 2)):
+        for part in (0, 1):
+            blobs = [encode(p, "BMP") for p in random_pictures(IMAGES, (8, 8), channels, seed + part)]
+            path = home / name / f"{('train', 'test')[part]}-00000.parquet"
+            write_parquet(path, blobs, [i % 10 for i in range(IMAGES)], classes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SELFTAUGHT_DATA", str(home))
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        presets.load_data.cache_clear()
+        yield home
+    presets.load_data.cache_clear()
+
+
+def _expanded(name, budget="paper", **options):
+    """The cells of a recipe by group and variant."""
+    cells = expand(recipes.load(name), budget, CHOSEN, device="cpu", **options)
+    return {(cell.group.label, cell.variant.label): cell.configs for cell in cells}
+
+
+def _ids(configs):
+    return [config.trial_id for config in configs]
+
+
+@pytest.mark.usefixtures("stand_ins")
+class TestCells:
+    @pytest.mark.parametrize("name", recipes.names())
+    @pytest.mark.parametrize("budget", recipes.budgets())
+    def test_every_recipe_expands_in_its_own_order_with_one_trial_per_seed(self, name, budget):
+        recipe = recipes.load(name)
+        cells = expand(recipe, budget, CHOSEN, device="cpu")
+        assert [(cell.group, cell.variant) for cell in cells] == [
+            (g, v) for g in recipe.groups for v in recipe.variants if v.runs_in(g.label)
+        ]
+        trials = recipes.budgets()[budget].trials_of(recipe)
+        assert all([c.seed for c in cell.configs] == list(range(trials)) for cell in cells)
+        ids = [trial for cell in cells for trial in _ids(cell.configs)]
+        assert len(set(ids)) == len(ids)
+
+    def test_the_protocol_of_table_2_is_the_papers(self):
+        config = _expanded("table2")["ResNet14", "LE (Grad-CAM)"][3]
+        expected = {
+            **{
+                "data": "cifar10",
+                "model": "resnet14",
+                "method": "le",
+                "seed": 3,
+                "threads": 1,
+                "teacher": None,
+            },
+            **{"epochs": 160, "batch_size": 128, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
+            **{"milestones": (80, 120), "padding": 4, "flip": True, "min_scale": None, "optimizer": "sgd"},
+            **{"train_size": None, "test_size": None, "val_fraction": 0.0, "precision": "32-true"},
+        }
+        assert {name: getattr(config, name) for name in expected} == expected
+        le = {"saliency": "grad-cam", "similarity": "cosine", "relu": False, "alpha": 0.9, "weight": 0.1}
+        assert config.settings == {**le, "layer": None, "warmup": 32}
+
+    def test_the_protocol_of_table_3_is_the_papers(self):
+        config = _expanded("table3")["MNIST MLP", "LE (Grad)"][0]
+        assert (config.epochs, config.batch_size, config.lr, config.momentum) == (50, 16, 0.01, 0.9)
+        assert (config.milestones, config.padding, config.flip, config.warmup) == ((), 0, False, 10)
+
+    @pytest.mark.parametrize(
+        ("budget", "expected"),
+        [
+            ("smoke", (2, 1, (1,), 256, 256)),
+            ("quick", (8, 2, (4, 6), 1000, 2000)),
+            ("paper", (160, 32, (80, 120), None, None)),
+        ],
+    )
+    def test_a_budget_shortens_every_stage_and_leaves_none_out(self, budget, expected):
+        for cell in ("LE (Grad-CAM)", "LE-Uniform"):
+            config = _expanded("table2", budget)["ResNet8", cell][0]
+            found = (config.epochs, config.warmup, config.milestones, config.train_size, config.test_size)
+            assert found == expected
+
+    def test_a_recipe_means_what_it_says_whatever_the_presets_become(self, monkeypatch):
+        names = ("table1", "table4", "table5", "table6", "search-ls", "figure3")
+        before = {name: _expanded(name, "quick", trials=1) for name in names}
+        other = dataclasses.replace(
+            presets.CIFAR, epochs=3, batch_size=7, lr=0.3, momentum=0.1, weight_decay=0.5, milestones=(0.9,),
+            augment="none", optimizer="adamw", schedule="cosine", val_fraction=0.3,
+        )  # fmt: skip
+        monkeypatch.setattr(presets, "PRESETS", dict.fromkeys(presets.PRESETS, other))
+        monkeypatch.setattr(presets, "BY_MODEL", dict.fromkeys(presets.BY_MODEL, other))
+        monkeypatch.setattr(presets, "WARMUP_FRACTION", 0.5)
+        assert {name: _expanded(name, "quick", trials=1) for name in names} == before
+
+
+@pytest.mark.usefixtures("stand_ins")
+class TestSharing:
+    @pytest.mark.parametrize("budget", recipes.budgets())
+    def test_the_same_cell_in_two_recipes_is_the_same_trial(self, budget):
+        """Whatever agrees in group, method and settings is trained once; searches hold images out and share nothing."""
+        found = {}
+        for name in recipes.names():
+            of_search = name if recipes.load(name).kind == "search" else ""
+            for (group, _), configs in _expanded(name, budget, trials=2).items():
+                described = (
+                    group,
+                    configs[0].method,
+                    json.dumps(configs[0].settings, sort_keys=True),
+                    of_search,
+                )
+                found.setdefault(described, []).append(tuple(_ids(configs)))
+        assert all(len(set(same)) == 1 for same in found.values())
+        different = {same[0] for same in found.values()}
+        assert len(different) == len(found)
+
+    def test_the_rows_that_the_paper_repeats_are_shared(self):
+        tables = {name: _expanded(name, "smoke") for name in recipes.names()}
+        for group in ("ResNet14", "ResNet8"):
+            for variant in ("CE", "LE (Grad-CAM)", "LE-Uniform"):
+                for name in ("table4", "table5", "table6", "figure3"):
+                    assert _ids(tables[name][group, variant]) == _ids(tables["table2"][group, variant])
+            assert tables["table6"][group, "LE (Grad)"] == tables["figure3"][group, "LE (Grad)"]
+        for name in ("table6", "figure2"):
+            assert tables[name]["MNIST MLP", "LE (Grad)"] == tables["table3"]["MNIST MLP", "LE (Grad)"]
+        assert tables["figure2"]["ResNet14", "LE (Grad-CAM)"] == tables["table2"]["ResNet14", "LE (Grad-CAM)"]
+        first = tables["figure2"]["ResNet14", "LE (Grad-CAM)"][:1]
+        assert tables["figure1"]["ResNet14", "LE (Grad-CAM)"] == first
+        assert (
+            tables["similarities"]["ResNet8", "LE (cosine)"] == tables["table2"]["ResNet8", "LE (Grad-CAM)"]
+        )
+        for group in ("CNN-8", "CNN-6"):
+            assert _ids(tables["sweep-beta"][group, "CE"]) == _ids(tables["table1"][group, "CE"])
+            assert _ids(tables["sweep-beta"][group, "beta 0.5"]) == _ids(
+                tables["table1"][group, "CWTM-Random"]
+            )
+
+
+@pytest.mark.usefixtures("stand_ins")
+class TestTeachers:
+    def test_takd_goes_by_way_of_its_assistant_under_the_same_protocol(self):
+        configs = _expanded("table5")
+        for group, models in (
+            ("ResNet14", ["resnet26", "resnet20", "resnet14"]),
+            ("ResNet8", ["resnet26", "resnet14", "resnet8"]),
+        ):
+            line = lineage(configs[group, "TAKD"][0])
+            assert [config.model for config in line] == models
+            assert [config.method for config in line] == ["ce", "kd", "takd"]
+            assert line[1].settings == {"temperature": 4.0, "weight": 0.1}
+            assert {(c.epochs, c.lr, c.milestones, c.data_fingerprint) for c in line} == {
+                (160, 0.1, (80, 120), line[0].data_fingerprint)
+            }
+
+    def test_one_teacher_serves_all(self):
+        taught = [c for configs in _expanded("table5").values() for c in configs if c.teacher]
+        firsts = {lineage(config)[0].trial_id for config in taught}
+        assert len(firsts) == 1
+        assert len(taught) == 2 * 5 * 5
+
+    def test_the_teacher_of_table_1_is_trained_as_its_students(self):
+        configs = _expanded("table1")
+        teacher = configs["CNN-8", "KD"][0].teacher
+        assert (teacher.model, teacher.method, teacher.lr, teacher.milestones) == ("cnn10", "ce", 0.01, ())
+        assert configs["CNN-6", "DKPP"][4].teacher == teacher
+        assert configs["CNN-6", "CWTM-Random"][0].teacher is None
+
+    def test_the_teacher_of_a_search_never_saw_the_held_out_images(self):
+        for configs in _expanded("search-ban").values():
+            for config in configs:
+                assert config.val_fraction == config.teacher.val_fraction == 0.1
+                assert config.teacher.data_fingerprint == config.data_fingerprint
+                assert (config.teacher.model, config.teacher.method) == (config.model, "ce")
+
+
+@pytest.mark.usefixtures("stand_ins")
+class TestChoices:
+    def test_what_a_search_selected_is_used_in_its_group(self):
+        chosen = {**CHOSEN, ("search-ban", "ResNet14"): 20.0, ("search-ban", "ResNet8"): 1.0}
+        cells = expand(recipes.load("table4"), "smoke", chosen)
+        found = {(c.group.label, c.variant.label): c.configs[0].settings.get("temperature") for c in cells}
+        assert {found["ResNet14", label] for label in ("BAN", "BAN+L")} == {20.0}
+        assert {found["ResNet8", label] for label in ("BAN", "BAN+L")} == {1.0}
+
+    def test_what_no_search_selected_yet_is_asked_for(self):
+        with pytest.raises(
+            InputError, match=r"search-ls has selected no alpha for MNIST MLP yet: selftaught reproduce"
+        ):
+            expand(recipes.load("table3"), "smoke", {k: v for k, v in CHOSEN.items() if k[0] != "search-ls"})
+
+    def test_the_searches_of_a_recipe_come_with_the_groups_that_matter(self):
+        assert searches(recipes.load("table2")) == {}
+        assert searches(recipes.load("table3")) == {
+            f"search-{key}": ["MNIST MLP"] for key in ("dropout", "ls", "cp")
+        }
+        assert searches(recipes.load("table4")) == {"search-ban": ["ResNet14", "ResNet8"]}
+
+    def test_the_machine_and_the_seeds_are_the_callers(self):
+        configs = _expanded("figure1", "smoke", trials=2, seed=7, threads=2)["MNIST MLP", "LE (Grad)"]
+        assert [(c.seed, c.threads, c.device) for c in configs] == [(7, 2, "cpu"), (8, 2, "cpu")]
+
+
+MINE = """
+name: mine
+title: mine
+kind: table
+source: mine
+command: selftaught reproduce mine.yaml
+expected: {smoke: a, quick: b, paper: c}
+protocol:
+  digits: {epochs: EPOCHS, batch_size: 32, lr: 0.1, momentum: 0.9, weight_decay: 0, milestones: MILESTONES,
+    warmup: WARMUP, augment: none}
+groups:
+  - {label: G, data: digits, model: resnet8}
+variants:
+  - {label: CE, method: ce}
+  - {label: LE, method: le, settings: {alpha: 0.9}}
+"""
+
+
+def _mine(epochs=4, milestones=(), warmup=0.2, old="name", new="name"):
+    text = MINE.replace("EPOCHS", str(epochs)).replace("MILESTONES", str(list(milestones)))
+    return recipes.parse(text.replace("WARMUP", repr(warmup)).replace(old, new, 1), "mine.yaml")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("resnet8", "resnet9", r"recipe mine: .*resnet9"),
+            ("method: le,", "method: lee,", r"recipe mine: unknown method 'lee': did you mean 'le'\?"),
+            ("{alpha: 0.9}", "{alfa: 0.9}", r"recipe mine: unknown setting of le 'alfa': did you mean 'alpha'\?"),
+            ("{alpha: 0.9}", "{epochs: 9}", r"recipe mine: unknown setting of le 'epochs'"),
+            ("{alpha: 0.9}", "{alpha: 2}", r"recipe mine, variant 'LE' in 'G': alpha must be in \(0, 1\), not 2"),
+            ("model: resnet8", "model: resnet8, teacher: x", r"recipe mine: unknown model 'x'"),
+            ("data: digits, model", "data: nowhere, model", r"unknown protocol 'nowhere'"),
+        ],
+    )  # fmt: skip
+    def test_what_a_recipe_names_must_exist(self, old, new, said):
+        with pytest.raises(InputError, match=said) as caught:
+            expand(_mine(old=old, new=new), "smoke")
+        assert "\n" not in str(caught.value)
+
+    def test_a_budget_and_a_number_of_trials_too(self):
+        with pytest.raises(InputError, match=r"unknown budget 'smok': did you mean 'smoke'\?"):
+            expand(_mine(), "smok")
+        with pytest.raises(InputError, match="trials is 0 but should be at least 1"):
+            expand(_mine(), "smoke", trials=0)
+
+    @pytest.mark.parametrize("name", recipes.names())
+    def test_none_of_ours_is_refused(self, name):
+        assert check(recipes.load(name)) is None
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 200),
+    st.lists(st.floats(0.001, 0.999), max_size=3, unique=True).map(sorted),
+    st.sampled_from([0.0, 0.001, 0.2, 0.5, 0.999]),
+    st.sampled_from(list(recipes.budgets())),
+)
+def test_any_protocol_becomes_a_valid_training_at_any_budget(epochs, milestones, warmup, budget):
+    bound = recipes.budgets()[budget].of("digits").epochs or epochs
+    ce, le = (cell.configs[0] for cell in expand(_mine(epochs, milestones, warmup), budget, trials=1))
+    assert ce.epochs == le.epochs == min(epochs, bound)
+    assert all(0 < m < ce.epochs for m in ce.milestones)
+    assert le.warmup < le.epochs
+    assert (le.warmup > 0) == (warmup > 0 and le.epochs > 1)
+
+
+SEARCH = recipes.load("search-ls")
+"""Its values are 0.6, 0.7, 0.8 and 0.9."""
+
+
+@pytest.fixture
+def found(tmp_path):
+    """Makes the records of a search in one group from (accuracy, NLL) per trial of each value."""
+
+    def make(group="ResNet8", **scores):
+        records = {}
+        for label, trials in scores.items():
+            value = float(label[1:]) / 10
+            for seed, (accuracy, nll) in enumerate(trials):
+                run = write_run(
+                    tmp_path,
+                    "ls",
+                    seed,
+                    images=20,
+                    val=20,
+                    size=8,
+                    epochs=2,
+                    settings={"alpha": value},
+                    val_fraction=0.1,
+                )
+                # The first epoch is the better one, and test accuracy runs the other way: neither may count.
+                lines = [
+                    {"epoch": 1, "val_accuracy": 1 - accuracy, "val_nll": -nll},
+                    {"epoch": 2, "val_accuracy": accuracy, "val_nll": nll},
+                ]
+                record.write_metrics(run.directory, lines)
+                result = run.result.model_copy(update={"accuracy": 1 - accuracy, "nll": -nll})
+                run = dataclasses.replace(run, result=result)
+                records.setdefault((group, SEARCH.search.label(value)), []).append(run)
+        return records
+
+    return make
+
+
+class TestSelect:
+    def test_the_highest_mean_of_the_last_epoch_wins(self, found):
+        records = found(
+            a6=[(0.70, 1), (0.80, 1)],
+            a7=[(0.76, 9), (0.78, 9)],
+            a8=[(0.90, 0.1), (0.50, 0.1)],
+            a9=[(0.6, 1), (0.6, 1)],
+        )
+        assert select(SEARCH, records) == {("search-ls", "ResNet8"): 0.7}
+
+    def test_of_equals_the_lower_nll_and_then_the_first_value(self, found):
+        # 0.1 + 0.2 + 0.3 depends on the order in the last bit.
+        orders = [(0.1, 0.2, 0.3), (0.3, 0.2, 0.1)]
+        by_nll = found(
+            a6=[(a, 2.0) for a in orders[1]],
+            a8=[(a, 1.5) for a in orders[0]],
+            a9=[(a, 1.7) for a in orders[1]],
+        )
+        assert select(SEARCH, by_nll) == {("search-ls", "ResNet8"): 0.8}
+
+    def test_the_first_of_what_is_equal_in_both(self, found):
+        assert select(SEARCH, found(a9=[(0.5, 1)], a7=[(0.5, 1)])) == {("search-ls", "ResNet8"): 0.7}
+
+    def test_a_value_with_failed_trials_comes_after_those_without(self, found):
+        assert select(SEARCH, found(a6=[(0.9, 1)], a9=[(0.5, 1), (0.5, 1)])) == {
+            ("search-ls", "ResNet8"): 0.9
+        }
+
+    def test_an_nll_that_was_not_finite_loses(self, found):
+        assert select(SEARCH, found(a6=[(0.5, float("nan"))], a9=[(0.5, 7.0)])) == {
+            ("search-ls", "ResNet8"): 0.9
+        }
+
+    def test_groups_are_selected_for_one_by_one_and_those_without_trials_left_out(self, found):
+        records = found(a6=[(0.9, 1)], a7=[(0.2, 1)]) | found("MNIST MLP", a8=[(0.2, 1)], a9=[(0.9, 1)])
+        assert select(SEARCH, records) == {("search-ls", "ResNet8"): 0.6, ("search-ls", "MNIST MLP"): 0.9}
+        assert select(SEARCH, {}) == {}
+
+    def test_held_out_is_what_the_last_line_says(self, found):
+        [run] = found(a6=[(0.625, 0.75)]).popitem()[1]
+        assert held_out(run) == (0.625, 0.75)
+
+    def test_a_run_that_held_nothing_out_cannot_be_judged(self, tmp_path):
+        run = write_run(tmp_path, "ls", 0, images=20, val=0, size=8, epochs=2)
+        with pytest.raises(InputError, match="has no held-out accuracy of its last epoch"):
+            select(SEARCH, {("ResNet8", "alpha 0.6"): [run]})
+
+    def test_a_table_selects_nothing(self):
+        with pytest.raises(InputError, match="recipe table2 is no search"):
+            select(recipes.load("table2"), {})
+
+    def test_the_order_of_the_trials_does_not_matter(self, found):
+        rng = np.random.default_rng(0)
+        records = found(
+            **{f"a{k}": [(float(a), 1.0) for a in rng.uniform(0.4, 0.6, 4)] for k in (6, 7, 8, 9)}
+        )
+        turned = {label: runs[::-1] for label, runs in reversed(records.items())}
+        assert select(SEARCH, records) == select(SEARCH, turned)
