@@ -66,3 +66,84 @@ def test_lines_come_about_every_ten_seconds(trials, monkeypatch, capsys):
     assert len(printed) == 3
     assert printed[0] == "ce seed 0: epoch 2/3, loss 1.234, accuracy 56.7 %, 890 images/s, 2 s left"
     assert printed[2] == "ce seed 0: stopped and saved"
+
+
+def test_a_study_with_several_models_names_them_and_one_with_several_settings_too(tmp_path):
+    configs = [quick.config("ce"), quick.config("ce", model="resnet26", seed=10_000)]
+    trials = [Trial(config, tmp_path) for config in configs]
+    assert progress.names(trials) == ["ce resnet8 seed 0", "ce resnet26 seed 10000"]
+    assert progress.names(trials[1:]) == ["ce seed 10000"]
+    configs = [quick.config("le", saliency=saliency) for saliency in ("grad-cam", "grad")] + [
+        quick.config("ls")
+    ]
+    assert progress.names([Trial(config, tmp_path) for config in configs]) == [
+        "le seed 0 (saliency grad-cam)", "le seed 0 (saliency grad)", "ls seed 0",
+    ]  # fmt: skip
+    assert progress.names([]) == []
+
+
+STUDENTS = [Event(1, waits_for=0), Event(2, waits_for=0)]
+SECOND_TRY = [
+    Event(0),
+    Event(0, again="failed: no room; trying once more"),
+    Event(0),
+    Event(0, progress=moment(2, 0, resumed_at=9)),
+    Event(0, outcome=Outcome(error="no room")),
+]
+NEVER_STARTED = [Event(index, outcome=Outcome(error="its teacher (ce) failed")) for index in (1, 2)]
+
+
+@pytest.fixture
+def three(tmp_path):
+    return [Trial(quick.config(seed=seed), tmp_path / str(seed)) for seed in (0, 1, 2)]
+
+
+def test_lines_tell_of_waiting_second_tries_and_trials_that_never_started(three, capsys):
+    with progress.Lines(three) as lines:
+        for event in [*STUDENTS, *SECOND_TRY, *NEVER_STARTED]:
+            lines(event)
+    assert capsys.readouterr().err.splitlines() == [
+        "ce seed 0: 2 trials wait for it",
+        "ce seed 0: failed: no room; trying once more",
+        "ce seed 0: goes on from step 9 of 15",
+        "ce seed 0: failed: no room",
+        "ce seed 1: failed: its teacher (ce) failed",
+        "ce seed 2: failed: its teacher (ce) failed",
+    ]
+
+
+def test_lines_tell_again_where_a_second_try_goes_on(three, capsys):
+    lines = progress.Lines(three)
+    for event in (Event(0), Event(0, progress=moment(1, 0, 5)), Event(0, again="lost")):
+        lines(event)
+    lines(Event(0, progress=moment(1, 0, 5)))  # from a try that is known to be over
+    assert capsys.readouterr().err.count("goes on from step 5 of 15") == 2
+    lines(Event(1, progress=moment(1, 0)))  # whose start was not told
+    assert capsys.readouterr().err == ""
+
+
+def test_bars_tell_of_waiting_second_tries_and_trials_that_never_started(three, monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=140, _environ={})
+    )
+    overall = []
+    with progress.Bars(three) as bars:
+        for event in [*STUDENTS, *SECOND_TRY, *NEVER_STARTED]:
+            bars(event)
+            overall.append(bars.bars.tasks[0].fields["moment"])
+            bars(Event(2, progress=moment(1, 0)))  # of a trial without a bar
+        assert len(bars.bars.tasks) == 1
+    assert overall == [
+        "1 waits for its teacher",
+        *["2 wait for their teachers"] * 5,
+        "",
+        "",
+        "timing a step of each method",
+    ]
+    for text in (
+        "failed: no room; trying once more",
+        "seed 0: goes on from step 9 of 15",
+        "seed 2: failed: its teacher",
+    ):
+        assert text in screen.getvalue()

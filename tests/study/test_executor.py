@@ -1,32 +1,14 @@
-import multiprocessing
 from pathlib import Path
 
+import pytest
+
+from selftaught.errors import InputError
+from selftaught.study import executor
 from selftaught.study.executor import ERROR, Event, Outcome, in_this_process
 from selftaught.study.plan import Trial
-from selftaught.study.processes import in_processes
 from selftaught.training import record
+from tests.study.trials import check_events, make, never, occupy
 from tests.training import quick
-
-
-def never() -> bool:
-    return False
-
-
-def make(folder: Path, *methods: str, **options) -> list[Trial]:
-    configs = [quick.config(method, **options) for method in methods]
-    return [Trial(config, folder / config.trial_id) for config in configs]
-
-
-def occupy(trial: Trial) -> None:
-    trial.directory.mkdir(parents=True)
-    (trial.directory / "thesis.tex").write_text("mine")
-
-
-def check_events(events: list[Event], index: int, outcome: Outcome) -> None:
-    mine = [event for event in events if event.index == index]
-    assert mine[0] == Event(index)
-    assert mine[-1].outcome == outcome
-    assert [e.progress.done for e in mine[1:-1] if e.progress.metrics] == [5, 10, 15]
 
 
 def test_a_failed_trial_does_not_stop_the_others(tmp_path):
@@ -39,18 +21,10 @@ def test_a_failed_trial_does_not_stop_the_others(tmp_path):
     for index in (0, 2):
         assert outcomes[index].result == record.read(trials[index].directory).result
         check_events(events, index, outcomes[index])
-
-
-def test_processes_do_the_same_and_give_the_same_bytes(tmp_path):
-    here, there = make(tmp_path / "here", "ce", "le"), make(tmp_path / "there", "ls", "ce", "le")
-    in_this_process(here, lambda event: None, never)
-    occupy(there[0])
-    events: list[Event] = []
-    failed, *outcomes = in_processes(2)(there, events.append, never)
-    assert "thesis.tex" in failed.error
-    for index, outcome in enumerate(outcomes):
-        check_events(events, index + 1, outcome)
-        assert quick.fingerprint(there[index + 1].directory) == quick.fingerprint(here[index].directory)
+    assert events[-3:] == [Event(2, outcome=outcomes[2]), Event(1), Event(1, outcome=outcomes[1])]
+    assert [event.again for event in events if event.again] == [
+        f"failed: {outcomes[1].error}; trying once more"
+    ]
 
 
 def test_no_trial_is_started_once_it_should_stop(tmp_path):
@@ -72,21 +46,55 @@ def test_an_unforeseen_error_leaves_its_traceback_with_the_trial(tmp_path, monke
     assert "explode" in (trial.directory / ERROR).read_text()
 
 
-def test_a_killed_worker_takes_only_its_trial_with_it_and_stopping_saves_the_rest(tmp_path):
-    killed, stopped = make(tmp_path, "ce", "cp", epochs=1000, milestones=[])
-    trials = [killed, *make(tmp_path, "ls"), stopped, *make(tmp_path, "le")]
-    running: set[int] = set()
+def test_a_traceback_that_finds_no_room_takes_nothing_with_it(tmp_path, monkeypatch):
+    def fill_the_disk(*args, **kwargs):
+        (tmp_path / "somewhere" / "not-there").write_bytes(b"")
 
-    def kill_the_first(event: Event) -> None:
-        if event.progress is not None:
-            running.add(event.index)
-            if event.index == 0:
-                multiprocessing.active_children()[0].kill()
+    monkeypatch.setattr(executor, "train", fill_the_disk)
+    outcomes = in_this_process(make(tmp_path, "ce"), lambda event: None, never)
+    assert outcomes[0].error.startswith("FileNotFoundError")
+    assert "(see" not in outcomes[0].error
 
-    outcomes = in_processes(1)(trials, kill_the_first, lambda: 2 in running)
-    assert "exit code -9" in outcomes[0].error
-    assert outcomes[1].result is not None
-    assert outcomes[2:] == [Outcome(stopped=True)] * 2
-    assert (stopped.directory / "checkpoint.pt").exists()
-    assert not trials[3].directory.exists()
-    assert not multiprocessing.active_children()
+
+def test_a_second_try_that_succeeds_leaves_no_trace_of_the_first(tmp_path, monkeypatch):
+    train, tries = executor.train, []
+
+    def hiccup(config, directory, *args):
+        tries.append(config.method)
+        if tries == ["ce"]:
+            record.claim(directory, config)
+            raise MemoryError("for a moment")
+        return train(config, directory, *args)
+
+    monkeypatch.setattr(executor, "train", hiccup)
+    trials = make(tmp_path, "ce", "ls")
+    events: list[Event] = []
+    outcomes = in_this_process(trials, events.append, never)
+    assert tries == ["ce", "ls", "ce"]
+    assert all(outcome.result for outcome in outcomes)
+    assert next(event.again for event in events if event.again).startswith(
+        "failed: MemoryError: for a moment (see"
+    )
+    assert not (trials[0].directory / ERROR).exists()
+
+
+def test_a_trial_is_told_of_its_teacher_only_where_it_has_one(tmp_path, monkeypatch):
+    told: list[dict[str, Path]] = []
+    result = object()
+
+    def note(config, directory, on_progress, should_stop, **more):
+        told.append(more)
+        return result
+
+    monkeypatch.setattr(executor, "train", note)
+    [student, teacher] = make(tmp_path, "ls", "ce")
+    student = Trial(student.config, student.directory, teacher.directory)
+    outcomes = in_this_process([student, teacher], lambda event: None, never)
+    assert told == [{}, {"teacher": teacher.directory}]
+    assert [outcome.result for outcome in outcomes] == [result, result]
+
+
+def test_a_student_that_is_its_own_teacher_is_refused(tmp_path):
+    [trial] = make(tmp_path, "ce")
+    with pytest.raises(InputError, match="would learn from itself"):
+        in_this_process([Trial(trial.config, trial.directory, trial.directory)], lambda event: None, never)

@@ -87,31 +87,52 @@ class Lines(Silent):
     """A line per trial about every ten seconds and one at its end."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:
-        self.trials = trials
+        self.names = names(trials)
         self.printed: dict[int, float] = {}
         self.resumed: set[int] = set()
+        self.waiting: dict[int, int] = {}
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        label, now = name(self.trials[event.index]), time.monotonic()
+        if event.waits_for is not None:
+            self.waiting[event.waits_for] = self.waiting.get(event.waits_for, 0) + 1
+            return
+        # All that wait are told of before anything starts: one line for each teacher, not for each student.
+        for teacher, count in self.waiting.items():
+            self.print(teacher, f"{count} {'trial waits' if count == 1 else 'trials wait'} for it")
+        self.waiting.clear()
+        line = self.line(event)
+        if line is not None:
+            self.print(event.index, line)
+
+    def line(self, event: Event) -> str | None:
+        """What to say of an event, if anything."""
+        now, progress = time.monotonic(), event.progress
         if event.outcome is not None:
-            print(f"{label}: {ending(event.outcome)}", file=sys.stderr, flush=True)
-        elif event.progress is None:
+            return ending(event.outcome)
+        if event.again is not None:
+            self.resumed.discard(event.index)
+            return event.again
+        if progress is None:
             self.printed[event.index] = now
-        elif event.progress.resumed_at and event.index not in self.resumed:
+        elif progress.resumed_at and event.index not in self.resumed:
             self.resumed.add(event.index)
-            print(f"{label}: {resumption(event.progress)}", file=sys.stderr, flush=True)
-        elif now - self.printed[event.index] >= LINE_SECONDS:
+            return resumption(progress)
+        elif now - self.printed.get(event.index, now) >= LINE_SECONDS:
             self.printed[event.index] = now
-            left = event.progress.seconds_left
-            print(f"{label}: {moment(event.progress)}, {left:.0f} s left", file=sys.stderr, flush=True)
+            return f"{moment(progress)}, {progress.seconds_left:.0f} s left"
+        return None
+
+    def print(self, index: int, text: str) -> None:
+        """A line about a trial."""
+        print(f"{self.names[index]}: {text}", file=sys.stderr, flush=True)
 
 
 class Bars(Silent):
-    """A bar per running trial and one for them all."""
+    """A bar per running trial and one for them all, which says how many wait for their teachers."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:
-        self.trials = trials
+        self.names = names(trials)
         self.bars = rich_progress.Progress(
             rich_progress.TextColumn("{task.description}"),
             rich_progress.BarColumn(bar_width=24),
@@ -122,6 +143,7 @@ class Bars(Silent):
             transient=True,
         )
         self.done = [0.0] * len(trials)
+        self.teachers: dict[int, int] = {}
         self.tasks: dict[int, rich_progress.TaskID] = {}
         self.overall = self.bars.add_task("all trials", total=len(trials), moment="", visible=len(trials) > 1)
 
@@ -136,29 +158,65 @@ class Bars(Silent):
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        label = name(self.trials[event.index])
-        if event.outcome is not None:
-            self.bars.remove_task(self.tasks.pop(event.index))
+        if event.waits_for is not None:
+            self.teachers[event.index] = event.waits_for
+        elif event.outcome is not None:
+            self.end(event.index, ending(event.outcome))
             self.done[event.index] = 1.0
-            self.bars.console.print(Text(f"{label}: {ending(event.outcome)}"))
+        elif event.again is not None:
+            self.end(event.index, event.again)
         elif event.progress is None:
-            self.tasks[event.index] = self.bars.add_task(label, total=None, moment="starting")
-        else:
-            p, task = event.progress, self.tasks[event.index]
-            self.done[event.index] = p.done / p.total
-            if self.bars.tasks[self.bars.task_ids.index(task)].total is None:
-                if p.resumed_at:
-                    self.bars.console.print(Text(f"{label}: {resumption(p)}"))
-                self.bars.reset(task, total=p.total, completed=p.resumed_at)  # speed counts from here
-            self.bars.update(task, completed=p.done, moment=moment(p))
-        self.bars.update(self.overall, completed=sum(self.done))
+            self.tasks[event.index] = self.bars.add_task(
+                self.names[event.index], total=None, moment="starting"
+            )
+        elif event.index in self.tasks:
+            self.show(event.index, event.progress)
+        self.bars.update(self.overall, completed=sum(self.done), moment=self.outlook())
+
+    def end(self, index: int, text: str) -> None:
+        """Replace a trial's bar, which it has only if it started, by a line."""
+        if index in self.tasks:
+            self.bars.remove_task(self.tasks.pop(index))
+        self.bars.console.print(Text(f"{self.names[index]}: {text}"))
+
+    def show(self, index: int, progress: Progress) -> None:
+        """Move a trial's bar."""
+        task = self.tasks[index]
+        self.done[index] = progress.done / progress.total
+        if self.bars.tasks[self.bars.task_ids.index(task)].total is None:
+            if progress.resumed_at:
+                self.bars.console.print(Text(f"{self.names[index]}: {resumption(progress)}"))
+            # Its speed counts from here.
+            self.bars.reset(task, total=progress.total, completed=progress.resumed_at)
+        self.bars.update(task, completed=progress.done, moment=moment(progress))
+
+    def outlook(self) -> str:
+        """What is to come after the trials that are running."""
         if all(done == 1.0 for done in self.done):
-            self.bars.update(self.overall, moment="timing a step of each method")
+            return "timing a step of each method"
+        waiting = sum(self.done[teacher] < 1.0 for teacher in self.teachers.values())
+        return (
+            f"{waiting} {'waits for its teacher' if waiting == 1 else 'wait for their teachers'}"
+            if waiting
+            else ""
+        )
 
 
-def name(trial: Trial) -> str:
-    """How a trial is called on screen."""
-    return f"{trial.config.method} seed {trial.config.seed}"
+def names(trials: Sequence[Trial]) -> list[str]:
+    """How the trials are called on screen: method and seed, and as far as it takes to tell them apart, the rest."""
+    configs = [trial.config for trial in trials]
+    several = len({config.model for config in configs}) > 1
+    plain = [
+        f"{c.method} {c.model} seed {c.seed}" if several else f"{c.method} seed {c.seed}" for c in configs
+    ]
+    called = list(plain)
+    for index, name in enumerate(plain):
+        alike = [config.settings for config, other in zip(configs, plain, strict=True) if other == name]
+        own = configs[index].settings
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        if differing:
+            called[index] = f"{name} ({', '.join(f'{key} {own[key]}' for key in differing)})"
+    return called
 
 
 def resumption(progress: Progress) -> str:
