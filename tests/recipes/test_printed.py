@@ -147,6 +147,44 @@ def test_the_best_values_of_section_5_are_those_of_table_2():
     assert variants["cp"] == {"strength": 0.5}
 
 
+KD = {"temperature": 4, "weight": 0.1}
+TAUGHT = {
+    ("table1", "KD"): ("kd", {"temperature": 4, "weight": 0}),
+    ("table1", "CWTM"): ("cwtm", {}),
+    ("table1", "CWTM-Permut"): ("cwtm-permut", {}),
+    ("table1", "CWTM-Random"): ("cwtm-random", {"beta": 0.5}),
+    ("table1", "DKPP"): ("dkpp", {"temperature": 4, "weight": 0}),
+    ("table4", "DML"): ("dml", {"weight": 0.1}),
+    ("table5", "KD"): ("kd", KD),
+    ("table5", "Hint"): ("hint", {**KD, "stage": 2}),
+    ("table5", "AT + KD"): ("at", {**KD, "beta": 1000}),
+    ("table5", "FSP + KD"): ("fsp", KD),
+    ("table5", "TAKD"): ("takd", KD),
+}
+"""Sections 3, 5.2 and 5.3, and what is chosen where they are silent."""
+
+
+def test_the_methods_that_learn_from_others_have_the_settings_of_their_sections():
+    found = {
+        (name, v.label): (v.method, v.settings) for name, _ in TAUGHT for v in recipes.load(name).variants
+    }
+    assert {cell: found[cell] for cell in TAUGHT} == TAUGHT
+    born_again = recipes.load("table4").variant("BAN+L")
+    assert (born_again.method, born_again.settings["weight"]) == ("ban+l", 0.1)
+
+
+def test_the_mlp_is_explained_by_grad_and_a_cnn_by_grad_cam_unless_the_label_says_otherwise():
+    saliency = {"LE (Grad)": "grad", "LE (Grad*Input)": "grad-input", "LE (GuidedBP)": "guided-backprop"}
+    for name in recipes.names():
+        recipe = recipes.load(name)
+        for group in recipe.groups:
+            usual = "grad" if group.model == "mlp" else "grad-cam"
+            for variant in recipe.variants:
+                settings = variant.settings_in(group.label)
+                if variant.runs_in(group.label) and "saliency" in settings:
+                    assert settings["saliency"] == saliency.get(variant.label, usual)
+
+
 def test_the_figures_have_one_trial_or_five_and_figure_3_an_order():
     assert [recipes.load(f"figure{i}").trials for i in (1, 2, 3)] == [1, 5, 5]
     assert all(recipes.load(f"table{i}").trials == 5 for i in range(1, 7))

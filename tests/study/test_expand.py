@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from selftaught import recipes
 from selftaught.errors import InputError
 from selftaught.study.expand import check, expand, held_out, searches, select
-from selftaught.training import presets, record
+from selftaught.training import presets, record, teaching
 from selftaught.training.teaching import lineage
 from tests.data.conftest import encode, random_pictures, write_parquet
 from tests.report.factory import write_run
@@ -118,6 +118,8 @@ class TestCells:
         monkeypatch.setattr(presets, "PRESETS", dict.fromkeys(presets.PRESETS, other))
         monkeypatch.setattr(presets, "BY_MODEL", dict.fromkeys(presets.BY_MODEL, other))
         monkeypatch.setattr(presets, "WARMUP_FRACTION", 0.5)
+        monkeypatch.setattr(teaching, "TEACHERS", {"resnet.*": "resnet32", "cnn.*": "cnn8"})
+        monkeypatch.setattr(teaching, "ASSISTANTS", {"resnet14": "resnet32", "resnet8": "resnet32"})
         assert {name: _expanded(name, "quick", trials=1) for name in names} == before
 
 
@@ -347,9 +349,9 @@ class TestSelect:
         # 0.1 + 0.2 + 0.3 depends on the order in the last bit.
         orders = [(0.1, 0.2, 0.3), (0.3, 0.2, 0.1)]
         by_nll = found(
-            a6=[(a, 2.0) for a in orders[1]],
-            a8=[(a, 1.5) for a in orders[0]],
-            a9=[(a, 1.7) for a in orders[1]],
+            a6=[(a, 2.0) for a in orders[0]],
+            a8=[(a, 1.5) for a in orders[1]],
+            a9=[(a, 1.7) for a in orders[0]],
         )
         assert select(SEARCH, by_nll) == {("search-ls", "ResNet8"): 0.8}
 
