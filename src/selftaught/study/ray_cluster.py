@@ -6,11 +6,13 @@ numbers now and then. Everything else goes through the study's directory, which 
 
 import importlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from selftaught.errors import InputError
 from selftaught.study import ray_tasks
@@ -23,6 +25,7 @@ from selftaught.training.environment import usable_cores
 POLL_SECONDS = 0.2
 MOST_MOVES = 5
 """A trial whose machines were lost more often than this has failed."""
+ANSWER_SECONDS = 10.0
 LOSS_SECONDS = 60.0
 """How long after a task broke off it may turn out that its machine was lost."""
 STORE_BYTES = 80 * 2**20
@@ -99,18 +102,36 @@ _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 def _joined(ray: Any, address: str | None) -> bool:
     """Connect to a running cluster; False if no address was named and none is there."""
+    _check_that_somebody_answers(address)
     try:
         ray.init(address=address or "auto", **_QUIET)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address is None:
             return False
-        raise InputError(
-            f"no Ray cluster at {address} ({error}): check the address, or start one with ray start --head"
-        ) from None
+        raise _no_cluster(address, error) from None
     if address is None and EMBEDDED in ray.cluster_resources():
         ray.shutdown()  # another study's own, which will end with it
         return False
     return True
+
+
+def _check_that_somebody_answers(address: str | None) -> None:
+    """Ray itself would try for many minutes to reach an address where there is nothing."""
+    if address is None or address == "auto":
+        return
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=ANSWER_SECONDS):
+            pass
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(
+        f"no Ray cluster at {address} ({reason}): check the address, or start one with ray start --head"
+    )
 
 
 @dataclass
