@@ -145,7 +145,7 @@ def read(run_directory: str | os.PathLike) -> dict[int, Snapshot]:
     for name, tensor in _tensors(path).items():
         parts = re.fullmatch(r"e([1-9][0-9]{0,8})\.([a-z]+)", name)
         if parts is None:
-            raise _damaged(path, f"{ascii(name[:40])} is no tensor of an epoch")
+            raise _damaged(path, f"{name[:40]!a} is no tensor of an epoch")
         found.setdefault(int(parts[1]), {})[parts[2]] = tensor
     sizes = {"C": len(run.result.data.classes)}
     snapshots = {epoch: _checked(path, found[epoch], sizes) for epoch in sorted(found)}
