@@ -40,7 +40,8 @@ def one_at_a_time(run, saliency, **options):
     directory, config = run
     model, images = selftaught.load(directory).double(), data_of(config)
     for image, label in zip(images.test_images[:], images.test_labels, strict=True):
-        yield selftaught.explain(model, image[None].double() / 255, saliency, **options).maps, int(label)
+        x = (image[None].double() / 255 - model.mean) / model.std  # what the network was trained on
+        yield selftaught.explain(model.model, x, saliency, **options).maps, int(label)
 
 
 def expected_similarity(run, saliency, **options):
@@ -64,8 +65,8 @@ CASES = [
     ("ce", "grad-input", "grad-input", {}),
     ("ce", "guided-backprop", "guided-backprop", {}),
     ("mlp", None, "grad", {}),
-    ("le", None, "grad-cam", {"relu": True, "layer": "model.features.stage2"}),
-    ("le", "grad-cam", "grad-cam", {"relu": True, "layer": "model.features.stage2"}),
+    ("le", None, "grad-cam", {"relu": True, "layer": "features.stage2"}),
+    ("le", "grad-cam", "grad-cam", {"relu": True, "layer": "features.stage2"}),
     ("le", "grad", "grad", {}),
 ]
 

@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from selftaught.report.drawing import COLOURS, canvas, colour_key, frame, short, show_map, strength
 from selftaught.training.explanations import ExplainedImage
 
 _CELL = 0.95
@@ -19,8 +16,6 @@ _CELL = 0.95
 
 _LINE = 0.19
 """Inches per line of text."""
-
-_COLOURS = matplotlib.colormaps["RdBu_r"]
 
 _PHOTOGRAPH = 64
 """From this many pixels on the shorter side a colour picture is a photograph, in which one can find things."""
@@ -48,7 +43,7 @@ def explanation_grid(
         row[0].set_title("input", fontsize=8, pad=3)
         for axis, k in zip(row[1:], item.classes, strict=True):
             # Names come from users: no mathtext.
-            axis.set_title(_short(classes[k], 18 if over else 12), fontsize=8, pad=3, parse_math=False)
+            axis.set_title(short(classes[k], 18 if over else 12), fontsize=8, pad=3, parse_math=False)
     return figure
 
 
@@ -59,8 +54,7 @@ def _grid(explained: Sequence[ExplainedImage], cell: float, between: float) -> t
     left, right, top, bottom, gap = 0.2, 0.06, 0.2, 0.75, 0.04
     width = left + columns * cell + (columns - 1) * gap + right
     height = top + rows * tall + (rows - 1) * between + bottom
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
+    figure = canvas(width, height)
     place = {
         "left": left / width,
         "right": 1 - right / width,
@@ -73,17 +67,12 @@ def _grid(explained: Sequence[ExplainedImage], cell: float, between: float) -> t
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     length = min(4.0, width - 1)
-    key = figure.add_axes((0.5 - length / 2 / width, 0.42 / height, length / width, 0.07 / height))
-    bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), _COLOURS), key, orientation="horizontal")
-    bar.set_ticks([-1, 0, 1], labels=["against the class", "0", "for the class"], fontsize=7)
-    bar.ax.tick_params(length=2, pad=2)
     which = "predicted" if explained[0].truth is None else "true"
-    bar.set_label(
+    colour_key(
+        figure,
+        (0.5 - length / 2 / width, 0.42 / height, length / width, 0.07 / height),
         f"each row on its own scale, framed: the {which} class\nbelow a map: how similar it is to the framed one",
-        fontsize=7,
-        labelpad=1,
     )
-    bar.outline.set_visible(False)
     return figure, axes
 
 
@@ -96,20 +85,15 @@ def _draw_row(row: Sequence[Axes], item: ExplainedImage, classes: Sequence[str],
     row[0].imshow(item.image, cmap="gray" if item.image.ndim == 2 else None)
     row[0].set_xlabel(_verdict(item, classes), fontsize=7, labelpad=2, parse_math=False)
     row[0].set_ylabel(_file_name(item.name, 24 if over else 17), fontsize=6, labelpad=2, parse_math=False)
-    # A few pixels of a gradient can be far above all others.
-    strength = abs(item.maps)
-    scale = float(np.quantile(strength, 0.99) or strength.max() or 1.0)
+    scale = strength(item.maps)
     for axis, k, values, score in zip(row[1:], item.classes, item.maps, item.similarity, strict=True):
         if over:
             axis.imshow(overlaid(item.image, values / scale))
         else:
-            axis.imshow(
-                values, cmap=_COLOURS, vmin=-scale, vmax=scale, interpolation="nearest", aspect="auto"
-            )
+            show_map(axis, values, scale)
         axis.set_xlabel(f"{score:+.2f}", fontsize=7, labelpad=2)
         if k == item.reference:
-            for spine in axis.spines.values():
-                spine.set(linewidth=2.5, color="black")
+            frame(axis)
 
 
 def overlaid(image: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -127,12 +111,12 @@ def overlaid(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     large = F.interpolate(small, (height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
     grey = (image if image.ndim == 2 else image @ np.array([0.299, 0.587, 0.114])) / 255
     opacity = 0.65 * np.clip(np.abs(large), 0, 1)[..., None]
-    colour = np.where(large[..., None] > 0, _COLOURS(0.9)[:3], _COLOURS(0.1)[:3])
+    colour = np.where(large[..., None] > 0, COLOURS(0.9)[:3], COLOURS(0.1)[:3])
     return (1 - opacity) * (0.35 + 0.6 * grey[..., None]) + opacity * colour
 
 
 def _verdict(item: ExplainedImage, classes: Sequence[str]) -> str:
-    said = f"{_short(classes[item.prediction], 12)}, {100 * item.probabilities[item.prediction]:.0f} %"
+    said = f"{short(classes[item.prediction], 12)}, {100 * item.probabilities[item.prediction]:.0f} %"
     if item.truth is None:
         return said
     return f"{'✓' if item.prediction == item.truth else '✗'} {said}"
@@ -142,7 +126,3 @@ def _file_name(name: str, most: int) -> str:
     """With its last folder, often the class; of a long name both ends, which tell the files of a series apart."""
     name = "/".join(name.split("/")[-2:])
     return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"
-
-
-def _short(name: str, most: int) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"

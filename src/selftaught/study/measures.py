@@ -15,8 +15,8 @@ from torch import Tensor
 from selftaught import similarity
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError
-from selftaught.saliency import Explanation, explain
-from selftaught.saliency.layers import name_of
+from selftaught.saliency import explain
+from selftaught.saliency.plan import Plan
 from selftaught.training import record, seeds, trained
 from selftaught.training.explanations import default_saliency, one_per_class
 from selftaught.training.loop import Stopped
@@ -171,17 +171,17 @@ class _Explainer:
     def __init__(self, model: trained.TrainedModel, saliency: str | None) -> None:
         settings = model.config.settings
         own = saliency is None or saliency == settings.get("saliency")
-        layer = cast(str | None, settings.get("layer")) if own else None
         self.model, self.saliency = model, saliency or default_saliency(model)
-        self.layer = None if layer is None else f"model.{name_of(model.model, layer)}"
+        self.layer = cast(str | None, settings.get("layer")) if own else None
         self.relu = own and bool(settings.get("relu"))
-        self.last: Explanation | None = None
+        self.plan: Plan | None = None
 
     def __call__(self, images: Images, index: Tensor) -> Tensor:
-        x = images[index].to(self.model.mean.device).float() / 255
-        plan = self.last.plan if self.last else None
-        self.last = explain(self.model, x, self.saliency, self.layer, self.relu, plan=plan)
-        return self.last.maps
+        # The network's own input, as in training: Grad*Input multiplies by it.
+        x = (images[index].to(self.model.mean.device).float() / 255 - self.model.mean) / self.model.std
+        explanation = explain(self.model.model, x, self.saliency, self.layer, self.relu, plan=self.plan)
+        self.plan = explanation.plan
+        return explanation.maps
 
 
 def _read(cache: Path) -> dict[str, Any]:
