@@ -136,7 +136,7 @@ def test_figure1_of_chosen_classes(figures):
 
 
 @pytest.mark.parametrize("names", [CIFAR, HOSTILE], ids=["cifar", "hostile"])
-@pytest.mark.parametrize("epochs", [(1,), (1, 32, 80, 160)])
+@pytest.mark.parametrize("epochs", [(1,), (80, 160)])
 def test_text_of_figure1_is_legible(figures, names, epochs):
     figure1("title", {epoch: snapshot(epoch) for epoch in epochs}, names)
     assert overlaps(figures[0]) == []
@@ -190,7 +190,7 @@ def test_figure2_ranks_pairs():
 
 
 @pytest.mark.parametrize("names", [CIFAR, HOSTILE, tuple("0123456789")], ids=["cifar", "hostile", "digits"])
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 3])
 def test_text_of_figure2_is_legible(figures, names, count):
     figure2([Panel("$a title", names, matrix(k)) for k in range(count)])
     assert overlaps(figures[0]) == []
