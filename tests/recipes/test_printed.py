@@ -157,8 +157,8 @@ TAUGHT = {
     ("table4", "DML"): ("dml", {"weight": 0.1}),
     ("table5", "KD"): ("kd", KD),
     ("table5", "Hint"): ("hint", {**KD, "stage": 2}),
-    ("table5", "AT + KD"): ("at", {**KD, "beta": 1000}),
-    ("table5", "FSP + KD"): ("fsp", KD),
+    ("table5", "AT + KD"): ("at", {**KD, "attention_weight": 1000}),
+    ("table5", "FSP + KD"): ("fsp", {**KD, "flow_weight": 0.01}),
     ("table5", "TAKD"): ("takd", KD),
 }
 """Sections 3, 5.2 and 5.3, and what is chosen where they are silent."""

@@ -63,6 +63,7 @@ class RunOptions:
     attention_weight: Annotated[
         float | None, _flag("Weight of the attention maps (at: 1000).", _TEACHING)
     ] = None
+    flow_weight: Annotated[float | None, _flag("Weight of the flows (fsp: 0.01).", _TEACHING)] = None
     epochs: Annotated[int | None, _flag("Passes over the training data.", _TRAINING)] = None
     batch_size: Annotated[int | None, _flag("Images per step.", _TRAINING)] = None
     optimizer: Annotated[str | None, _flag("sgd or adamw.", _TRAINING)] = None

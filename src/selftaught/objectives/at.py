@@ -14,16 +14,16 @@ from selftaught.objectives.feature_taught import FeatureTaught, Shape
 @register
 @dataclass
 class AttentionTransfer(FeatureTaught):
-    """KD + beta · Σ over the stages that both networks have of the squared difference of the attention maps."""
+    """KD + attention_weight · Σ over the stages that both networks have of the squared difference of the attention maps."""
 
     key = "at"
     summary = "attention transfer: where the teacher looks, at every stage, and knowledge distillation"
 
-    beta: float = 1000.0
+    attention_weight: float = 1000.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("beta", self.beta, lambda beta: 0 <= beta < float("inf"), "at least 0")
+        check_range("attention_weight", self.attention_weight, lambda w: 0 <= w < float("inf"), "at least 0")
 
     def fit(self, student: Sequence[Shape], teacher: Sequence[Shape]) -> dict[str, nn.Module]:
         """No companions; height and width must be equal; the attention map averages over the channels."""
@@ -41,4 +41,4 @@ class AttentionTransfer(FeatureTaught):
         attention = sum(maps, start=logits.new_zeros(()))
         kd = self.distilled(logits, teacher_logits, y)
         terms = kd.terms | {"at": attention.detach()}
-        return replace(kd, loss=kd.loss + self.beta * attention, terms=terms)
+        return replace(kd, loss=kd.loss + self.attention_weight * attention, terms=terms)
