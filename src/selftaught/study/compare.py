@@ -73,15 +73,7 @@ def make_study(
     Raises:
         InputError: `out` is a file, or holds something else or a comparison under another protocol.
     """
-    directory = Path(out)
-    if directory.exists() and not directory.is_dir():
-        raise InputError(f"{directory} is a file: --out must name a directory")
-    names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
-    strangers = [name for name in names if not name.startswith(".")]
-    if strangers and not (directory / folder.TRIALS).is_dir():
-        raise InputError(
-            f"{directory} is not empty and not a comparison ({strangers[0]}): choose another --out"
-        )
+    directory = folder.checked(out)
     trials = directory / folder.TRIALS
     before, students = with_teachers(configs, trials, teachers)
     ours = {trial.directory for trial in before}

@@ -5,6 +5,7 @@ Nothing here imports torch, so that reports can be made from records alone.
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,24 @@ SUMMARY = "comparison.json"
 REPORT = "report.html"
 
 TrialId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+
+
+def checked(out: str | os.PathLike) -> Path:
+    """The directory of a study, which is looked at but not touched.
+
+    Raises:
+        InputError: it is a file, or holds something else.
+    """
+    directory = Path(out)
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"{directory} is a file: --out must name a directory")
+    names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+    strangers = [name for name in names if not name.startswith(".")]
+    if strangers and not (directory / TRIALS).is_dir():
+        raise InputError(
+            f"{directory} is not empty and not a comparison ({strangers[0]}): choose another --out"
+        )
+    return directory
 
 
 class Start(BaseModel):

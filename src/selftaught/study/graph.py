@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from selftaught.study import folder
 from selftaught.study.executor import Event
 from selftaught.study.plan import Trial
+from selftaught.study.queue import name
 from selftaught.training.config import RunConfig
 from selftaught.training.teaching import lineage
 
@@ -47,13 +49,20 @@ class GraphFile:
         title: what the study is called.
         command: what the user typed.
         jobs: how many trials run at once.
+        errors: why trials failed before, by trial.
     """
 
     def __init__(
-        self, directory: Path, trials: Sequence[Trial], title: str, command: Sequence[str] = (), jobs: int = 1
+        self,
+        directory: Path,
+        trials: Sequence[Trial],
+        title: str,
+        command: Sequence[str] = (),
+        jobs: int = 1,
+        errors: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.directory, self.trials = directory, trials
-        nodes = tuple(_node(trial) for trial in trials)
+        nodes = tuple(_node(trial, errors.get(trial.config.trial_id)) for trial in trials)
         self.graph = folder.Graph(title=title, command=tuple(command), jobs=jobs, nodes=nodes)
         folder.write_graph(directory, self.graph)
 
@@ -78,14 +87,15 @@ class GraphFile:
         folder.write_graph(self.directory, self.graph)
 
 
-def _node(trial: Trial) -> folder.Node:
+def _node(trial: Trial, error: str | None) -> folder.Node:
     config = trial.config
     return folder.Node(
         trial_id=config.trial_id,
-        name=f"{config.model} {config.method} seed {config.seed}",
+        name=name(trial),
         model=config.model,
         method=config.method,
         seed=config.seed,
         epochs=config.epochs,
         teacher=config.teacher.trial_id if config.teacher else None,
+        error=error,
     )

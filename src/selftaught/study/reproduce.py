@@ -1,0 +1,158 @@
+"""The paper's tables and figures run as one study: every trial once, whatever recipes need it.
+
+Searches come first together with all that does not wait for them; what refers to a selected value is planned when
+that is known. Everything lies in one directory: trials/ by the hash of their configuration, and what is made of them.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selftaught import recipes
+from selftaught.errors import InputError
+from selftaught.recipes import Recipe
+from selftaught.study import folder
+from selftaught.study.executor import Event, Executor
+from selftaught.study.expand import Cell, expand, searches, select
+from selftaught.study.graph import GraphFile, with_teachers
+from selftaught.study.plan import Trial
+from selftaught.training import record
+from selftaught.training.config import RunConfig
+
+Cells = dict[str, list[Cell]]
+"""The cells of each recipe that can be planned, by the recipe's name."""
+
+ALL = "all"
+
+
+@dataclass
+class Reproduction:
+    """Recipes at a budget in a directory.
+
+    Attributes:
+        recipes: those asked for, then the searches that they refer to.
+        budget: "smoke", "quick" or "paper".
+        directory: where everything lies.
+        options: of `selftaught.study.expand.expand`: trials, seed, threads, device, precision.
+        command: what the user typed.
+        errors: why a trial failed in this session, by its name.
+    """
+
+    recipes: tuple[Recipe, ...]
+    budget: str
+    directory: Path
+    options: Mapping[str, Any]
+    command: tuple[str, ...] = ()
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def cells(self) -> Cells:
+        """All cells that can be planned today: those of recipes whose searches are done."""
+        ready = {r.name: expand(r, self.budget, **self.options) for r in self.recipes if not searches(r)}
+        chosen = self.chosen(ready)
+        for recipe in self.recipes:
+            needed = {(search, group) for search, groups in searches(recipe).items() for group in groups}
+            if needed and needed <= chosen.keys():
+                ready[recipe.name] = expand(recipe, self.budget, chosen, **self.options)
+        return {recipe.name: ready[recipe.name] for recipe in self.recipes if recipe.name in ready}
+
+    def chosen(self, cells: Cells) -> dict[tuple[str, str], float]:
+        """What the searches selected, by search and group, of groups none of whose trials is still to be run."""
+        found: dict[tuple[str, str], float] = {}
+        for recipe in self.recipes:
+            if recipe.search is None:
+                continue
+            of_search = cells[recipe.name]
+            waiting = {c.group.label for c in of_search for config in c.configs if self.is_open(config)}
+            finished = {
+                (cell.group.label, cell.variant.label): self.records(cell)
+                for cell in of_search
+                if cell.group.label not in waiting
+            }
+            found |= select(recipe, finished)
+        return found
+
+    def trials(self, cells: Cells) -> list[Trial]:
+        """Every trial of the cells once, teachers before whoever learns from them."""
+        configs = {c.trial_id: c for of in cells.values() for cell in of for c in cell.configs}
+        teachers, students = with_teachers(list(configs.values()), self.directory / folder.TRIALS, {})
+        ordered = {trial.config.trial_id: trial for trial in (*teachers, *students)}
+        return sorted(ordered.values(), key=lambda trial: _generation(trial.config))
+
+    def pending(self) -> list[Trial]:
+        """The trials that can be planned and are neither finished nor failed in this session."""
+        return [trial for trial in self.trials(self.cells()) if self.is_open(trial.config)]
+
+    def run(
+        self,
+        executor: Executor,
+        on_event: Callable[[Event], None],
+        should_stop: Callable[[], bool],
+        jobs: int = 1,
+    ) -> bool:
+        """Train what is pending; whether it was asked to stop before the end."""
+        pending = self.pending()
+        record.make_directory(self.directory / folder.TRIALS)
+        title = f"{', '.join(recipe.name for recipe in self.recipes)} at budget {self.budget}"
+        graph = GraphFile(self.directory, self.trials(self.cells()), title, self.command, jobs, self.errors)
+        outcomes = executor(pending, graph.noting(pending, on_event), should_stop)
+        for trial, outcome in zip(pending, outcomes, strict=True):
+            if outcome.error is not None:
+                self.errors[trial.config.trial_id] = outcome.error
+        return any(outcome.stopped for outcome in outcomes)
+
+    def is_open(self, config: RunConfig) -> bool:
+        """Whether a trial is still to be run."""
+        return config.trial_id not in self.errors and not record.is_finished(self.trial(config))
+
+    def records(self, cell: Cell) -> list[record.Record]:
+        """The finished trials of a cell, by seed."""
+        return [record.read(self.trial(c)) for c in cell.configs if record.is_finished(self.trial(c))]
+
+    def missing(self, cell: Cell) -> tuple[str, ...]:
+        """A line for each trial of a cell that is not finished."""
+        return tuple(
+            f"seed {c.seed}: {'failed: ' + self.errors[c.trial_id] if c.trial_id in self.errors else 'not finished'}"
+            for c in cell.configs
+            if not record.is_finished(self.trial(c))
+        )
+
+    def trial(self, config: RunConfig) -> Path:
+        """The directory of a trial."""
+        return self.directory / folder.TRIALS / config.trial_id
+
+
+def prepare(
+    names: Sequence[str],
+    budget: str,
+    out: str | os.PathLike,
+    options: Mapping[str, Any],
+    command: Sequence[str] = (),
+) -> Reproduction:
+    """A reproduction in directory `out`, which is looked at but not touched.
+
+    Args:
+        names: recipes, files of one's own, or "all".
+        budget: "smoke", "quick" or "paper".
+        out: the directory; finished trials that are there are kept.
+        options: see `Reproduction`.
+        command: what the user typed.
+
+    Raises:
+        InputError: an unknown recipe or budget, a value out of range, or `out` holds something else.
+    """
+    wanted = [n for name in names for n in (recipes.names() if name == ALL else [name])]
+    if not wanted:
+        raise InputError(f"no recipe given: name some of {', '.join(recipes.names())}, or all")
+    found = {recipe.name: recipe for recipe in map(recipes.load, wanted)}
+    found |= {
+        s: recipes.load(s) for recipe in list(found.values()) for s in searches(recipe) if s not in found
+    }
+    directory = folder.checked(out)
+    return Reproduction(tuple(found.values()), budget, directory, options, tuple(command))
+
+
+def _generation(config: RunConfig) -> int:
+    """How many networks are trained before this one."""
+    return 1 + _generation(config.teacher) if config.teacher else 0
