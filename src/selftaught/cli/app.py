@@ -92,6 +92,52 @@ def train(
     raise typer.Exit(command(data, method, options, output))
 
 
+@app.command(epilog="Example: selftaught reproduce table2 --budget quick")
+@grouped
+def reproduce(
+    output: OutputOptions,
+    names: Annotated[
+        list[str], typer.Argument(help="Recipes (see `selftaught ls recipes`), or all.", metavar="RECIPES")
+    ],
+    budget: Annotated[
+        str, typer.Option(help="smoke (does it run?), quick (a small version) or paper (full protocol).")
+    ] = "quick",
+    trials: Annotated[int | None, typer.Option(help="Seeds per cell, if not the budget's.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Trials at once; by default as many as fit the cores.")
+    ] = None,
+    executor: Executor = "local",
+    threads: Annotated[int | None, typer.Option(help="CPU threads of a trial (1).")] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and what it would take, and stop.")
+    ] = False,
+) -> None:
+    """Run tables and figures of the paper, and show ours beside theirs.
+
+    Trials that several need are trained once; the same command resumes.
+    """
+    from selftaught.cli.reproduce import reproduce as command
+
+    options = {"trials": trials, "threads": threads, "precision": precision, "device": device}
+    raise typer.Exit(command(names, budget, executor, jobs, dry_run, options, output))
+
+
+@app.command(epilog="Example: selftaught status runs/paper-quick")
+def status(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(help="A study's directory; by default the newest one below runs.", metavar="STUDY"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
+) -> None:
+    """Show how a study stands: what is done, running, waiting or failed, and the time left."""
+    from selftaught.cli.status import status as command
+
+    raise typer.Exit(command(directory, as_json))
+
+
 @app.command(epilog="Example: selftaught bench digits --methods ce,ls,le")
 @grouped
 def bench(
@@ -203,7 +249,8 @@ def report(
 @app.command(name="ls", epilog="Example: selftaught ls methods")
 def list_names(
     kind: Annotated[
-        str | None, typer.Argument(help="methods, models or datasets; all if left out.", metavar="KIND")
+        str | None,
+        typer.Argument(help="methods, models, datasets or recipes; all if left out.", metavar="KIND"),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the names and descriptions as JSON.")

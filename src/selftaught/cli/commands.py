@@ -54,7 +54,7 @@ def compare(
     pending = study.pending()
     jobs, executor = executor_for(pending, jobs, executor_name)
     # What is asked for with --dry-run is the answer, not talk on the way to it.
-    tell = print if dry_run else _teller(output.quiet)
+    tell = print if dry_run else teller(output.quiet)
     for line in announcement(study, jobs):
         tell(line)
     if pending and (dry_run or not output.quiet):
@@ -72,9 +72,7 @@ def compare(
         comparison = studies.run(study, executor, show, should_stop, ["selftaught", *sys.argv[1:]], jobs)
     if comparison.stopped:
         total = len(study.trials) + len(study.teachers)
-        tell(
-            f"interrupted: {total - len(study.pending())} of {total} trials are finished and kept; {_RESUME}"
-        )
+        tell(f"interrupted: {total - len(study.pending())} of {total} trials are finished and kept; {RESUME}")
         return INTERRUPTED
     if output.as_json:
         print(json.dumps({"directory": str(study.directory), **studies.summary(comparison)}, indent=2))
@@ -87,7 +85,7 @@ def compare(
             highlight=False,
         )
     for trial, error in comparison.failures:
-        _complain(f"{trial.config.method} seed {trial.config.seed} ({trial.directory}) failed: {error}")
+        complain(f"{trial.config.method} seed {trial.config.seed} ({trial.directory}) failed: {error}")
     return FAILED if comparison.failures else DONE
 
 
@@ -100,7 +98,7 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
         [config] = plan(data, [method], trials=1, **{"threads": threads, **given})
     *teachers, trial = _lineage(data, config, output.out, ready)
     record.claim(trial.directory, config)
-    tell = _teller(output.quiet)
+    tell = teller(output.quiet)
     if record.is_finished(trial.directory):
         tell(f"{trial.directory} is finished already: nothing to train")
         result = record.read(trial.directory).result
@@ -117,10 +115,10 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
         ):
             outcome = in_this_process(pending, show, should_stop)[-1]
         if outcome.stopped:
-            tell(f"interrupted: {trial.directory} is saved; {_RESUME}")
+            tell(f"interrupted: {trial.directory} is saved; {RESUME}")
             return INTERRUPTED
         if outcome.result is None:
-            _complain(f"{trial.directory} failed: {outcome.error}")
+            complain(f"{trial.directory} failed: {outcome.error}")
             return WRONG_INPUT if outcome.foreseen else FAILED
         result = outcome.result
     if output.as_json:
@@ -186,7 +184,7 @@ def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) ->
     return DONE
 
 
-_RESUME = "the same command goes on from here"
+RESUME = "the same command goes on from here"
 
 
 def _slug(name: str) -> str:
@@ -195,9 +193,11 @@ def _slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", end).strip("-.")[-40:] or "data"
 
 
-def _teller(quiet: bool) -> Any:
+def teller(quiet: bool) -> Any:
+    """Says a line on stderr, or nothing."""
     return (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
 
 
-def _complain(line: str) -> None:
+def complain(line: str) -> None:
+    """Say what went wrong."""
     print(f"selftaught: error: {line}", file=sys.stderr)

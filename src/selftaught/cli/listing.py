@@ -1,8 +1,8 @@
 """What `selftaught ls` lists."""
 
-from selftaught import data, errors, models, objectives
+from selftaught import data, errors, models, objectives, recipes
 
-_KINDS = {"methods": objectives, "models": models, "datasets": data}
+_KINDS = {"methods": objectives, "models": models, "datasets": data, "recipes": recipes}
 
 _YOURS = {
     "models": {
@@ -14,6 +14,7 @@ _YOURS = {
         "FILE.csv": "your own: a table of image files and labels",
         "OWNER/NAME": "a data set of the Hugging Face Hub",
     },
+    "recipes": {"FILE.yaml": "your own"},
 }
 """What stands for names that cannot be listed."""
 

@@ -1,0 +1,96 @@
+"""`selftaught reproduce`: the paper's tables and figures, ours beside theirs."""
+
+import json
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from selftaught.cli import DONE, FAILED, INTERRUPTED
+from selftaught.cli.commands import RESUME, complain, teller
+from selftaught.cli.interrupt import stop_on_interrupt
+from selftaught.cli.options import OutputOptions
+from selftaught.cli.progress import display, reading_shown
+from selftaught.recipes import budgets
+from selftaught.report import paper_render
+from selftaught.study import paper_results
+from selftaught.study.executors import executor_for
+from selftaught.study.reproduce import Reproduction, prepare
+from selftaught.training.run import Stopped
+
+
+def reproduce(
+    names: list[str],
+    budget: str,
+    executor: str,
+    jobs: int | None,
+    dry_run: bool,
+    options: dict[str, Any],
+    output: OutputOptions,
+) -> int:
+    """Plan, train what is missing, show the tables."""
+    begun = time.monotonic()
+    given = {name: value for name, value in options.items() if value is not None}
+    study = prepare(
+        names, budget, output.out or Path("runs") / f"paper-{budget}", given, ["selftaught", *sys.argv[1:]]
+    )
+    tell = teller(output.quiet)
+    with reading_shown(output.quiet), redirect_stdout(sys.stderr):
+        cells = study.cells()
+    for line in _announcement(study, len(study.trials(cells)), len(study.pending()), len(cells)):
+        (print if dry_run else tell)(line)
+    if dry_run:
+        return DONE
+    with stop_on_interrupt() as should_stop, redirect_stdout(sys.stderr):
+        while pending := study.pending():
+            at_once, runner = executor_for(pending, jobs, executor)
+            with display(pending, output.quiet) as show:
+                if study.run(runner, show, should_stop, at_once):
+                    tell(f"interrupted: what is finished is kept in {study.directory}; {RESUME}")
+                    return INTERRUPTED
+        facts = {"wall time of this command": f"{(time.monotonic() - begun) / 60:.1f} minutes"}
+        try:
+            results = paper_results.make(study, tell, should_stop, facts)
+        except Stopped:
+            tell(f"interrupted: the trials in {study.directory} are finished and kept; {RESUME}")
+            return INTERRUPTED
+    _show(study, results, output)
+    for trial, error in study.errors.items():
+        complain(f"trial {trial} ({study.directory / 'trials' / trial}) failed: {error}")
+    return FAILED if study.errors else DONE
+
+
+def _announcement(study: Reproduction, trials: int, pending: int, planned: int) -> list[str]:
+    later = len(study.recipes) - planned
+    lines = [
+        f"reproducing {', '.join(recipe.name for recipe in study.recipes)} at budget {study.budget} "
+        f"({budgets()[study.budget].summary})",
+        f"{trials} trials, {trials - pending} of them finished already and kept, in {study.directory}",
+    ]
+    if later:
+        lines.append(f"{later} of the recipes follow when their searches are done")
+    lines += [f"{r.name}: {r.title}, {getattr(r.expected, study.budget)}" for r in study.recipes]
+    return lines
+
+
+def _show(study: Reproduction, results: paper_results.Results, output: OutputOptions) -> None:
+    if output.as_json:
+        values = {
+            "directory": str(study.directory),
+            "budget": study.budget,
+            "tables": [paper_render.values(table) for table in results.tables],
+            "figures": [{"name": f.name, "title": f.title, "caption": f.caption} for f in results.figures],
+            "failures": study.errors,
+        }
+        print(json.dumps(values, indent=2))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    for table in results.tables:
+        console.print(paper_render.Terminal(table))
+        console.print()
+    for figure in results.figures:
+        console.print(f"{figure.title}\n{' '.join(figure.caption)}\n", markup=False)
+    console.print(f"in {study.directory}: {', '.join(results.files)}, trials/", markup=False)

@@ -1,0 +1,187 @@
+"""What comes of a reproduction: tables and figures beside the paper's, made from finished runs, and their files."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from selftaught.recipes import Recipe
+from selftaught.report import paper, paper_figures, paper_page, paper_render
+from selftaught.report.drawing import Drawing
+from selftaught.report.paper import PaperTable
+from selftaught.report.paper_page import About, Figure
+from selftaught.study import folder
+from selftaught.study.expand import Cell
+from selftaught.study.measures import MEASURES, Measuring, class_similarity, discriminativeness
+from selftaught.study.reproduce import Cells, Reproduction
+from selftaught.training import cost, record, trace
+from selftaught.training.config import RunConfig
+from selftaught.training.teaching import extra_networks
+
+MEASURED = {"smoke": (1, 16), "quick": (10, 100), "paper": (40, None)}
+"""By budget: the steps that are timed of each method, and the test images that Figures 2 and 3 look at."""
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Results:
+    """Tables and figures in the order of the recipes; `files` are their names in the study's directory."""
+
+    tables: tuple[PaperTable, ...]
+    figures: tuple[Figure, ...]
+    files: tuple[str, ...]
+
+
+def make(
+    study: Reproduction, tell: Callable[[str], None], should_stop: Callable[[], bool], facts: dict[str, str]
+) -> Results:
+    """Measure what is still to be measured of the finished trials, and write everything.
+
+    Args:
+        study: what was run.
+        tell: hears what is being done.
+        should_stop: asked now and then.
+        facts: names and values for the page, such as the wall time.
+
+    Raises:
+        Stopped: `should_stop` said so.
+    """
+    cells = study.cells()
+    tell("timing a step of each method")
+    costs = _costs(study, cells)
+    tables, figures = [], []
+    how = Measuring(MEASURED[study.budget][1], study.directory / MEASURES, should_stop=should_stop)
+    for recipe in study.recipes:
+        tell(f"making {recipe.name}")
+        of_recipe = cells.get(recipe.name, [])
+        if recipe.kind in ("table", "search", "figure3"):
+            tables.append(_table(study, recipe, of_recipe, costs))
+        if recipe.kind in _FIGURES:
+            figures += _FIGURES[recipe.kind](study, recipe, of_recipe, how)
+    return _written(study, tables, figures, facts)
+
+
+def _table(study: Reproduction, recipe: Recipe, cells: list[Cell], costs: dict[str, float]) -> PaperTable:
+    found = [
+        paper.Cell(
+            cell.group.label,
+            cell.variant.label,
+            tuple(study.records(cell)),
+            costs.get(cell.configs[0].trial_id),
+            extra_networks(cell.configs[0]),
+            study.missing(cell),
+        )
+        for cell in cells
+    ]
+    notes = [] if cells else ["Not run yet: a search that it refers to is not finished."]
+    return paper.tabulate(recipe, found, study.budget, notes)
+
+
+def _costs(study: Reproduction, cells: Cells) -> dict[str, float]:
+    """Relative step times by trial, of the first trial of each cell; costs.json keeps them."""
+    known = folder.read_costs(study.directory) or {}
+    missing: dict[tuple[str, str], dict[str, RunConfig]] = {}
+    for recipe in study.recipes:
+        for cell in cells.get(recipe.name, []) if recipe.search is None else []:
+            first = cell.configs[0]
+            if first.trial_id not in known and study.records(cell):
+                missing.setdefault((first.data, first.model), {})[first.trial_id] = first
+    for of_model in missing.values():
+        try:
+            measured = cost.measure(list(of_model.values()), steps=MEASURED[study.budget][0])
+        except Exception:  # memory for all of them at once: a column is not worth the table
+            continue
+        known |= {trial: result.relative for trial, result in zip(of_model, measured, strict=True)}
+        folder.write_costs(study.directory, known)
+    return known
+
+
+def _figure1(study: Reproduction, recipe: Recipe, cells: list[Cell], how: Measuring) -> list[Figure]:
+    """A grid per network: its explanations along the training of the first seed."""
+    made = []
+    for cell in cells:
+        config = cell.configs[0]
+        snapshots = trace.read(study.trial(config)) if study.records(cell)[:1] else {}
+        if snapshots:
+            classes = record.read(study.trial(config)).result.data.classes
+            title = f"{cell.group.label}, {cell.variant.label}"
+            drawing = paper_figures.figure1(title, snapshots, classes, config.warmup)
+            made.append(_figure(recipe, f"{recipe.title}: {title}", drawing, study))
+    return made
+
+
+def _figure2(study: Reproduction, recipe: Recipe, cells: list[Cell], how: Measuring) -> list[Figure]:
+    """A heatmap per network, averaged over the trials."""
+    panels = []
+    for cell in cells:
+        runs = study.records(cell)
+        if not runs:
+            continue
+        matrices = [class_similarity(run.directory, how=how) for run in runs]
+        images = min(how.images or runs[0].result.data.test, runs[0].result.data.test)
+        panels.append(
+            paper_figures.Panel(
+                f"{cell.group.label}, {cell.variant.label}",
+                runs[0].result.data.classes,
+                np.mean(matrices, axis=0),
+                paper_figures.EXPECTED.get(cell.group.data, ()),
+                f"{images:,} test images, {len(runs)} network{'s' * (len(runs) > 1)}",
+            )
+        )
+    return [_figure(recipe, recipe.title, paper_figures.figure2(panels), study)] if panels else []
+
+
+def _figure3(study: Reproduction, recipe: Recipe, cells: list[Cell], how: Measuring) -> list[Figure]:
+    """Accuracy beside class-discriminativeness, by saliency method and network."""
+    students = []
+    for group in recipe.groups:
+        of_group = [cell for cell in cells if cell.group.label == group.label]
+        plain = [
+            run.directory for cell in of_group if cell.variant.method == "ce" for run in study.records(cell)
+        ]
+        found = {}
+        for cell in of_group:
+            saliency, runs = str(cell.variant.settings.get("saliency")), study.records(cell)
+            if saliency in paper_figures.PAPER_ORDER and runs:
+                found[saliency] = paper_figures.Explained(
+                    [run.result.accuracy for run in runs],
+                    [discriminativeness(directory, saliency, how) for directory in plain],
+                    [discriminativeness(run.directory, saliency, how) for run in runs],
+                )
+        if found:
+            students.append(paper_figures.Student(group.label, found))
+    return [_figure(recipe, recipe.title, paper_figures.figure3(students), study)] if students else []
+
+
+_FIGURES = {"figure1": _figure1, "figure2": _figure2, "figure3": _figure3}
+"""What draws the figures of a kind of recipe."""
+
+
+def _figure(recipe: Recipe, title: str, drawing: Drawing, study: Reproduction) -> Figure:
+    reduced = () if study.budget == paper.FULL else (f"{study.budget} budget: NOT the paper's protocol.",)
+    caption = (*reduced, *drawing.caption, *recipe.notes)
+    return Figure(recipe.name, title, caption, drawing.alt, drawing.png, None, drawing.headers, drawing.rows)
+
+
+def _written(
+    study: Reproduction, tables: list[PaperTable], figures: list[Figure], facts: dict[str, str]
+) -> Results:
+    files: dict[str, bytes] = {}
+    for table in tables:
+        name, values = table.recipe.name, paper_render.values(table)
+        files[f"{name}.md"] = paper_render.markdown(table).encode()
+        files[f"{name}.csv"] = paper_render.as_csv(table).encode()
+        files[f"{name}.json"] = (json.dumps(values, indent=2) + "\n").encode()
+    for figure in figures:
+        same = [other for other in figures if other.name == figure.name]
+        number = f"-{same.index(figure) + 1}" if len(same) > 1 else ""
+        if figure.png is not None:
+            files[f"{figure.name}{number}.png"] = figure.png
+    page = PAGE if len(study.recipes) > 1 else f"{study.recipes[0].name}.html"
+    about = About(study.budget, (study.command,) if study.command else (), tuple(facts.items()))
+    files[page] = paper_page.html(tables, figures, about).encode()
+    for name, content in files.items():
+        record.write(study.directory / name, content)
+    return Results(tuple(tables), tuple(figures), tuple(files))
