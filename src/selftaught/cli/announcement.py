@@ -10,12 +10,14 @@ from selftaught.training.presets import data_of
 
 def announcement(study: Study, jobs: int) -> list[str]:
     """What a comparison is about to do."""
-    config, kept = study.trials[0].config, len(study.trials) - len(study.pending())
+    everything = len(study.trials) + len(study.teachers)
+    config, kept = study.trials[0].config, everything - len(study.pending())
     per_method = len(study.trials) // len(study.methods)
     lines = [
         f"comparing {', '.join(study.methods)} on {_data(config)}",
         f"{_count(len(study.trials), 'trial')} of {_count(config.epochs, 'epoch')} ({config.model}, "
         f"{per_method} per method), "
+        + (f"after {_count(len(study.teachers), 'teacher')}, " if study.teachers else "")
         + (f"{kept} of them finished already and kept, " if kept else "")
         + (f"{jobs} at a time on {config.device}, " if study.pending() else "")
         + f"in {study.directory}",

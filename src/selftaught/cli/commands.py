@@ -6,6 +6,7 @@ stdout is for the result: whatever a network of the user's own prints meanwhile 
 import json
 import re
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from selftaught.report import render
 from selftaught.report.tables import called
 from selftaught.study import compare as studies
 from selftaught.study.estimate import estimate_study
-from selftaught.study.executor import in_this_process
+from selftaught.study.executor import Event, Outcome, attempt
 from selftaught.study.executors import executor_for
 from selftaught.study.plan import Trial, plan, split_methods
 from selftaught.training import cost, record
@@ -113,7 +114,7 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
             display(pending, output.quiet) as show,
             redirect_stdout(sys.stderr),
         ):
-            outcome = in_this_process(pending, show, should_stop)[-1]
+            outcome = _one_by_one(pending, show, should_stop)
         if outcome.stopped:
             tell(f"interrupted: {trial.directory} is saved; {RESUME}")
             return INTERRUPTED
@@ -135,6 +136,20 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
         )
         print(f"in {trial.directory}")
     return DONE
+
+
+def _one_by_one(
+    trials: list[Trial], show: Callable[[Event], None], should_stop: Callable[[], bool]
+) -> Outcome:
+    """How the first trial that came to no result ended, else the last; its user is there and may try again."""
+    outcome = Outcome(stopped=True)
+    for index, trial in enumerate(trials):
+        show(Event(index))
+        outcome = attempt(trial, lambda p, i=index: show(Event(i, progress=p)), should_stop)  # type: ignore[misc]
+        show(Event(index, outcome=outcome))
+        if outcome.result is None:
+            return outcome
+    return outcome
 
 
 def _lineage(data: str, config: RunConfig, out: Path | None, ready: dict[str, Path]) -> list[Trial]:

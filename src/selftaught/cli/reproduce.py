@@ -58,9 +58,9 @@ def reproduce(
             tell(f"interrupted: the trials in {study.directory} are finished and kept; {RESUME}")
             return INTERRUPTED
     _show(study, results, output)
-    for trial, error in study.errors.items():
+    for trial, error in study.failed.items():
         complain(f"trial {trial} ({study.directory / 'trials' / trial}) failed: {error}")
-    return FAILED if study.errors else DONE
+    return FAILED if study.failed else DONE
 
 
 def _announcement(study: Reproduction, trials: int, pending: int, planned: int) -> list[str]:
@@ -83,7 +83,7 @@ def _show(study: Reproduction, results: paper_results.Results, output: OutputOpt
             "budget": study.budget,
             "tables": [paper_render.values(table) for table in results.tables],
             "figures": [{"name": f.name, "title": f.title, "caption": f.caption} for f in results.figures],
-            "failures": study.errors,
+            "failures": study.failed,
         }
         print(json.dumps(values, indent=2))
         return

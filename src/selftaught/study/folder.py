@@ -108,13 +108,17 @@ class Node(BaseModel):
 
 
 class Graph(BaseModel):
-    """The trials of a study and what waits for what, in graph.json; teachers come before their students."""
+    """The trials of a study and what waits for what, in graph.json; teachers come before their students.
+
+    `budget` is that of a reproduction, "" for a comparison.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     title: str
     command: tuple[str, ...] = ()
     jobs: int = 1
+    budget: str = ""
     nodes: tuple[Node, ...]
 
 

@@ -50,6 +50,7 @@ class GraphFile:
         command: what the user typed.
         jobs: how many trials run at once.
         errors: why trials failed before, by trial.
+        budget: of a reproduction.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class GraphFile:
         command: Sequence[str] = (),
         jobs: int = 1,
         errors: Mapping[str, str] = MappingProxyType({}),
+        budget: str = "",
     ) -> None:
         self.directory, self.trials = directory, trials
         nodes = tuple(_node(trial, errors.get(trial.config.trial_id)) for trial in trials)
-        self.graph = folder.Graph(title=title, command=tuple(command), jobs=jobs, nodes=nodes)
+        self.graph = folder.Graph(title=title, command=tuple(command), jobs=jobs, budget=budget, nodes=nodes)
         folder.write_graph(directory, self.graph)
 
     def noting(self, trials: Sequence[Trial], on_event: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selftaught import recipes
+from selftaught import errors, recipes
 from selftaught.errors import InputError
 from selftaught.recipes import Recipe
 from selftaught.study import folder
@@ -37,7 +37,7 @@ class Reproduction:
         directory: where everything lies.
         options: of `selftaught.study.expand.expand`: trials, seed, threads, device, precision.
         command: what the user typed.
-        errors: why a trial failed in this session, by its name.
+        failed: why a trial failed in this session, by its name.
     """
 
     recipes: tuple[Recipe, ...]
@@ -45,7 +45,7 @@ class Reproduction:
     directory: Path
     options: Mapping[str, Any]
     command: tuple[str, ...] = ()
-    errors: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def cells(self) -> Cells:
         """All cells that can be planned today: those of recipes whose searches are done."""
@@ -95,16 +95,18 @@ class Reproduction:
         pending = self.pending()
         record.make_directory(self.directory / folder.TRIALS)
         title = f"{', '.join(recipe.name for recipe in self.recipes)} at budget {self.budget}"
-        graph = GraphFile(self.directory, self.trials(self.cells()), title, self.command, jobs, self.errors)
+        graph = GraphFile(
+            self.directory, self.trials(self.cells()), title, self.command, jobs, self.failed, self.budget
+        )
         outcomes = executor(pending, graph.noting(pending, on_event), should_stop)
         for trial, outcome in zip(pending, outcomes, strict=True):
             if outcome.error is not None:
-                self.errors[trial.config.trial_id] = outcome.error
+                self.failed[trial.config.trial_id] = outcome.error
         return any(outcome.stopped for outcome in outcomes)
 
     def is_open(self, config: RunConfig) -> bool:
         """Whether a trial is still to be run."""
-        return config.trial_id not in self.errors and not record.is_finished(self.trial(config))
+        return config.trial_id not in self.failed and not record.is_finished(self.trial(config))
 
     def records(self, cell: Cell) -> list[record.Record]:
         """The finished trials of a cell, by seed."""
@@ -113,7 +115,7 @@ class Reproduction:
     def missing(self, cell: Cell) -> tuple[str, ...]:
         """A line for each trial of a cell that is not finished."""
         return tuple(
-            f"seed {c.seed}: {'failed: ' + self.errors[c.trial_id] if c.trial_id in self.errors else 'not finished'}"
+            f"seed {c.seed}: {'failed: ' + self.failed[c.trial_id] if c.trial_id in self.failed else 'not finished'}"
             for c in cell.configs
             if not record.is_finished(self.trial(c))
         )
@@ -146,11 +148,32 @@ def prepare(
     if not wanted:
         raise InputError(f"no recipe given: name some of {', '.join(recipes.names())}, or all")
     found = {recipe.name: recipe for recipe in map(recipes.load, wanted)}
-    found |= {
-        s: recipes.load(s) for recipe in list(found.values()) for s in searches(recipe) if s not in found
-    }
+    if budget not in recipes.budgets():
+        raise errors.unknown("budget", budget, recipes.budgets())
+    found |= _searches_for(list(found.values()))
     directory = folder.checked(out)
+    before = folder.read_graph(directory)
+    if before is not None and before.budget != budget:
+        raise InputError(
+            f"{directory} holds {f'runs at budget {before.budget}' if before.budget else 'another study'}: "
+            "choose another --out"
+        )
     return Reproduction(tuple(found.values()), budget, directory, options, tuple(command))
+
+
+def _searches_for(asked: Sequence[Recipe]) -> dict[str, Recipe]:
+    """The searches that recipes refer to and that were not asked for themselves, with the groups that matter."""
+    groups: dict[str, set[str]] = {}
+    for recipe in asked:
+        for search, labels in searches(recipe).items():
+            groups.setdefault(search, set()).update(labels)
+    needed = {name: recipes.load(name) for name in groups.keys() - {recipe.name for recipe in asked}}
+    return {
+        name: recipe.model_copy(
+            update={"groups": tuple(group for group in recipe.groups if group.label in groups[name])}
+        )
+        for name, recipe in sorted(needed.items())
+    }
 
 
 def _generation(config: RunConfig) -> int:
