@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftaught.errors import InputError
-from selftaught.report.statistics import Interval, mean_std, paired_interval, resampled_interval
+from selftaught.report.statistics import (
+    Interval,
+    holm,
+    mean_std,
+    paired_interval,
+    paired_test,
+    resampled_interval,
+)
+from tests.oracles import paper as paper_oracle
 from tests.oracles import statistics as oracle
 
 
@@ -212,3 +220,98 @@ def test_splits_that_agree_by_chance_are_no_certainty():
 def test_interval_over_splits_refuses(differences, ratio, level, message):
     with pytest.raises(InputError, match=message):
         resampled_interval(differences, ratio, level)
+
+
+def test_the_test_has_the_interval():
+    difference = crossed(np.random.default_rng(5), 4, 50, 0.3, 1.0, 0.5, mean=0.2)
+    found = paired_test(difference, np.zeros_like(difference), level=0.9, resamples=500, seed=7)
+    expected = paired_interval(difference, np.zeros_like(difference), level=0.9, resamples=500, seed=7)
+    assert (found.estimate, found.low, found.high) == tuple(expected)
+
+
+def test_interval_and_draws_are_those_of_old():
+    """Typed in from the version before p-values: published intervals must not move."""
+    a, b = (np.random.default_rng(k).random((3, 30)) < 0.6 for k in (1, 2))
+    assert paired_interval(a, b, resamples=200, seed=3) == Interval(
+        estimate=-0.03333333333333333, low=-0.3385169874579261, high=0.2660862395796964
+    )
+
+
+@pytest.mark.parametrize("images", [1, 9, 257, 3000])
+def test_how_many_are_drawn_at_once_changes_nothing(monkeypatch, images):
+    a, b = (np.random.default_rng(k).random((3, images)) < 0.6 for k in (1, 2))
+    at_once = paired_interval(a, b, resamples=150)
+    monkeypatch.setattr("selftaught.report.statistics._AT_ONCE", 1)
+    assert paired_interval(a, b, resamples=150) == at_once
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.15, -0.3])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_p_is_below_its_level_where_the_interval_leaves_out_zero(mean, seeds):
+    for seed in range(12):
+        difference = crossed(np.random.default_rng(seed), seeds, 40, 0.1, 0.5, 0.3, mean=mean)
+        found = paired_test(difference, np.zeros_like(difference), resamples=999, seed=seed)
+        if abs(found.p - 0.05) > 2 / 1000:  # a draw more or less
+            assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+
+
+def test_p_is_students_where_the_seeds_are_all_there_is():
+    means = np.array([0.3, 0.5, 0.1, 0.45, 0.2])
+    difference = np.repeat(means[:, None], 30, axis=1)
+    found = paired_test(difference, np.zeros_like(difference))
+    assert found.p == pytest.approx(scipy.stats.ttest_1samp(means, 0).pvalue, rel=0.2)
+
+
+def test_p_is_never_zero_and_at_most_one():
+    sure = paired_test(np.ones((3, 20)), np.zeros((3, 20)), resamples=100)
+    assert sure.p == 2 / 101
+    assert paired_test(np.ones((3, 20)), np.ones((3, 20)), resamples=100).p == 1.0
+
+
+def test_one_seed_has_an_interval_and_no_p():
+    found = paired_test([[1, 0, 1, 1]], [[0, 0, 1, 0]])
+    assert found.p is None
+    assert found.low <= found.estimate == 0.5 <= found.high
+
+
+@pytest.mark.parametrize("effects", [(0.3, 0.3, 1.0), (1.0, 0.1, 0.1), (0.0, 1.0, 0.5)])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_p_values_of_nothing_are_small_no_more_often_than_they_say(effects, seeds):
+    rng, trials = np.random.default_rng(1), 250
+    p_values = []
+    for seed in range(trials):
+        difference = crossed(rng, seeds, 60, *effects)
+        found = paired_test(difference, np.zeros_like(difference), resamples=199, seed=seed)
+        p_values.append(found.p)
+    for level in (0.05, 0.2):
+        assert np.mean(np.array(p_values) <= level) <= level + 3 * math.sqrt(level * (1 - level) / trials)
+    assert np.mean(np.array(p_values) <= 0.5) >= 0.2  # and are not all large
+
+
+P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(P_VALUES)
+def test_holm_equals_statsmodels_and_the_step_down_procedure(p_values):
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    corrected = holm(p_values)
+    np.testing.assert_allclose(corrected, multitest.multipletests(p_values, method="holm")[1], rtol=1e-12)
+    rejected = {i for i, p in enumerate(corrected) if p <= 0.05}
+    clear = all(abs(left * p - 0.05) > 1e-12 for p in p_values for left in range(1, len(p_values) + 1))
+    assert not clear or rejected == paper_oracle.holm_rejects(p_values, 0.05)
+
+
+@settings(max_examples=30, deadline=None)
+@given(P_VALUES, st.integers(0, 12), st.sampled_from([None, math.nan]))
+def test_holm_leaves_out_what_is_no_test(p_values, place, nothing):
+    place = min(place, len(p_values))
+    with_nothing = holm([*p_values[:place], nothing, *p_values[place:]])
+    assert math.isnan(with_nothing.pop(place))
+    assert with_nothing == holm(p_values)
+
+
+def test_holm_of_nothing_and_of_no_probability():
+    assert holm([]) == []
+    with pytest.raises(InputError, match=r"\[0, 1\], got 1.5"):
+        holm([0.5, 1.5])

@@ -58,12 +58,14 @@ def seeds(values: Mapping[str, Mapping[int, float]], styles: Mapping[str, int]) 
     )
 
 
-def differences(values: Mapping[str, Interval], baseline: str, styles: Mapping[str, int]) -> Markup:
-    """Each method's difference to the baseline in points, with its interval."""
+def differences(
+    values: Mapping[str, Interval], baseline: str, styles: Mapping[str, int], metric: str = "accuracy"
+) -> Markup:
+    """Each method's difference to the baseline in points of the metric, with its interval."""
     ends = [100 * end for interval in values.values() for end in interval]
     x = svg.scale([0.0, *ends], _LEFT, _RIGHT)
     bottom = 24 + _ROW * len(values) - 8
-    parts = [*svg.x_axis(x, bottom, f"points of accuracy against {baseline}", signed=True)]
+    parts = [*svg.x_axis(x, bottom, f"points of {metric} against {baseline}", signed=True)]
     parts.append(svg.line([(x(0), 6), (x(0), bottom)], "zero"))
     for row, (method, interval) in enumerate(values.items()):
         y = 24 + _ROW * row

@@ -1,6 +1,8 @@
-"""Statistics over trials: mean and standard deviation, and intervals of a difference between two methods."""
+"""Statistics over trials: mean and standard deviation, intervals and tests of a difference between two methods."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +11,9 @@ from scipy.special import stdtrit
 
 from selftaught.errors import InputError
 
+_AT_ONCE = 2**14
+"""Images that are drawn at once: few enough for their memory to be used again. It changes no result."""
+
 
 class Interval(NamedTuple):
     """An estimate and the two ends of its interval, in the units of the values it was made from."""
@@ -16,6 +21,18 @@ class Interval(NamedTuple):
     estimate: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Test:
+    """An estimate, the two ends of its interval and the two-sided p-value of "no difference"; None for one seed."""
+
+    __test__ = False  # pytest would take the name for a test
+
+    estimate: float
+    low: float
+    high: float
+    p: float | None
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
@@ -73,17 +90,65 @@ def paired_interval(
     """
     difference = _difference(method, baseline)
     _check_level(level)
-    if resamples < 1:
-        raise InputError(f"resamples must be at least 1, got {resamples}")
-    seeds, images = difference.shape
-    rng = np.random.default_rng(seed)
-    error_of_seeds, of_image = _parts(difference)
-    means = np.array([of_image[rng.integers(images, size=images)].mean() for _ in range(resamples)])
-    if seeds > 1:
-        means += error_of_seeds * rng.standard_t(seeds - 1, size=resamples)
-    estimate = float(difference.mean())
-    low, high = estimate + np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high))
+    return _around(difference, _draws(difference, resamples, seed), level)
+
+
+def paired_test(
+    method: ArrayLike, baseline: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Test:
+    """The interval of `paired_interval` and the p-value that belongs to it.
+
+    The p-value is twice the share of the interval's own draws that lie on the other side of zero, (k + 1) / (n + 1)
+    of n draws lest it be 0: it is below 1 - level where the interval at that level leaves out zero (but for the
+    share of a single draw). One seed says nothing of other seeds: it has an interval and no p-value.
+
+    Args:
+        method: as for `paired_interval`.
+        baseline: as for `paired_interval`.
+        level: as for `paired_interval`.
+        resamples: as for `paired_interval`.
+        seed: as for `paired_interval`; equal arguments give equal tests.
+
+    Raises:
+        InputError: as for `paired_interval`.
+
+    >>> right = np.array([[1, 1, 0, 1], [1, 1, 1, 0]])
+    >>> paired_test(right, right)
+    Test(estimate=0.0, low=0.0, high=0.0, p=1.0)
+    """
+    difference = _difference(method, baseline)
+    _check_level(level)
+    draws = _draws(difference, resamples, seed)
+    interval = _around(difference, draws, level)
+    if len(difference) < 2:
+        return Test(*interval, p=None)
+    values = interval.estimate + draws
+    beyond = min(np.count_nonzero(values <= 0), np.count_nonzero(values >= 0))
+    return Test(*interval, p=min(1.0, 2 * (int(beyond) + 1) / (resamples + 1)))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float]:
+    """P-values corrected for their number (Holm, 1979): the chance of any false alarm among them stays below the level.
+
+    The smallest is multiplied by their number, the next by one less and so on; none is below one before it, none above
+    1. None and nan are no tests: they are not counted and come back as nan.
+
+    Raises:
+        InputError: a value outside [0, 1].
+
+    >>> holm([0.01, 0.04, None, 0.03])
+    [0.03, 0.06, nan, 0.06]
+    """
+    values = [math.nan if p is None else float(p) for p in p_values]
+    wrong = [p for p in values if p < 0 or p > 1]
+    if wrong:
+        raise InputError(f"p-values must lie in [0, 1], got {wrong[0]}")
+    tested = sorted((i for i, p in enumerate(values) if not math.isnan(p)), key=lambda i: values[i])
+    largest = 0.0
+    for rank, i in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * values[i]))
+        values[i] = largest
+    return values
 
 
 def resampled_interval(
@@ -120,6 +185,29 @@ def resampled_interval(
     reach = float(stdtrit(len(seeds) - 1, (1 + level) / 2) * error)
     estimate = float(seeds.mean())
     return Interval(estimate, estimate - reach, estimate + reach)
+
+
+def _draws(difference: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """What the mean of the differences would be off by in other samples of seeds and images: (resamples,)."""
+    if resamples < 1:
+        raise InputError(f"resamples must be at least 1, got {resamples}")
+    seeds, images = difference.shape
+    rng = np.random.default_rng(seed)
+    error_of_seeds, of_image = _parts(difference)
+    at_once = max(1, _AT_ONCE // images)
+    parts = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
+    means = np.concatenate(
+        [of_image.take(rng.integers(images, size=(n, images))).mean(axis=1) for n in parts]
+    )
+    if seeds > 1:
+        means += error_of_seeds * rng.standard_t(seeds - 1, size=resamples)
+    return means
+
+
+def _around(difference: NDArray[np.float64], draws: NDArray[np.float64], level: float) -> Interval:
+    estimate = float(difference.mean())
+    low, high = estimate + np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high))
 
 
 def _check_level(level: float) -> None:

@@ -1,0 +1,354 @@
+"""A table of the paper with our numbers beside the printed ones, made from the records of finished runs alone."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from selftaught.errors import InputError
+from selftaught.recipes.schema import Recipe, Value
+from selftaught.report import evidence, paper_words
+from selftaught.report.statistics import Test, holm, mean_std, paired_test
+from selftaught.training.record import Record
+
+FULL = "paper"
+"""The budget that follows the paper's protocol."""
+
+PAPER_TRIALS = 5
+"""The trials behind each printed mean ± std (Section 3)."""
+
+LEVEL = 0.05
+"""Corrected p-values below it are called a difference."""
+
+REFERENCES = {"to_ce": "ce", "to_uniform": "le-uniform", "to_ls": "ls"}
+"""What cells are compared with, by the field of `PaperCell` that holds the comparison."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was run for one cell of a recipe.
+
+    `cost` is the time of a training step relative to CE, `extra` the number of further networks that are trained for
+    one student, `missing` a line per trial that is not finished.
+    """
+
+    group: str
+    variant: str
+    records: tuple[Record, ...]
+    cost: float | None
+    extra: int
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A cell against another one of its group, in points of the table's metric.
+
+    `p_holm` is corrected over the table, None for one pair of trials; the interval is not corrected. `verdict` is
+    "better", "worse", "no clear difference" or "one seed: no verdict".
+    """
+
+    test: Test
+    p_holm: float | None
+    pairs: int
+    verdict: str
+
+    @property
+    def p(self) -> float | None:
+        """The p-value before correction."""
+        return self.test.p
+
+
+@dataclass(frozen=True)
+class PaperCell:
+    """One cell: ours, the paper's, and what can be said of them.
+
+    `mean` and `std` (n − 1, None for one trial) are in % of the table's metric on the test images; in a search, of
+    accuracy on the held-out training images after the last epoch. `verdict` on the paper's value is "agrees",
+    "better", "worse", "not comparable" (`why` says why) or "", where nothing is printed. `ece` is a fraction, `nll` in
+    nats per image. `to_ls` is kept for LE alone. `selected` marks the best value of a search.
+    """
+
+    group: str
+    variant: str
+    method: str
+    settings: Mapping[str, Any]
+    trials: int
+    mean: float | None
+    std: float | None
+    paper: Value | None
+    verdict: str
+    why: str
+    nll: float | None
+    ece: float | None
+    cost: float | None
+    extra: int
+    missing: tuple[str, ...]
+    to_ce: Comparison | None = None
+    to_uniform: Comparison | None = None
+    to_ls: Comparison | None = None
+    selected: bool = False
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """The cells by (group, variant) in the order they were given, what the reader must know, and the runs behind it."""
+
+    recipe: Recipe
+    budget: str
+    cells: dict[tuple[str, str], PaperCell]
+    caption: tuple[str, ...]
+    notes: tuple[str, ...]
+    records: tuple[Record, ...]
+
+    @property
+    def reduced(self) -> bool:
+        """Whether fewer images, epochs or trials were used than the paper's protocol asks for."""
+        return self.budget != FULL
+
+    @property
+    def title(self) -> str:
+        """The recipe's title, with the number that it has in the paper; of a reduced budget it says so."""
+        numbered = re.fullmatch("(table|figure)([0-9]+)", self.recipe.name)
+        place = f"{numbered[1].capitalize()} {numbered[2]}: " if numbered else ""
+        return f"{place}{self.recipe.title}{f' ({self.budget} budget)' if self.reduced else ''}"
+
+    @property
+    def groups(self) -> list[str]:
+        """The labels of the groups."""
+        return list(dict.fromkeys(group for group, _ in self.cells))
+
+    @property
+    def variants(self) -> list[str]:
+        """The labels of the variants, over all groups."""
+        return list(dict.fromkeys(variant for _, variant in self.cells))
+
+    def of(self, group: str) -> list[PaperCell]:
+        """The cells of one group."""
+        return [cell for cell in self.cells.values() if cell.group == group]
+
+    def label(self, method: str) -> str:
+        """What the table calls a method: the label of its first variant; the method's key where there is none."""
+        return next((cell.variant for cell in self.cells.values() if cell.method == method), method)
+
+
+@np.errstate(all="ignore")  # records may hold numbers of any size
+def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence[str] = ()) -> PaperTable:
+    """The table of a recipe over the runs of its cells.
+
+    Differences pair trials by seed and test images by position: to CE and to LE-Uniform in the same group, and of LE to
+    label smoothing. Their p-values are corrected after Holm, each of the three families over the whole table. A search
+    has no test accuracy at all: its values are judged by accuracy on held-out training images.
+
+    Args:
+        recipe: what the paper printed, and how the table is laid out.
+        cells: one per group and variant, in the order they are shown; those without a finished trial say why.
+        budget: the name of the budget that the runs had; only "paper" is compared with the printed values.
+        notes: shown after the recipe's own.
+
+    Raises:
+        InputError: cells that the recipe does not have, or that are there twice, trials of a group on different data,
+            a damaged file, or a search whose trials held nothing out.
+    """
+    _check(recipe, cells)
+    made = [_search_cell(recipe, cell) if recipe.search else _cell(recipe, cell, budget) for cell in cells]
+    if recipe.search:
+        made = _selected(made)
+    else:
+        known = _Correct(cells)
+        for field, reference in REFERENCES.items():
+            made = _compared(made, field, reference, known, sign=-1 if recipe.metric == "error" else 1)
+    records = tuple({record.config.trial_id: record for cell in cells for record in cell.records}.values())
+    by_place = {(cell.group, cell.variant): cell for cell in made}
+    table = PaperTable(recipe, budget, by_place, (), (*recipe.notes, *notes), records)
+    return replace(table, caption=tuple(paper_words.caption(table)))
+
+
+class _Correct:
+    """Which test images the trials of each cell got right, by seed, in points; each file is read once."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._records = {(cell.group, cell.variant): cell.records for cell in cells}
+        self._read: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+
+    def __call__(self, cell: PaperCell) -> dict[int, np.ndarray]:
+        place = cell.group, cell.variant
+        if place not in self._read:
+            kept = [record for record in self._records[place] if evidence.has_predictions(record)]
+            self._read[place] = {run.config.seed: 100.0 * evidence.correct(run) for run in kept}
+        return self._read[place]
+
+
+def _check(recipe: Recipe, cells: Sequence[Cell]) -> None:
+    groups, variants = ([item.label for item in items] for items in (recipe.groups, recipe.variants))
+    places = [(cell.group, cell.variant) for cell in cells]
+    for group, variant in places:
+        if group not in groups or variant not in variants:
+            raise InputError(f"{recipe.name} has no cell {group!r}, {variant!r}: expand the recipe again")
+        if places.count((group, variant)) > 1:
+            raise InputError(f"{recipe.name} was given the cell {group!r}, {variant!r} twice: give it once")
+    for group in groups:
+        runs = [run for cell in cells if cell.group == group for run in cell.records]
+        if len({(run.config.data_fingerprint, run.result.data.test) for run in runs}) > 1:
+            raise InputError(
+                f"the trials of {group!r} in {recipe.name} were trained on different data: "
+                "give it the trials of one budget"
+            )
+
+
+def _cell(recipe: Recipe, cell: Cell, budget: str) -> PaperCell:
+    results = [record.result for record in cell.records]
+    accuracies = [result.accuracy for result in results]
+    sign, offset = (-100, 100) if recipe.metric == "error" else (100, 0)
+    mean, std = _in_percent([offset + sign * accuracy for accuracy in accuracies])
+    value = recipe.paper.get(cell.group, {}).get(cell.variant)
+    verdict, why = _against_paper(recipe, budget, mean, std, len(results), value)
+    return replace(
+        _blank(recipe, cell),
+        mean=mean,
+        std=std,
+        paper=value,
+        verdict=verdict,
+        why=why,
+        nll=_mean(result.nll for result in results),
+        ece=_mean(result.ece for result in results),
+    )
+
+
+def _search_cell(recipe: Recipe, cell: Cell) -> PaperCell:
+    """A value's accuracy and NLL on the held-out images after the last epoch; the test images are not looked at."""
+    accuracies, nlls = [], []
+    for record in cell.records:
+        curves = evidence.metrics(record)
+        last = [curves.get(name, [math.nan])[-1] for name in ("val_accuracy", "val_nll")]
+        if not math.isfinite(last[0]):
+            raise InputError(
+                f"the run in {record.directory} has no accuracy on held-out images, which {recipe.name} selects by: "
+                "train it with val_fraction above 0"
+            )
+        accuracies.append(100 * last[0])
+        nlls.append(last[1])
+    mean, std = _in_percent(accuracies)
+    return replace(_blank(recipe, cell), mean=mean, std=std, nll=_mean(nlls))
+
+
+def _blank(recipe: Recipe, cell: Cell) -> PaperCell:
+    """What is known of a cell before its numbers."""
+    variant = recipe.variant(cell.variant)
+    return PaperCell(
+        group=cell.group,
+        variant=cell.variant,
+        method=variant.method,
+        settings=cell.records[0].config.settings if cell.records else variant.settings_in(cell.group),
+        trials=len(cell.records),
+        mean=None,
+        std=None,
+        paper=None,
+        verdict="",
+        why="",
+        nll=None,
+        ece=None,
+        cost=cell.cost if cell.cost is not None and math.isfinite(cell.cost) else None,
+        extra=cell.extra,
+        missing=cell.missing,
+    )
+
+
+def _in_percent(values: Sequence[float]) -> tuple[float | None, float | None]:
+    if not values:
+        return None, None
+    mean, std = mean_std(values)
+    return mean, std if len(values) > 1 else None
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    numbers = list(values)
+    mean = float(np.mean(numbers)) if numbers else math.nan
+    return mean if math.isfinite(mean) else None
+
+
+def _against_paper(
+    recipe: Recipe, budget: str, mean: float | None, std: float | None, trials: int, value: Value | None
+) -> tuple[str, str]:
+    """The verdict on a printed value, and why there is none."""
+    if value is None or mean is None:
+        return "", ""
+    if budget != FULL:
+        return "not comparable", "reduced budget"
+    if not value.anchor:
+        return "not comparable", "the printed number is doubtful"
+    if trials < recipe.trials:
+        return "not comparable", f"fewer than {recipe.trials} trials"
+    if value.std is None:
+        return "not comparable", "the paper prints no deviation"
+    if std is None:
+        return "not comparable", "one trial has no deviation"
+    error = math.sqrt(std**2 / trials + value.std**2 / PAPER_TRIALS)
+    if not error:
+        return "not comparable", "all trials are equal, ours and the paper's"
+    if abs(mean - value.mean) <= 2 * error:
+        return "agrees", ""
+    return ("better" if (mean > value.mean) == (recipe.metric == "accuracy") else "worse"), ""
+
+
+def _selected(cells: list[PaperCell]) -> list[PaperCell]:
+    """Marks each group's best value: finished trials count first, then accuracy, then NLL, then the values' order.
+
+    The same order as that of `selftaught.study.expand.select`, which cannot be asked here: it needs torch.
+    """
+    best: dict[str, PaperCell] = {}
+    for cell in cells:
+        if cell.trials and (cell.group not in best or _merit(cell) > _merit(best[cell.group])):
+            best[cell.group] = cell
+    return [replace(cell, selected=best.get(cell.group) is cell) for cell in cells]
+
+
+def _merit(cell: PaperCell) -> tuple[int, float, float]:
+    # Rounded so that the order of summing decides no tie.
+    return cell.trials, round(cell.mean or 0.0, 10), -math.inf if cell.nll is None else -cell.nll
+
+
+def _compared(
+    cells: list[PaperCell], field: str, reference: str, known: _Correct, sign: int
+) -> list[PaperCell]:
+    """Fills in one field of the cells with their comparison to the reference of their group."""
+    tests: dict[int, tuple[Test, int]] = {}
+    for i, cell in enumerate(cells):
+        base = next((c for c in cells if c.group == cell.group and c.method == reference), None)
+        if base is None or not _is_compared(cell.method, field):
+            continue
+        ours, theirs = known(cell), known(base)
+        seeds = sorted(ours.keys() & theirs.keys())
+        if seeds:
+            test = paired_test([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+            tests[i] = test if sign > 0 else _mirrored(test), len(seeds)
+    corrected = dict(zip(tests, holm([test.p for test, _ in tests.values()]), strict=True))
+    cells = list(cells)
+    for i, (test, pairs) in tests.items():
+        p = None if math.isnan(corrected[i]) else corrected[i]
+        comparison = Comparison(test, p, pairs, _verdict(sign * test.estimate, p))
+        changes: dict[str, Any] = {field: comparison}
+        cells[i] = replace(cells[i], **changes)
+    return cells
+
+
+def _is_compared(method: str, field: str) -> bool:
+    """Whether a method is compared in this field: no reference with itself, and no pair in two families."""
+    references = list(REFERENCES.values())[: list(REFERENCES).index(field) + 1]
+    return method == "le" if field == "to_ls" else method not in references
+
+
+def _mirrored(test: Test) -> Test:
+    """Of errors rather than accuracies."""
+    return Test(0.0 - test.estimate, 0.0 - test.high, 0.0 - test.low, test.p)
+
+
+def _verdict(gain: float, p: float | None) -> str:
+    if p is None:
+        return "one seed: no verdict"
+    if p >= LEVEL:
+        return "no clear difference"
+    return "better" if gain > 0 else "worse"

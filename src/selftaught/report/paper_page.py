@@ -1,0 +1,214 @@
+"""The page of the paper's tables and figures: one HTML file that needs no network, ours beside theirs."""
+
+import base64
+import datetime
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import selftaught
+from selftaught.report import charts, paper_render, svg
+from selftaught.report import paper_words as words
+from selftaught.report.page import _CONTROL, _environment
+from selftaught.report.paper import PaperCell, PaperTable
+from selftaught.report.statistics import Interval
+from selftaught.training import record
+
+_WORDS = (paper_render.VERDICT, paper_render.SELECTED)
+"""Columns whose texts stand out."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing, as PNG or as SVG, and the same facts in words and numbers.
+
+    `name` is the recipe's, `alt` what the drawing shows for those who do not see it, `caption` and `rows` (under
+    `headers`) are shown below it.
+    """
+
+    name: str
+    title: str
+    caption: tuple[str, ...]
+    alt: str
+    png: bytes | None = None
+    svg: str | None = None
+    headers: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class About:
+    """What the reader should know of the run as a whole.
+
+    `commands` are the arguments of the commands that made it, `facts` names and values such as the wall time, `notes`
+    what must be said first.
+    """
+
+    budget: str
+    commands: tuple[tuple[str, ...], ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def write(out: Path, tables: Sequence[PaperTable], figures: Sequence[Figure], about: About) -> None:
+    """Write the page to the file `out`, in one step; its folder exists.
+
+    Raises:
+        SelftaughtError: the file cannot be written.
+    """
+    record.write(out, html(tables, figures, about).encode())
+
+
+def html(tables: Sequence[PaperTable], figures: Sequence[Figure], about: About) -> str:
+    """The page as a text.
+
+    Args:
+        tables: in the order they are shown.
+        figures: shown after the tables.
+        about: the budget, the commands and further facts.
+    """
+    context = {
+        "reduced": about.budget != "paper",
+        "budget": about.budget,
+        "notes": about.notes,
+        "lead": _lead(tables, about.budget),
+        "le": words.le_in_short(tables),
+        "findings": [(_short(table), text) for table in tables if (text := words.agreement(table))],
+        "le_findings": [(_short(table), list(words.about_le(table))) for table in tables],
+        "tables": [_section(table, f"t{i}") for i, table in enumerate(tables)],
+        "figures": [_drawing(figure, f"f{i}") for i, figure in enumerate(figures)],
+        "commands": [shlex.join(command) for command in about.commands],
+        "facts": about.facts,
+        "runs": _runs(tables),
+        "environment": _environments(tables),
+        "styles": range(svg.STYLES),
+        "version": selftaught.__version__,
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+    return _CONTROL.sub("\ufffd", _environment().get_template("paper.html").render(context))
+
+
+def _lead(tables: Sequence[PaperTable], budget: str) -> str:
+    """The answer to "is it as in the paper?" in one sentence."""
+    if budget != "paper":
+        return (
+            f"Nothing on this page can be compared with the paper: the {budget} budget is not its protocol."
+        )
+    verdicts = [cell.verdict for table in tables for cell in table.cells.values()]
+    judged = [verdict for verdict in verdicts if verdict not in ("", "not comparable")]
+    if not judged:
+        return "No printed value can be compared with ours yet."
+    return f"{judged.count('agrees')} of {len(judged)} printed values that can be compared agree with ours."
+
+
+def _short(table: PaperTable) -> str:
+    """What a table is called in lists: its number, or the recipe's name."""
+    numbered = re.fullmatch("(table|figure)([0-9]+)", table.recipe.name)
+    return f"{numbered[1].capitalize()} {numbered[2]}" if numbered else table.recipe.name
+
+
+def _section(table: PaperTable, place: str) -> dict[str, Any]:
+    columns = paper_render.columns(table)
+    texts = {"md": paper_render.markdown(table), "csv": paper_render.as_csv(table)}
+    return {
+        "id": place,
+        "name": _short(table),
+        "file": f"selftaught-{table.recipe.name}-{table.budget}",
+        "title": table.title,
+        "reduced": table.reduced,
+        "budget": table.caption[0],
+        "overview": None if table.recipe.search else paper_render.overview(table),
+        "headers": [(column.title, column.numeric) for column in columns],
+        "groups": [(group, [_row(cell, columns) for cell in table.of(group)]) for group in table.groups],
+        "charts": [] if table.recipe.search else _charts(table),
+        "caption": table.caption[1:],
+        "notes": table.notes,
+        "files": [
+            (name, end, _data(f"text/{kind};charset=utf-8", texts[end].encode(errors="replace")))
+            for name, end, kind in (("Markdown", "md", "markdown"), ("CSV", "csv", "csv"))
+        ],
+    }
+
+
+def _row(cell: PaperCell, columns: Sequence[paper_render.Column]) -> list[dict[str, Any]]:
+    """The texts of a line; the second line of one and the columns of `_WORDS` have the look of their verdict."""
+    shown = []
+    for column in columns:
+        first, _, second = column.text(cell).partition("\n")
+        verdict = first if column.title in _WORDS else second.rpartition(", ")[2]
+        shown.append(
+            {
+                "text": first,
+                "more": second,
+                "numeric": column.numeric,
+                "look": verdict if verdict in ("better", "worse", "agrees", "selected") else "",
+                "on_first": column.title in _WORDS,
+            }
+        )
+    return shown
+
+
+def _charts(table: PaperTable) -> list[dict[str, Any]]:
+    """For each group the intervals of the differences to CE."""
+    styles = {variant: 1 + i % (svg.STYLES - 1) for i, variant in enumerate(table.variants)}
+    shown = []
+    for group in table.groups:
+        tests = {cell.variant: cell.to_ce.test for cell in table.of(group) if cell.to_ce}
+        intervals = {
+            variant: Interval(test.estimate / 100, test.low / 100, test.high / 100)
+            for variant, test in tests.items()
+        }
+        if intervals:
+            chart = charts.differences(intervals, table.label("ce"), styles, table.recipe.metric)
+            shown.append({"group": group, "baseline": table.label("ce"), "chart": chart})
+    return shown
+
+
+def _drawing(figure: Figure, place: str) -> dict[str, Any]:
+    # As an image SVG can neither run nor load anything.
+    source = None
+    if figure.png is not None:
+        source = _data("image/png", figure.png)
+    elif figure.svg is not None:
+        source = _data("image/svg+xml", figure.svg.encode())
+    numbered = re.fullmatch("figure([0-9]+)", figure.name)
+    name = f"Figure {numbered[1]}" if numbered else figure.name
+    return {
+        "id": place,
+        "name": name,
+        "title": figure.title if figure.title.startswith(name) else f"{name}: {figure.title}",
+        "source": source,
+        "alt": figure.alt,
+        "caption": figure.caption,
+        "headers": figure.headers,
+        "rows": figure.rows,
+    }
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _runs(tables: Sequence[PaperTable]) -> list[list[str]]:
+    """Per table its budget, its finished and missing trials, and the time that training them took."""
+    rows = []
+    for table in tables:
+        missing = sum(len(cell.missing) for cell in table.cells.values())
+        seconds = sum(run.result.seconds for run in table.records)
+        rows.append(
+            [_short(table), table.budget, str(len(table.records)), str(missing), f"{seconds / 60:,.1f}"]
+        )
+    return rows
+
+
+def _environments(tables: Sequence[PaperTable]) -> list[tuple[str, str]]:
+    """What the runs were made with; where they differ, every value."""
+    found: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for run in table.records:
+            for name, value in run.result.environment.items():
+                found.setdefault(name, {})[str(value)] = None
+    return [(name, "; ".join(values)) for name, values in found.items()]

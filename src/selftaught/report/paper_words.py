@@ -1,0 +1,248 @@
+"""What a table of the paper allows to say: its caption, and what agrees with the paper, in sentences."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from selftaught.report.tables import called
+
+if TYPE_CHECKING:
+    from selftaught.report.paper import Comparison, PaperCell, PaperTable
+    from selftaught.report.statistics import Test
+
+DOUBTFUL = "†"
+"""Marks a printed value that is not to be compared with."""
+
+_AGAINST = {
+    "better": "better than {reference}",
+    "worse": "worse than {reference}",
+    "no clear difference": "no clear difference from {reference}",
+    "one seed: no verdict": "no verdict against {reference}, one seed",
+}
+
+
+def protocol(table: "PaperTable") -> str:
+    """The images, epochs and trials that the runs had; of a reduced budget, that they are not the paper's."""
+    of_data: dict[str, list[tuple[int, int, int]]] = {}
+    for run in table.records:
+        data = run.result.data
+        sizes = data.train, data.test, run.config.epochs
+        of_data.setdefault(called(run.config.data), []).append(sizes)
+    parts = []
+    for data_name, sizes_of in of_data.items():
+        train, test, epochs = (_range(values) for values in zip(*sizes_of, strict=True))
+        prefix = f"{data_name}: " if len(of_data) > 1 else ""
+        tested = "" if table.recipe.search else f", {test} test images"
+        parts.append(f"{prefix}{train} training images{tested}, {epochs} epochs")
+    counts = [cell.trials for cell in table.cells.values() if cell.trials]
+    if counts:
+        parts.append(f"{_range(counts)} trial{'s' if max(counts) > 1 else ''}")
+    facts = ", ".join(parts) if len(of_data) < 2 else "; ".join(parts)
+    name = f"{table.budget} budget"
+    if not table.reduced:
+        return f"{name}: {facts}." if facts else f"{name}."
+    return f"{name}: {facts}: NOT the paper's protocol." if facts else f"{name}: NOT the paper's protocol."
+
+
+def caption(table: "PaperTable") -> Iterator[str]:
+    """What the reader must know, the budget first."""
+    yield protocol(table)
+    cells = list(table.cells.values())
+    if table.recipe.search:
+        yield (
+            "Accuracy in % and NLL on held-out training images after the last epoch, mean over trials ± standard "
+            "deviation (n−1), in brackets the number of trials. Of the values with the most finished trials that with "
+            "the highest accuracy is selected, at a tie that with the lower NLL. The test images play no part."
+        )
+    else:
+        better = ", lower is better" if table.recipe.metric == "error" else ""
+        yield (
+            f"Test {table.recipe.metric} in %{better}, after the last epoch, mean over trials ± standard deviation "
+            "(n−1), in brackets the number of trials."
+        )
+        yield from _about_verdicts(cells)
+        yield from _about_comparisons(table)
+        if any(cell.cost is not None for cell in cells):
+            yield "Step: time of a training step relative to plain cross-entropy, median over alternating steps."
+        if any(cell.extra for cell in cells):
+            yield "Extra networks: how many others are trained for one student (teachers, assistants, peers)."
+    for cell in cells:
+        for line in cell.missing:
+            yield f"Missing: {cell.group}, {cell.variant}: {' '.join(line.split())}"
+
+
+def agreement(table: "PaperTable") -> str:
+    """How many printed values ours agree with, in one sentence; empty where nothing is printed or nothing was run."""
+    if table.recipe.search:
+        return _found(table)
+    printed = [cell for cell in table.cells.values() if cell.verdict]
+    judged = [cell for cell in printed if cell.verdict != "not comparable"]
+    if not printed:
+        return ""
+    if not judged:
+        return f"None of {len(printed)} printed values can be compared: {_reasons(printed)}."
+    agree = sum(cell.verdict == "agrees" for cell in judged)
+    parts = [f"{agree} of {len(judged)} printed values agree{'s' if agree == 1 else ''}"]
+    for verdict in ("better", "worse"):
+        places = [f"{cell.group} {cell.variant}" for cell in judged if cell.verdict == verdict]
+        if places:
+            verb = "is" if len(places) == 1 else "are"
+            parts.append(f"{len(places)} {verb} {verdict} here than printed ({', '.join(places)})")
+    rest = [cell for cell in printed if cell.verdict == "not comparable"]
+    if rest:
+        parts.append(f"{len(rest)} more cannot be compared ({_reasons(rest)})")
+    return "; ".join(parts) + "."
+
+
+def about_le(table: "PaperTable") -> Iterator[tuple[str, str]]:
+    """For every cell of LE its place, and whether it beats CE, label smoothing and LE-Uniform after correction."""
+    for cell in table.cells.values():
+        references = {"ce": cell.to_ce, "ls": cell.to_ls, "le-uniform": cell.to_uniform}
+        said = [
+            _said(comparison, table.label(method), table.recipe.metric)
+            for method, comparison in references.items()
+            if comparison is not None
+        ]
+        if cell.method == "le" and said:
+            yield f"{cell.variant}, {cell.group}", "; ".join(said) + "."
+
+
+def le_in_short(tables: Sequence["PaperTable"]) -> str:
+    """Whether LE beats CE, label smoothing and LE-Uniform, over all tables in one sentence; empty without LE.
+
+    A cell that is in several tables counts once, with the least that any of them allows to say.
+    """
+    parts = []
+    for method, field in (("ce", "to_ce"), ("ls", "to_ls"), ("le-uniform", "to_uniform")):
+        found: dict[tuple[str, ...], set[str]] = {}
+        for table in tables:
+            for cell in table.cells.values():
+                comparison = getattr(cell, field)
+                if cell.method == "le" and comparison is not None:
+                    place = table.recipe.group(cell.group)
+                    key = place.data, place.model, cell.variant
+                    found.setdefault(key, set()).add(comparison.verdict)
+        if found:
+            label = next((t.label(method) for t in tables if t.label(method) != method), method)
+            clear = {
+                verdict: sum(said == {verdict} for said in found.values()) for verdict in ("better", "worse")
+            }
+            worse = f" (and is worse in {clear['worse']})" if clear["worse"] else ""
+            cells = f"{len(found)} cell{'s' if len(found) > 1 else ''}"
+            parts.append(f"{label} in {clear['better']} of {cells}{worse}")
+    reduced = {table.budget for table in tables if table.reduced}
+    when = f"At the {_listed(sorted(reduced))} budget and after" if reduced else "After"
+    return f"{when} correction LE is clearly better than {_listed(parts)}." if parts else ""
+
+
+def points(test: "Test") -> str:
+    """A difference in points and its interval.
+
+    >>> from selftaught.report.statistics import Test
+    >>> points(Test(0.4, -0.1, 0.9, 0.12))
+    '+0.40 [−0.10, +0.90]'
+    """
+    estimate, low, high = map(signed, (test.estimate, test.low, test.high))
+    return f"{estimate} [{low}, {high}]"
+
+
+def signed(value: float) -> str:
+    """Two decimals with a sign, a true minus; nothing rounds to minus zero.
+
+    >>> signed(-0.004), signed(-1.5)
+    ('0.00', '−1.50')
+    """
+    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "−")
+
+
+def p_value(comparison: "Comparison") -> str:
+    """The corrected p-value; empty where there is none."""
+    if comparison.p_holm is None:
+        return ""
+    return "p < 0.001" if comparison.p_holm < 0.001 else f"p {comparison.p_holm:.3f}"
+
+
+def _said(comparison: "Comparison", reference: str, metric: str) -> str:
+    p = p_value(comparison)
+    against = _AGAINST[comparison.verdict].format(reference=reference)
+    return f"{against} ({points(comparison.test)} points of {metric}{', ' if p else ''}{p})"
+
+
+def _about_verdicts(cells: Sequence["PaperCell"]) -> Iterator[str]:
+    judged = [cell for cell in cells if cell.verdict not in ("", "not comparable")]
+    if judged:
+        yield (
+            "Agrees: ours and the printed mean differ by at most two combined standard errors, 2·√(s²/n + s²/5), "
+            "with the deviation of each and 5 trials behind each printed value."
+        )
+        rest = [cell for cell in cells if cell.verdict == "not comparable"]
+        if rest:
+            yield f"Not comparable: {_reasons(rest)}."
+    if any(cell.paper and not cell.paper.anchor for cell in cells):
+        yield f"{DOUBTFUL} contradicts the paper's own text or is plainly a slip: not to be compared with."
+
+
+def _about_comparisons(table: "PaperTable") -> Iterator[str]:
+    cells = list(table.cells.values())
+    families = {
+        table.label(method): [c for c in comparisons if c is not None]
+        for method, comparisons in {
+            "ce": [cell.to_ce for cell in cells],
+            "le-uniform": [cell.to_uniform for cell in cells],
+            "ls": [cell.to_ls for cell in cells],
+        }.items()
+    }
+    told = [
+        f"the {len(of)} difference{'s' if len(of) > 1 else ''} to {name}"
+        for name, of in families.items()
+        if of
+    ]
+    every = [comparison for of in families.values() for comparison in of]
+    if every:
+        yield (
+            "Δ: difference in points with its 95 % interval, a paired bootstrap over seeds and test images, not "
+            f"corrected. p: corrected after Holm over all of the table, apart over {_listed(told)}; better and worse "
+            "mean p < 0.05."
+        )
+    if any(comparison.pairs == 1 for comparison in every):
+        yield "With one seed an interval covers the test images only: there is no p-value and no verdict."
+    fewer = [
+        f"{cell.group} {cell.variant} ({cell.to_ce.pairs})"
+        for cell in cells
+        if cell.to_ce and cell.to_ce.pairs < cell.trials
+    ]
+    if fewer:
+        yield f"Only seeds that both cells finished with stored predictions count: {', '.join(fewer)}."
+    methods = {cell.group: {c.method for c in table.of(cell.group) if c.trials} for cell in cells}
+    without = [group for group, present in methods.items() if "ce" not in present]
+    if without:
+        yield f"No difference to CE in {', '.join(without)}: it has no finished trial there."
+
+
+def _found(table: "PaperTable") -> str:
+    """What a search selected, and what the paper says it found."""
+    assert table.recipe.search is not None
+    parts = []
+    for group in table.groups:
+        chosen = next((cell for cell in table.of(group) if cell.selected), None)
+        best = table.recipe.search.paper_best.get(group)
+        found = f"{chosen.variant} ({chosen.mean:.2f} %)" if chosen else "nothing finished"
+        parts.append(f"{group}: {found}" + (f", the paper {best:g}" if best is not None else ""))
+    return f"Selected on held-out training images: {'; '.join(parts)}."
+
+
+def _reasons(cells: Sequence["PaperCell"]) -> str:
+    reasons: dict[str, list[str]] = {}
+    for cell in cells:
+        reasons.setdefault(cell.why, []).append(f"{cell.group} {cell.variant}")
+    if len(reasons) == 1:
+        return next(iter(reasons))
+    return "; ".join(f"{why}: {', '.join(places)}" for why, places in reasons.items())
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

@@ -1,0 +1,317 @@
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+
+from selftaught import recipes
+from selftaught.errors import InputError
+from selftaught.report import paper, paper_words
+from selftaught.report.paper import Cell, tabulate
+from selftaught.report.statistics import holm, paired_test
+from selftaught.training import record
+from tests.oracles import paper as oracle
+from tests.report import paper_factory as factory
+
+RECIPE = """
+name: table2
+title: A table
+kind: table
+source: Table 2
+command: selftaught reproduce table2
+expected: {{smoke: soon, quick: later, paper: late}}
+metric: {metric}
+trials: 3
+protocol:
+  mnist: {{epochs: 4, batch_size: 8, lr: 0.1, momentum: 0.9, weight_decay: 0, milestones: [], warmup: 0, augment: none}}
+groups:
+  - {{label: One, data: mnist, model: mlp}}
+  - {{label: Two, data: mnist, model: resnet8}}
+variants:
+  - {{label: CE, method: ce}}
+  - {{label: LS, method: ls}}
+  - {{label: LE-Uniform, method: le-uniform}}
+  - {{label: LE, method: le}}
+paper:
+  One: {{CE: 90.0 ± 0.3, LS: 90.5, LE: 91.0 ± 0.1}}
+  Two: {{CE: {{mean: 80.0, std: 0.2, anchor: false}}, LE: 83.0 ± 0.0}}
+"""
+DRAWS = partial(paired_test, resamples=500)
+STEPS = {"CE": 90.0, "LS": 90.5, "LE-Uniform": 91.0, "LE": 98.0}
+
+
+def make_recipe(metric="accuracy"):
+    return recipes.parse(RECIPE.format(metric=metric), "table2.yaml")
+
+
+def accuracy(group, variant, seed):
+    return STEPS[variant] - 10 * (group == "Two") + 0.25 * seed
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """As many as the tests need: what they come to is tested elsewhere."""
+    monkeypatch.setattr(paper, "paired_test", DRAWS)
+
+
+@pytest.fixture
+def cells(tmp_path):
+    return factory.cells(make_recipe(), tmp_path, accuracy)
+
+
+def replace_cell(cells, group, variant, **changes):
+    return [
+        Cell(**{**vars(cell), **changes}) if (cell.group, cell.variant) == (group, variant) else cell
+        for cell in cells
+    ]
+
+
+def test_means_and_deviations_are_those_of_the_trials(cells):
+    cell = tabulate(make_recipe(), cells, "paper").cells["One", "LE"]
+    assert (cell.mean, cell.std, cell.trials) == (pytest.approx(98.25), pytest.approx(0.25), 3)
+    assert cell.nll == pytest.approx(1.5 - 0.9825)
+    assert cell.ece == pytest.approx(0.05)
+
+
+def test_errors_mirror_accuracies(cells):
+    right, wrong = (tabulate(make_recipe(metric), cells, "paper").cells for metric in ("accuracy", "error"))
+    for place, cell in right.items():
+        other = wrong[place]
+        assert other.mean == pytest.approx(100 - cell.mean)
+        assert other.std == pytest.approx(cell.std)
+        for field in paper.REFERENCES:
+            ours, theirs = getattr(cell, field), getattr(other, field)
+            assert (ours is None) == (theirs is None)
+            if ours is not None:
+                assert theirs.test.estimate == pytest.approx(-ours.test.estimate)
+                assert (theirs.test.low, theirs.test.high) == pytest.approx((-ours.test.high, -ours.test.low))
+                assert (theirs.verdict, theirs.p_holm) == (ours.verdict, ours.p_holm)
+
+
+def test_differences_are_paired_tests_and_each_family_is_corrected_over_the_table(cells):
+    found = tabulate(make_recipe(), cells, "paper").cells
+    runs = {(cell.group, cell.variant): cell.records for cell in cells}
+
+    def right(place):
+        tensors = [paper.evidence.predictions(run) for run in runs[place]]
+        return np.array([100.0 * (logits.argmax(1) == labels) for logits, labels in tensors])
+
+    families = {
+        "to_ce": ("CE", ["LS", "LE-Uniform", "LE"]),
+        "to_uniform": ("LE-Uniform", ["LS", "LE"]),
+        "to_ls": ("LS", ["LE"]),
+    }
+    for field, (base, variants) in families.items():
+        places = [(group, variant) for group in ("One", "Two") for variant in variants]
+        assert [place for place, cell in found.items() if getattr(cell, field)] == places
+        tests = [DRAWS(right(place), right((place[0], base))) for place in places]
+        for place, test, p in zip(places, tests, holm([test.p for test in tests]), strict=True):
+            comparison = getattr(found[place], field)
+            assert comparison.test == test
+            assert comparison.p_holm == p
+            assert comparison.p == test.p
+            assert comparison.pairs == 3
+
+
+def test_verdicts_follow_the_corrected_p_value_not_the_interval(tmp_path, monkeypatch):
+    cells = factory.cells(make_recipe(), tmp_path, accuracy)
+    monkeypatch.setattr(paper, "holm", lambda values: [0.05 if p is not None else math.nan for p in values])
+    found = tabulate(make_recipe(), cells, "paper").cells
+    assert found["One", "LE"].to_ce.test.low > 0
+    assert found["One", "LE"].to_ce.verdict == "no clear difference"
+    monkeypatch.setattr(paper, "holm", lambda values: [0.0499 for _ in values])
+    assert tabulate(make_recipe(), cells, "paper").cells["One", "LE"].to_ce.verdict == "better"
+
+
+def test_better_and_worse_have_the_right_sense(tmp_path):
+    def worse(group, variant, seed):
+        return {"CE": 90, "LS": 97, "LE-Uniform": 90, "LE": 70}[variant] + 0.25 * seed
+
+    for metric in ("accuracy", "error"):
+        found = tabulate(make_recipe(metric), factory.cells(make_recipe(), tmp_path, worse), "paper").cells
+        assert found["One", "LS"].to_ce.verdict == "better"
+        assert found["One", "LE"].to_ce.verdict == "worse"
+        assert found["One", "LE"].to_ls.verdict == "worse"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "error"])
+@pytest.mark.parametrize("shift", [-3.0, -0.5, 0.0, 0.3, 2.0])
+def test_the_verdict_on_the_paper_is_the_oracles(tmp_path, shift, metric):
+    recipe = make_recipe(metric)
+    printed = recipe.paper["One"]["CE"]
+    base = printed.mean if metric == "accuracy" else 100 - printed.mean
+    cells = factory.cells(recipe, tmp_path, lambda g, v, s: base + shift + 0.5 * (s - 1))
+    cell = tabulate(recipe, cells, "paper").cells["One", "CE"]
+    assert cell.verdict == oracle.verdict(
+        cell.mean, printed.mean, cell.std, printed.std, 3, metric == "accuracy"
+    )
+
+
+def test_the_limit_of_agreement_is_two_combined_standard_errors():
+    recipe, value = make_recipe(), recipes.Value(mean=90.0, std=0.5)
+    limit = 2 * math.sqrt(0.3**2 / 3 + 0.5**2 / 5)
+    assert paper._against_paper(recipe, "paper", 90 + 0.999 * limit, 0.3, 3, value)[0] == "agrees"
+    assert paper._against_paper(recipe, "paper", 90 - 0.999 * limit, 0.3, 3, value)[0] == "agrees"
+    assert paper._against_paper(recipe, "paper", 90 + 1.001 * limit, 0.3, 3, value)[0] == "better"
+    assert paper._against_paper(recipe, "paper", 90 - 1.001 * limit, 0.3, 3, value)[0] == "worse"
+
+
+def test_what_cannot_be_compared_says_why(cells):
+    found = tabulate(make_recipe(), cells, "paper").cells
+    assert (found["One", "LS"].verdict, found["One", "LS"].why) == (
+        "not comparable",
+        "the paper prints no deviation",
+    )
+    assert found["Two", "CE"].why == "the printed number is doubtful"
+    assert (found["One", "LE-Uniform"].verdict, found["One", "LE-Uniform"].why) == ("", "")
+    fewer = replace_cell(cells, "One", "CE", records=cells[0].records[:2])
+    assert tabulate(make_recipe(), fewer, "paper").cells["One", "CE"].why == "fewer than 3 trials"
+    assert {cell.why for cell in tabulate(make_recipe(), cells, "quick").cells.values()} == {
+        "",
+        "reduced budget",
+    }
+
+
+def test_no_spread_on_either_side_is_no_agreement():
+    value = recipes.Value(mean=90.0, std=0.0)
+    assert paper._against_paper(make_recipe(), "paper", 90.0, 0.0, 3, value)[0] == "not comparable"
+
+
+@pytest.mark.parametrize("budget", ["smoke", "quick"])
+def test_a_reduced_budget_is_said_first_and_in_the_title(cells, budget):
+    table = tabulate(make_recipe(), cells, budget)
+    assert table.reduced
+    assert f"{budget} budget" in table.title
+    assert table.caption[0] == (
+        f"{budget} budget: 1,000 training images, 400 test images, 4 epochs, 3 trials: NOT the paper's protocol."
+    )
+    full = tabulate(make_recipe(), cells, "paper")
+    assert full.title == "Table 2: A table"
+    assert "NOT" not in full.caption[0]
+
+
+def test_one_seed_has_no_verdict_and_no_nan(tmp_path):
+    table = tabulate(make_recipe(), factory.cells(make_recipe(), tmp_path, accuracy, trials=1), "quick")
+    comparison = table.cells["One", "LE"].to_ce
+    assert (comparison.verdict, comparison.p_holm, comparison.p) == ("one seed: no verdict", None, None)
+    assert table.cells["One", "LE"].std is None
+    assert any("With one seed" in line for line in table.caption)
+    assert "no verdict against CE, one seed" in dict(paper_words.about_le(table))["LE, One"]
+
+
+def test_one_seed_does_not_count_in_the_correction(tmp_path):
+    cells = factory.cells(make_recipe(), tmp_path, accuracy)
+    all_pairs = tabulate(make_recipe(), cells, "quick").cells
+    one = replace_cell(cells, "Two", "LS", records=cells[5].records[:1])
+    found = tabulate(make_recipe(), one, "quick").cells
+    assert found["Two", "LS"].to_ce.p_holm is None
+    raw = [cell.to_ce.p for cell in found.values() if cell.to_ce and cell.to_ce.p is not None]
+    assert len(raw) == 5
+    assert found["One", "LE"].to_ce.p_holm == pytest.approx(5 * min(raw))
+    assert all_pairs["One", "LE"].to_ce.p_holm == pytest.approx(6 * min(raw))
+
+
+def test_without_ce_there_is_no_difference_and_it_is_said(cells):
+    cells = replace_cell(cells, "One", "CE", records=(), missing=("seed 0 failed: out of\nmemory",))
+    table = tabulate(make_recipe(), cells, "paper")
+    assert table.cells["One", "LE"].to_ce is None
+    assert table.cells["One", "LE"].to_uniform is not None
+    assert table.cells["Two", "LE"].to_ce is not None
+    empty = table.cells["One", "CE"]
+    assert (empty.mean, empty.std, empty.nll, empty.verdict) == (None, None, None, "")
+    assert any(line.startswith("No difference to CE in One:") for line in table.caption)
+    assert "Missing: One, CE: seed 0 failed: out of memory" in table.caption
+
+
+def test_trials_without_predictions_do_not_pair(cells):
+    (cells[0].records[0].directory / record.PREDICTIONS).unlink()
+    found = tabulate(make_recipe(), cells, "paper")
+    assert found.cells["One", "CE"].trials == 3
+    assert found.cells["One", "LE"].to_ce.pairs == 2
+    assert any("One LE (2)" in line for line in found.caption)
+
+
+def test_nothing_at_all_is_still_a_table():
+    cells = [Cell("One", name, (), None, 0, ("seed 0: not finished",)) for name in STEPS]
+    table = tabulate(make_recipe(), cells, "smoke", ["a note"])
+    assert table.caption[0] == "smoke budget: NOT the paper's protocol."
+    assert table.notes == ("a note",)
+    assert paper_words.agreement(table) == ""
+
+
+def test_numbers_of_any_size_become_none_rather_than_nan(cells):
+    huge = cells[0].records[0].result.model_copy(update={"nll": 1.7e308})
+    runs = tuple(record.Record(run.directory, run.config, huge) for run in cells[0].records)
+    table = tabulate(make_recipe(), replace_cell(cells, "One", "CE", records=runs, cost=math.nan), "paper")
+    assert table.cells["One", "CE"].nll is None
+    assert table.cells["One", "CE"].cost is None
+
+
+def test_cells_that_do_not_belong_are_refused(cells, tmp_path):
+    with pytest.raises(InputError, match="no cell 'One', 'XX'"):
+        tabulate(make_recipe(), [Cell("One", "XX", (), None, 0)], "paper")
+    with pytest.raises(InputError, match="twice"):
+        tabulate(make_recipe(), [*cells, cells[0]], "paper")
+    other = factory.write_run(tmp_path, seed=9, data_fingerprint="other")
+    with pytest.raises(InputError, match="'One' in table2 were trained on different data"):
+        tabulate(make_recipe(), replace_cell(cells, "One", "CE", records=(other,)), "paper")
+
+
+def test_agreement_counts_what_can_be_compared(cells):
+    table = tabulate(make_recipe(), cells, "paper")
+    assert paper_words.agreement(table) == (
+        "1 of 3 printed values agrees; 2 are better here than printed (One LE, Two LE); "
+        "2 more cannot be compared (the paper prints no deviation: One LS; the printed number is doubtful: Two CE)."
+    )
+    quick = tabulate(make_recipe(), cells, "quick")
+    assert paper_words.agreement(quick) == "None of 5 printed values can be compared: reduced budget."
+
+
+def test_le_in_short_counts_a_shared_cell_once(cells):
+    table = tabulate(make_recipe(), cells, "paper")
+    assert [cell.to_ce.verdict for cell in table.cells.values() if cell.method == "le"] == ["better"] * 2
+    once = paper_words.le_in_short([table])
+    assert once == paper_words.le_in_short([table, table])
+    assert once.startswith(
+        "After correction LE is clearly better than CE in 2 of 2 cells, LS in 2 of 2 cells"
+    )
+    quick = paper_words.le_in_short([tabulate(make_recipe(), cells, "quick")])
+    assert quick.startswith("At the quick budget and after correction LE")
+
+
+@pytest.fixture
+def search(tmp_path):
+    recipe = recipes.load("search-ls")
+    held_out = {"alpha 0.6": 80.0, "alpha 0.7": 85.0, "alpha 0.8": 85.0, "alpha 0.9": 84.0}
+    return recipe, factory.cells(recipe, tmp_path, lambda g, v, s: held_out[v] + s, trials=2)
+
+
+def test_a_search_is_judged_by_held_out_images_alone(search):
+    recipe, cells = search
+    table = tabulate(recipe, cells, "quick")
+    assert [variant for (_, variant), cell in table.cells.items() if cell.selected] == ["alpha 0.7"] * 3
+    cell = table.cells["ResNet8", "alpha 0.7"]
+    assert (cell.mean, cell.std, cell.nll) == (pytest.approx(85.5), pytest.approx(0.5**0.5), 0.3)
+    assert cell.to_ce is cell.ece is cell.paper is None
+    assert paper_words.agreement(table).endswith("ResNet8: alpha 0.7 (85.50 %), the paper 0.9.")
+    # A test set that says otherwise changes nothing.
+    better = cells[0].records[0].result.model_copy(update={"accuracy": 1.0, "nll": 0.0})
+    runs = tuple(record.Record(run.directory, run.config, better) for run in cells[0].records)
+    changed = tabulate(recipe, replace_cell(cells, "MNIST MLP", "alpha 0.6", records=runs), "quick")
+    assert changed.cells == table.cells
+
+
+def test_a_search_selects_as_the_study_does(search):
+    expand = pytest.importorskip("selftaught.study.expand")
+    recipe, cells = search
+    cells = replace_cell(cells, "ResNet14", "alpha 0.7", records=cells[5].records[:1], missing=("failed",))
+    chosen = expand.select(recipe, {(cell.group, cell.variant): cell.records for cell in cells})
+    for (group, _), cell in tabulate(recipe, cells, "quick").cells.items():
+        assert cell.selected == (cell.settings["alpha"] == chosen["search-ls", group])
+
+
+def test_a_search_without_held_out_images_is_refused(search, tmp_path):
+    recipe, cells = search
+    run = factory.write_run(tmp_path, "ls", 5, settings={"alpha": 0.6}, data_fingerprint="mnist")
+    with pytest.raises(InputError, match="val_fraction above 0"):
+        tabulate(recipe, replace_cell(cells, "MNIST MLP", "alpha 0.6", records=(run,)), "quick")

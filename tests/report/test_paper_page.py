@@ -1,0 +1,171 @@
+import base64
+import io
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from selftaught import recipes
+from selftaught.report import paper, paper_page
+from selftaught.report.paper import Cell, tabulate
+from selftaught.report.paper_page import About, Figure
+from selftaught.report.statistics import paired_test
+from tests.report import paper_factory as factory
+from tests.report.test_page import Page
+from tests.report.test_page_in_browser import CONTRAST, OVERFLOW, visit  # noqa: F401 (a fixture)
+from tests.report.test_paper import accuracy, make_recipe
+
+EVIL = '"><script>alert(1)</script>{{ 7 * 7 }}\u0001'
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_draws():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paper, "paired_test", partial(paired_test, resamples=500))
+        yield
+
+
+def tables(parent, budget):
+    third, search = recipes.load("table3"), recipes.load("search-ls")
+    failed = {("One", "LS"): ("seed 2 failed: " + EVIL,)}
+    trials = 1 if budget == "smoke" else 3
+    first = make_recipe()
+    cells = factory.cells(first, parent, accuracy, trials, missing=failed if trials > 1 else {})
+    return [
+        tabulate(first, cells, budget, [EVIL]),
+        tabulate(third, factory.cells(third, parent, lambda g, v, s: 98 + 0.25 * s, trials), budget),
+        tabulate(search, factory.cells(search, parent, lambda g, v, s: 80.0 + s, trials), budget),
+    ]
+
+
+def figures():
+    picture = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (60, 300, 3), np.uint8)
+    Image.fromarray(noise).save(picture, "png")
+    drawn = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><script>alert(1)</script></svg>'
+    return [
+        Figure(
+            "figure2", "Maps", ("Said below.", EVIL), "noise " + EVIL, picture.getvalue(), None, ("a", EVIL)
+        ),
+        Figure("figure3", "Figure 3: Bars", (), "bars", svg=drawn, headers=("a", "b"), rows=(("x", EVIL),)),
+    ]
+
+
+@pytest.fixture(scope="module", params=["smoke", "quick", "paper"])
+def budget(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, budget):
+    folder = tmp_path_factory.mktemp(budget)
+    about = About(budget, (("selftaught", "reproduce", EVIL),), (("wall time", "3 minutes"),), (EVIL,))
+    paper_page.write(folder / "page.html", tables(folder, budget), figures(), about)
+    return folder / "page.html"
+
+
+@pytest.fixture(scope="module")
+def html(written):
+    return written.read_text()
+
+
+def test_it_is_one_file_that_asks_for_nothing_else(html):
+    found = Page(html)
+    assert {"script", "iframe", "object", "base", "form"} & {tag for tag, _ in found.elements} == set()
+    for tag, attrs in found.elements:
+        for name in ("src", "href", "srcset", "action", "xlink:href"):
+            assert attrs.get(name, "#").startswith(("#", "data:")), (tag, attrs)
+    assert re.findall(r"(?:https?:)?//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)) == []
+    [policy] = [attrs["content"] for attrs in found.all("meta") if "http-equiv" in attrs]
+    assert "default-src 'none'" in policy
+
+
+def test_hostile_texts_are_shown_as_they_are(html):
+    shown = EVIL.replace("\u0001", "\ufffd")
+    words = Page(html).words
+    assert words.count(shown) >= 5  # a note, a failed trial, a table's note, a caption, a command, a cell
+    assert "49" not in re.findall(r"script>(\d+)", words)
+
+
+def test_contents_lead_to_every_table_and_figure(html):
+    found = Page(html)
+    ids = [attrs["id"] for _, attrs in found.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = [attrs["href"][1:] for attrs in found.all("a") if attrs["href"].startswith("#")]
+    assert set(links) <= set(ids)
+    assert {"t0", "t1", "t2", "f0", "f1", "verdict", "making"} <= set(links)
+    for title in ("Table 2: A table", "Table 3: MLPs", "Figure 2: Maps", "Figure 3: Bars"):
+        assert title in found.words
+    assert "Figure 3: Figure 3" not in found.words
+
+
+def test_a_reduced_budget_is_said_everywhere(html, budget):
+    found = Page(html)
+    title = re.search(r"<title>(.*?)</title>", html).group(1)
+    reduced = budget != "paper"
+    assert ("not the paper" in title) == reduced
+    assert found.words.count(f"({budget} budget)") == (3 if reduced else 0)
+    assert found.words.count("NOT the paper's protocol") == (3 if reduced else 0)
+    assert ("Nothing on this page can be compared with the paper" in found.words) == reduced
+
+
+def test_the_summary_says_what_agrees_and_whether_le_helps(html, budget):
+    words = Page(html).words
+    if budget == "paper":
+        assert "1 of 3 printed values that can be compared agree with ours." in words
+    assert "correction LE is clearly better than CE in" in words
+    assert "Selected on held-out training images: MNIST MLP: alpha 0.6" in words
+    assert ("no verdict against CE, one seed" in words) == (budget == "smoke")
+
+
+def test_downloads_are_the_tables(html):
+    links = [attrs for attrs in Page(html).all("a") if "download" in attrs]
+    assert [link["download"].rpartition(".")[2] for link in links] == ["md", "csv"] * 3
+    text = base64.b64decode(links[1]["href"].partition("base64,")[2]).decode()
+    assert text.startswith("recipe,budget,")
+
+
+def test_trials_and_environment_are_counted(html, budget):
+    words = Page(html).words
+    ran = words.partition("What was run")[2]
+    if budget == "quick":
+        assert re.search(r"Table 2\W*quick\W*23\W*1\W*23\.6", ran)
+    assert re.search(r"wall time\W*3 minutes", ran)
+    assert re.search(r"torch\W*2\.13\.0", ran)
+
+
+def test_nothing_run_is_still_a_page():
+    table = tabulate(make_recipe(), [Cell("One", "CE", (), None, 0, ("not finished",))], "paper")
+    words = Page(paper_page.html([table], [], About("paper"))).words
+    assert "No printed value can be compared with ours yet." in words
+    assert "none of 1 finished" in words
+    assert "Is it as in the paper?" in Page(paper_page.html([], [], About("smoke"))).words
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_overflows(visit, written, width):  # noqa: F811
+    opened = visit(written, width)
+    opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert opened.evaluate("document.documentElement.scrollWidth") == width
+    assert opened.evaluate(OVERFLOW) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_its_ground(visit, written, scheme):  # noqa: F811
+    opened = visit(written, scheme=scheme)
+    opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    found = opened.evaluate(CONTRAST)
+    assert len(found) > 150
+    assert [pair for pair in found if pair[0] < 4.5] == []
+
+
+def test_what_is_named_stays_in_sight_on_a_telephone(visit, written):  # noqa: F811
+    opened = visit(written, 360)
+    region = opened.get_by_role("region", name="Details of Table 2")
+    region.evaluate("e => e.scrollLeft = e.scrollWidth")
+    name = region.locator("tbody th[scope=row]").first
+    assert name.bounding_box()["x"] >= 0
+    assert name.bounding_box()["width"] <= 130
+    assert opened.locator("img.drawing").first.evaluate("i => i.complete && i.naturalWidth") == 300
