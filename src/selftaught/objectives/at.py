@@ -14,7 +14,7 @@ from selftaught.objectives.feature_taught import FeatureTaught, Shape
 @register
 @dataclass
 class AttentionTransfer(FeatureTaught):
-    """KD + attention_weight · Σ over the stages that both networks have of the squared difference of the attention maps."""
+    """KD + attention_weight · Σ, over the stages that both networks have, of the attention maps' squared difference."""
 
     key = "at"
     summary = "attention transfer: where the teacher looks, at every stage, and knowledge distillation"
