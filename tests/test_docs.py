@@ -8,8 +8,10 @@ import pytest
 import typer
 
 import selftaught
+from selftaught import recipes
 from selftaught.cli.app import app
 from selftaught.objectives import base
+from selftaught.study import expand
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,7 +29,7 @@ def blocks(language: str) -> list:
 
 def test_there_are_only_languages_that_are_checked():
     kinds = {kind for page in PAGES for kind, _ in BLOCK.findall(page.read_text())}
-    assert kinds <= {"python", "console", "text"}
+    assert kinds <= {"python", "console", "text", "yaml"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -38,6 +40,11 @@ def test_python(page, monkeypatch):
     for kind, text in BLOCK.findall(page.read_text()):
         if kind == "python":
             exec(compile(text, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("yaml"))
+def test_recipes(page, text):
+    expand.check(recipes.parse(text, page.name))
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("console"))

@@ -74,12 +74,13 @@ def check_methods(methods: Sequence[str]) -> None:
 def check_used(methods: Sequence[str], options: Iterable[str]) -> None:
     """Refuse a method's setting that would change nothing, because none of `methods` has it."""
     options = list(options)
-    alone = [name for name in options if name in teaching.OPTIONS]
-    if alone and not any(objectives.learns_from(method) for method in methods):
-        taught = [method for method in objectives.names() if objectives.learns_from(method)]
-        raise InputError(
-            f"--{alone[0].replace('_', '-')} is of no use to {', '.join(methods)}: it belongs to {', '.join(taught)}"
-        )
+    for name in teaching.OPTIONS.keys() & set(options):
+        takers = [m for m in objectives.names() if objectives.learns_from(m) in teaching.OPTIONS[name]]
+        if not set(takers) & set(methods):
+            flag = "--" + name.replace("_", "-")
+            raise InputError(
+                f"{flag} is of no use to {', '.join(methods)}: it belongs to {', '.join(takers)}"
+            )
     had = {name for method in methods for name in objectives.settings(method)}
     for name in options:
         if name in method_settings() - had:

@@ -17,8 +17,12 @@ TEACHERS = {r"resnet(8|14|20)": "resnet26", r"cnn(6|8)": "cnn10"}
 ASSISTANTS = {"resnet14": "resnet20", "resnet8": "resnet14"}
 """TAKD's assistants by student (Section 5.3)."""
 
-OPTIONS = ("teacher", "assistant", "teacher_per_trial")
-"""What a user may say about it, see `selftaught.training.presets.resolve`."""
+OPTIONS = {
+    "teacher": ("teacher", "assistant"),
+    "assistant": ("assistant",),
+    "teacher_per_trial": ("teacher", "assistant", "twin"),
+}
+"""What a user may say about it, see `selftaught.training.presets.resolve`, and which `SOURCES` take it."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,6 @@ def _from_teacher(method: str, student: str, teacher: str | None, assistant: str
 
 
 def _from_twin(method: str, student: str, teacher: str | None, assistant: str | None) -> Lesson:
-    if teacher not in (None, student):
-        raise InputError(
-            f"{method} learns from a network like itself, {student}, not from {teacher}: leave --teacher out"
-        )
     return Lesson("ce", student)
 
 
@@ -57,7 +57,7 @@ def lesson(method: str, student: str, teacher: str | None, assistant: str | None
     """What `method` on the model `student` has trained before it; None where it learns from nobody.
 
     Raises:
-        InputError: no teacher or assistant is known for this student, or a twin of another architecture is asked for.
+        InputError: no teacher or assistant is known for this student.
 
     >>> lesson("kd", "resnet8", None, None)
     Lesson(method='ce', model='resnet26')
