@@ -235,7 +235,7 @@ def test_nothing_at_all_is_still_a_table():
     cells = [Cell("One", name, (), None, 0, ("seed 0: not finished",)) for name in STEPS]
     table = tabulate(make_recipe(), cells, "smoke", ["a note"])
     assert table.caption[0] == "smoke budget: NOT the paper's protocol."
-    assert table.notes == ("a note",)
+    assert table.caption[1] == "a note"
     assert paper_words.agreement(table) == ""
 
 

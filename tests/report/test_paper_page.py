@@ -144,6 +144,29 @@ def test_nothing_run_is_still_a_page():
     assert "Is it as in the paper?" in Page(paper_page.html([], [], About("smoke"))).words
 
 
+def test_tables_that_wait_for_a_search_say_so():
+    waiting = [
+        tabulate(recipes.load(name), [], "smoke", ["Not run yet."]) for name in ("table3", "search-ls")
+    ]
+    words = Page(paper_page.html(waiting, [], About("smoke"))).words
+    assert words.count("Not run yet.") == 2
+    assert "In detail" not in words
+    assert "Selected on" not in words
+
+
+def test_several_drawings_of_one_figure_and_its_numbers_have_names_of_their_own(tmp_path):
+    recipe = recipes.load("figure3")
+    cells = factory.cells(recipe, tmp_path, lambda g, v, s: 90 + s / 4, trials=2)
+    drawings = [Figure("figure1", title, (), "x") for title in "AB"] + [Figure("figure3", "C", (), "x")]
+    found = Page(paper_page.html([tabulate(recipe, cells, "quick")], drawings, About("quick")))
+    contents = found.words.partition("Summary")[2].partition("How it was made")[0]
+    assert re.sub(r"\W+(?=Figure)", "|", contents).strip() == (
+        "|Figure 3 in numbers|Figure 1a|Figure 1b|Figure 3"
+    )
+    for title in ("Figure 3 in numbers: ", "Figure 1a: A", "Figure 1b: B", "Figure 3: C"):
+        assert title in found.words
+
+
 @pytest.mark.parametrize("width", [360, 1200])
 def test_nothing_overflows(visit, written, width):  # noqa: F811
     opened = visit(written, width)

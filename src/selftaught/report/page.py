@@ -17,7 +17,7 @@ from selftaught.report.tables import Table, called, tabulate
 from selftaught.training import record
 from selftaught.training.record import Record
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 """Characters that HTML does not allow; names on disk may hold them."""
 
 
@@ -90,7 +90,7 @@ def html(
         "version": selftaught.__version__,
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     }
-    return _CONTROL.sub("\ufffd", _environment().get_template("report.html").render(context))
+    return CONTROL.sub("\ufffd", environment().get_template("report.html").render(context))
 
 
 def _styles(methods: Sequence[str], baseline: str) -> dict[str, int]:
@@ -122,7 +122,8 @@ def _comparison(table: Table, notes: int) -> dict[str, Any]:
     }
 
 
-def _environment() -> Any:
+def environment() -> Any:
+    """The templates of pages, which escape whatever they are given."""
     import jinja2
 
     return jinja2.Environment(

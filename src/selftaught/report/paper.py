@@ -95,7 +95,11 @@ class PaperCell:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """The cells by (group, variant) in the order they were given, what the reader must know, and the runs behind it."""
+    """The cells by (group, variant) in the order they were given, with the runs behind them.
+
+    `caption` is what the reader must know, the budget first; `notes` say what the paper leaves open and what was
+    chosen.
+    """
 
     recipe: Recipe
     budget: str
@@ -110,11 +114,19 @@ class PaperTable:
         return self.budget != FULL
 
     @property
-    def title(self) -> str:
-        """The recipe's title, with the number that it has in the paper; of a reduced budget it says so."""
+    def place(self) -> str:
+        """Its number in the paper; empty where it has none."""
         numbered = re.fullmatch("(table|figure)([0-9]+)", self.recipe.name)
-        place = f"{numbered[1].capitalize()} {numbered[2]}: " if numbered else ""
-        return f"{place}{self.recipe.title}{f' ({self.budget} budget)' if self.reduced else ''}"
+        if numbered is None:
+            return ""
+        # A figure's drawing has the number alone.
+        return f"Table {numbered[2]}" if numbered[1] == "table" else f"Figure {numbered[2]} in numbers"
+
+    @property
+    def title(self) -> str:
+        """The recipe's title after its number in the paper; of a reduced budget it says so."""
+        title = f"{self.recipe.title}{f' ({self.budget} budget)' if self.reduced else ''}"
+        return f"{self.place}: {title}" if self.place else title
 
     @property
     def groups(self) -> list[str]:
@@ -147,7 +159,7 @@ def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence
         recipe: what the paper printed, and how the table is laid out.
         cells: one per group and variant, in the order they are shown; those without a finished trial say why.
         budget: the name of the budget that the runs had; only "paper" is compared with the printed values.
-        notes: shown after the recipe's own.
+        notes: what the reader should know of these runs, shown in the caption after the budget.
 
     Raises:
         InputError: cells that the recipe does not have, or that are there twice, trials of a group on different data,
@@ -163,8 +175,9 @@ def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence
             made = _compared(made, field, reference, known, sign=-1 if recipe.metric == "error" else 1)
     records = tuple({record.config.trial_id: record for cell in cells for record in cell.records}.values())
     by_place = {(cell.group, cell.variant): cell for cell in made}
-    table = PaperTable(recipe, budget, by_place, (), (*recipe.notes, *notes), records)
-    return replace(table, caption=tuple(paper_words.caption(table)))
+    table = PaperTable(recipe, budget, by_place, (), recipe.notes, records)
+    first, *rest = paper_words.caption(table)
+    return replace(table, caption=(first, *notes, *rest))
 
 
 class _Correct:

@@ -4,6 +4,7 @@ import base64
 import datetime
 import re
 import shlex
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import selftaught
 from selftaught.report import charts, paper_render, svg
 from selftaught.report import paper_words as words
-from selftaught.report.page import _CONTROL, _environment
+from selftaught.report.page import CONTROL, environment
 from selftaught.report.paper import PaperCell, PaperTable
 from selftaught.report.statistics import Interval
 from selftaught.training import record
@@ -79,7 +80,10 @@ def html(tables: Sequence[PaperTable], figures: Sequence[Figure], about: About) 
         "findings": [(_short(table), text) for table in tables if (text := words.agreement(table))],
         "le_findings": [(_short(table), list(words.about_le(table))) for table in tables],
         "tables": [_section(table, f"t{i}") for i, table in enumerate(tables)],
-        "figures": [_drawing(figure, f"f{i}") for i, figure in enumerate(figures)],
+        "figures": [
+            _drawing(figure, name, f"f{i}")
+            for i, (figure, name) in enumerate(zip(figures, _names(figures), strict=True))
+        ],
         "commands": [shlex.join(command) for command in about.commands],
         "facts": about.facts,
         "runs": _runs(tables),
@@ -88,7 +92,7 @@ def html(tables: Sequence[PaperTable], figures: Sequence[Figure], about: About) 
         "version": selftaught.__version__,
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     }
-    return _CONTROL.sub("\ufffd", _environment().get_template("paper.html").render(context))
+    return CONTROL.sub("\ufffd", environment().get_template("paper.html").render(context))
 
 
 def _lead(tables: Sequence[PaperTable], budget: str) -> str:
@@ -106,8 +110,17 @@ def _lead(tables: Sequence[PaperTable], budget: str) -> str:
 
 def _short(table: PaperTable) -> str:
     """What a table is called in lists: its number, or the recipe's name."""
-    numbered = re.fullmatch("(table|figure)([0-9]+)", table.recipe.name)
-    return f"{numbered[1].capitalize()} {numbered[2]}" if numbered else table.recipe.name
+    return table.place or table.recipe.name
+
+
+def _names(figures: Sequence[Figure]) -> list[str]:
+    """What figures are called in lists: their numbers, with letters where there are several of one recipe."""
+    names = [figure.name for figure in figures]
+    return [
+        re.sub("^figure(?=[0-9]+$)", "Figure ", name)
+        + ("" if names.count(name) == 1 else string.ascii_lowercase[names[:i].count(name) % 26])
+        for i, name in enumerate(names)
+    ]
 
 
 def _section(table: PaperTable, place: str) -> dict[str, Any]:
@@ -120,7 +133,7 @@ def _section(table: PaperTable, place: str) -> dict[str, Any]:
         "title": table.title,
         "reduced": table.reduced,
         "budget": table.caption[0],
-        "overview": None if table.recipe.search else paper_render.overview(table),
+        "overview": None if table.recipe.search or not table.cells else paper_render.overview(table),
         "headers": [(column.title, column.numeric) for column in columns],
         "groups": [(group, [_row(cell, columns) for cell in table.of(group)]) for group in table.groups],
         "charts": [] if table.recipe.search else _charts(table),
@@ -167,15 +180,13 @@ def _charts(table: PaperTable) -> list[dict[str, Any]]:
     return shown
 
 
-def _drawing(figure: Figure, place: str) -> dict[str, Any]:
+def _drawing(figure: Figure, name: str, place: str) -> dict[str, Any]:
     # As an image SVG can neither run nor load anything.
     source = None
     if figure.png is not None:
         source = _data("image/png", figure.png)
     elif figure.svg is not None:
         source = _data("image/svg+xml", figure.svg.encode())
-    numbered = re.fullmatch("figure([0-9]+)", figure.name)
-    name = f"Figure {numbered[1]}" if numbered else figure.name
     return {
         "id": place,
         "name": name,

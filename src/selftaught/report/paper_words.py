@@ -219,7 +219,7 @@ def _about_comparisons(table: "PaperTable") -> Iterator[str]:
 
 
 def _found(table: "PaperTable") -> str:
-    """What a search selected, and what the paper says it found."""
+    """What a search selected, and what the paper says it found; empty where nothing was to be run."""
     assert table.recipe.search is not None
     parts = []
     for group in table.groups:
@@ -227,7 +227,7 @@ def _found(table: "PaperTable") -> str:
         best = table.recipe.search.paper_best.get(group)
         found = f"{chosen.variant} ({chosen.mean:.2f} %)" if chosen else "nothing finished"
         parts.append(f"{group}: {found}" + (f", the paper {best:g}" if best is not None else ""))
-    return f"Selected on held-out training images: {'; '.join(parts)}."
+    return f"Selected on held-out training images: {'; '.join(parts)}." if parts else ""
 
 
 def _reasons(cells: Sequence["PaperCell"]) -> str:
