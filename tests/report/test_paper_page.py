@@ -115,6 +115,10 @@ def test_the_summary_says_what_agrees_and_whether_le_helps(html, budget):
     words = Page(html).words
     if budget == "paper":
         assert "1 of 3 printed values that can be compared agree with ours." in words
+    assert ("printed values agrees; 2 are better here than printed (One LE, Two LE)" in words) == (
+        budget == "paper"
+    )
+    assert words.count("can be compared") == (1 if budget != "paper" else 2)
     assert "correction LE is clearly better than CE in" in words
     assert "Selected on held-out training images: MNIST MLP: alpha 0.6" in words
     assert ("no verdict against CE, one seed" in words) == (budget == "smoke")

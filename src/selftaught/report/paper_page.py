@@ -77,7 +77,7 @@ def html(tables: Sequence[PaperTable], figures: Sequence[Figure], about: About) 
         "notes": about.notes,
         "lead": _lead(tables, about.budget),
         "le": words.le_in_short(tables),
-        "findings": [(_short(table), text) for table in tables if (text := words.agreement(table))],
+        "findings": [(_short(table), text) for table in tables if (text := _finding(table))],
         "le_findings": [(_short(table), list(words.about_le(table))) for table in tables],
         "tables": [_section(table, f"t{i}") for i, table in enumerate(tables)],
         "figures": [
@@ -106,6 +106,11 @@ def _lead(tables: Sequence[PaperTable], budget: str) -> str:
     if not judged:
         return "No printed value can be compared with ours yet."
     return f"{judged.count('agrees')} of {len(judged)} printed values that can be compared agree with ours."
+
+
+def _finding(table: PaperTable) -> str:
+    """What a table came to; that a reduced budget cannot be compared is said once for all of them."""
+    return "" if table.reduced and not table.recipe.search else words.agreement(table)
 
 
 def _short(table: PaperTable) -> str:
