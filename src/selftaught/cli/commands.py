@@ -26,7 +26,7 @@ from selftaught.report.tables import called
 from selftaught.study import compare as studies
 from selftaught.study.estimate import estimate_study
 from selftaught.study.executor import Event, Outcome, attempt
-from selftaught.study.executors import executor_for
+from selftaught.study.executors import check, executor_for
 from selftaught.study.plan import Trial, plan, split_methods
 from selftaught.training import cost, record
 from selftaught.training.config import RunConfig
@@ -47,6 +47,7 @@ def compare(
     output: OutputOptions,
 ) -> int:
     """Plan, say what will be done, do it, show the table."""
+    check(executor_name, jobs)
     with reading_shown(output.quiet), redirect_stdout(sys.stderr):
         given, ready = with_teacher(options.given())
         configs = plan(data, split_methods(methods), trials, **given)

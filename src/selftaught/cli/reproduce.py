@@ -17,7 +17,7 @@ from selftaught.cli.progress import display, reading_shown
 from selftaught.recipes import budgets
 from selftaught.report import paper_render
 from selftaught.study import paper_results
-from selftaught.study.executors import executor_for
+from selftaught.study.executors import check, executor_for
 from selftaught.study.reproduce import Reproduction, prepare
 from selftaught.training.run import Stopped
 
@@ -33,6 +33,7 @@ def reproduce(
 ) -> int:
     """Plan, train what is missing, show the tables."""
     begun = time.monotonic()
+    check(executor, jobs)
     given = {name: value for name, value in options.items() if value is not None}
     study = prepare(
         names, budget, output.out or Path("runs") / f"paper-{budget}", given, ["selftaught", *sys.argv[1:]]

@@ -23,6 +23,18 @@ def _ray(jobs: int | None) -> Executor:
 EXECUTORS = ("local", "ray")
 
 
+def check(name: str, jobs: int | None) -> None:
+    """Refuse what there is no executor for, before anything is planned.
+
+    Raises:
+        InputError: no such executor, or fewer jobs than one.
+    """
+    if name not in EXECUTORS:
+        raise errors.unknown("executor", name, EXECUTORS)
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs is {jobs} but should be at least 1")
+
+
 def executor_for(
     trials: Sequence[Trial], jobs: int | None = None, name: str = "local"
 ) -> tuple[int, Executor]:
@@ -34,10 +46,7 @@ def executor_for(
     Raises:
         InputError: no such executor, or fewer jobs than one.
     """
-    if name not in EXECUTORS:
-        raise errors.unknown("executor", name, EXECUTORS)
-    if jobs is not None and jobs < 1:
-        raise InputError(f"jobs is {jobs} but should be at least 1")
+    check(name, jobs)
     if not trials:
         return 1, in_this_process
     if name == "ray":

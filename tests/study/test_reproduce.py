@@ -1,0 +1,194 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from selftaught import cli
+from selftaught.errors import InputError
+from selftaught.report.evidence import metrics
+from selftaught.study import folder, reproduce
+from selftaught.study.executor import in_this_process
+from selftaught.study.expand import select
+from selftaught.training import cost, record
+from tests.training import quick
+
+RECIPE = """
+name: mine
+title: A study of <digits>
+kind: table
+source: a test
+command: selftaught reproduce mine.yaml
+expected: {smoke: seconds, quick: seconds, paper: a minute}
+trials: 2
+protocol:
+  digits: {epochs: 2, batch_size: 32, lr: 0.05, momentum: 0.9, weight_decay: 0.0001,
+           milestones: [0.5], warmup: 0.5, augment: none}
+groups:
+  - {label: ResNet8, data: digits, model: resnet8, teacher: resnet14}
+variants:
+  - {label: CE, method: ce}
+  - {label: KD, method: kd, settings: {temperature: 4, weight: 0.1}}
+  - {label: LE-Uniform, method: le-uniform, settings: {alpha: 0.9, weight: 0.1}}
+  - {label: LE, method: le, settings: {saliency: grad-cam, alpha: 0.9, weight: 0.1}}
+paper:
+  ResNet8: {CE: 90.26 ± 0.33, LE: 91.21 ± 0.07}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _costs_nothing(monkeypatch):
+    """Timing steps is tested where it is done."""
+    told = [cost.StepCost("", 1.0, 1.25)]
+    monkeypatch.setattr(cost, "measure", lambda configs, steps: told * len(configs))
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    return ended.value.code
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """What must not depend on interruptions; the page has the date and the time it took."""
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix in (".md", ".csv")}
+
+
+def test_a_recipe_becomes_a_table_beside_the_papers_numbers(tmp_path, recipe, capsys):
+    out = tmp_path / "out"
+    assert call("reproduce", recipe, "--budget", "smoke", "--out", out, "--json", "--jobs", "1") == 0
+    said = json.loads(capsys.readouterr().out)
+    cells = {cell["variant"]: cell for cell in said["tables"][0]["cells"]}
+    assert list(cells) == ["CE", "KD", "LE-Uniform", "LE"]
+    assert [cell["extra"] for cell in cells.values()] == [0, 1, 0, 0]
+    assert {cell["trials"] for cell in cells.values()} == {2}
+    assert cells["LE"]["paper_verdict"] == "not comparable"
+    assert said["tables"][0]["paper_protocol"] is False
+    trials = [record.read(path) for path in sorted((out / "trials").iterdir())]
+    assert sorted(run.config.method for run in trials) == sorted(["ce"] * 3 + ["kd", "le-uniform", "le"] * 2)
+    runs = [run for run in trials if run.config.method == "kd"]
+    assert abs(sum(run.result.accuracy for run in runs) / 2 - cells["KD"]["mean"]) < 1e-9
+    page = (out / "mine.html").read_text()
+    assert "&lt;digits&gt;" in page
+    assert "<digits>" not in page
+    assert "smoke budget" in page
+    assert call("status", out) == 0
+    told = capsys.readouterr().out
+    assert "9 trials: 9 done" in told
+
+
+def test_an_interrupted_reproduction_goes_on_to_the_same_table(tmp_path, recipe):
+    whole = reproduce.prepare([recipe], "smoke", tmp_path / "whole", {})
+    assert not whole.run(in_this_process, lambda event: None, lambda: False)
+    parts = reproduce.prepare([recipe], "smoke", tmp_path / "parts", {})
+    assert parts.run(in_this_process, lambda event: None, quick.stop_after(30))
+    left = len(parts.pending())
+    assert 0 < left < 9
+    assert call("reproduce", recipe, "--budget", "smoke", "--out", tmp_path / "parts", "--quiet") == 0
+    assert call("reproduce", recipe, "--budget", "smoke", "--out", tmp_path / "whole", "--quiet") == 0
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+    for trial in whole.trials(whole.cells()):
+        other = tmp_path / "parts" / "trials" / trial.config.trial_id
+        assert quick.fingerprint(other) == quick.fingerprint(trial.directory)
+
+
+def test_a_failed_trial_is_named_and_the_table_made_of_the_others(tmp_path, recipe, capsys):
+    out = tmp_path / "out"
+    study = reproduce.prepare([recipe], "smoke", out, {})
+    teacher = study.trials(study.cells())[0]
+    assert teacher.config.model == "resnet14"
+    teacher.directory.mkdir(parents=True)
+    (teacher.directory / "thesis.tex").write_text("mine")
+    assert call("reproduce", recipe, "--budget", "smoke", "--out", out, "--jobs", "1") == 1
+    captured = capsys.readouterr()
+    assert "thesis.tex" in captured.err
+    assert "Traceback" not in captured.err
+    assert "its teacher (ce resnet14 seed 10000) failed" in (out / "mine.md").read_text()
+    errors = {node.name: node.error for node in folder.read_graph(out).nodes if node.error}
+    assert len(errors) == 3
+    assert all(accuracy for accuracy in _accuracies(out, "CE"))
+    (teacher.directory / "thesis.tex").unlink()
+    assert call("reproduce", recipe, "--budget", "smoke", "--out", out, "--jobs", "1") == 0
+    assert "failed" not in (out / "mine.md").read_text()
+
+
+def _accuracies(out, variant):
+    table = json.loads((out / "mine.json").read_text())
+    return [cell["mean"] for cell in table["cells"] if cell["variant"] == variant]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table9"], "unknown recipe 'table9': did you mean"),
+        (["table2", "--budget", "quik"], "unknown budget 'quik': did you mean 'quick'?"),
+        (["table2", "--executor", "slurm"], "unknown executor 'slurm'"),
+        (["missing.yaml"], "missing.yaml"),
+        (["table2", "--jobs", "0"], "jobs is 0"),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert call("reproduce", *arguments) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_trial_is_refused(recipe, tmp_path):
+    with pytest.raises(InputError, match="trials is 0"):
+        reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 0}).cells()
+
+
+def test_budgets_do_not_mix_in_a_directory(tmp_path, recipe):
+    study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {})
+    study.run(in_this_process, lambda event: None, lambda: True)
+    with pytest.raises(InputError, match="holds runs at budget smoke: choose another --out"):
+        reproduce.prepare([recipe], "quick", tmp_path / "out", {})
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and not a comparison"):
+        reproduce.prepare([recipe], "smoke", tmp_path, {})
+
+
+def test_dry_run_says_what_would_be_done(tmp_path, recipe, capsys):
+    assert call("reproduce", recipe, "--budget", "smoke", "--out", tmp_path / "out", "--dry-run") == 0
+    assert "9 trials, 0 of them finished" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_waits_for_a_search_takes_what_was_selected_on_held_out_images(tmp_path, real_data):
+    study = reproduce.prepare(["table3"], "smoke", tmp_path, {"trials": 1})
+    assert [recipe.name for recipe in study.recipes] == ["table3", "search-cp", "search-dropout", "search-ls"]
+    first = study.cells()
+    assert "table3" not in first
+    assert {cell.group.label for cells in first.values() for cell in cells} == {"MNIST MLP"}
+    assert not study.run(in_this_process, lambda event: None, lambda: False)
+    search = study.recipes[1]
+    accuracies = {
+        config.settings["strength"]: metrics(record.read(study.trial(config)))["val_accuracy"][-1]
+        for cell in first["search-cp"]
+        for config in cell.configs
+    }
+    cells = {cell.variant.label: cell for cell in study.cells()["table3"]}
+    chosen = cells["CP"].configs[0]
+    assert accuracies[chosen.settings["strength"]] == max(accuracies.values())
+    assert chosen.val_fraction == 0
+    records = {(c.group.label, c.variant.label): study.records(c) for c in first["search-cp"]}
+    assert select(search, records)["search-cp", "MNIST MLP"] == chosen.settings["strength"]
+
+
+def test_a_figure_of_the_paper_at_the_smallest_budget(tmp_path, real_data):
+    assert (
+        call("reproduce", "figure1", "figure2", "--budget", "smoke", "--trials", "1", "--out", tmp_path, "-q")
+        == 0
+    )
+    made = {path.name for path in tmp_path.glob("*.png")}
+    assert made == {"figure1-1.png", "figure1-2.png", "figure2.png"}
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png") == 3
