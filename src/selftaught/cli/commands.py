@@ -115,12 +115,12 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
             display(pending, output.quiet) as show,
             redirect_stdout(sys.stderr),
         ):
-            outcome = _one_by_one(pending, show, should_stop)
+            last, outcome = _one_by_one(pending, show, should_stop)
         if outcome.stopped:
-            tell(f"interrupted: {trial.directory} is saved; {RESUME}")
+            tell(f"interrupted: {last.directory} is saved; {RESUME}")
             return INTERRUPTED
         if outcome.result is None:
-            complain(f"{trial.directory} failed: {outcome.error}")
+            complain(f"{last.directory} failed: {outcome.error}")
             return WRONG_INPUT if outcome.foreseen else FAILED
         result = outcome.result
     if output.as_json:
@@ -141,7 +141,7 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
 
 def _one_by_one(
     trials: list[Trial], show: Callable[[Event], None], should_stop: Callable[[], bool]
-) -> Outcome:
+) -> tuple[Trial, Outcome]:
     """How the first trial that came to no result ended, else the last; its user is there and may try again."""
     outcome = Outcome(stopped=True)
     for index, trial in enumerate(trials):
@@ -149,8 +149,8 @@ def _one_by_one(
         outcome = attempt(trial, lambda p, i=index: show(Event(i, progress=p)), should_stop)  # type: ignore[misc]
         show(Event(index, outcome=outcome))
         if outcome.result is None:
-            return outcome
-    return outcome
+            return trial, outcome
+    return trials[-1], outcome
 
 
 def _lineage(data: str, config: RunConfig, out: Path | None, ready: dict[str, Path]) -> list[Trial]:

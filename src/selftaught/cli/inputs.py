@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from selftaught import errors
+from selftaught import errors, models
 from selftaught.data.files import is_image, regular, shown, walk
 from selftaught.errors import InputError
 from selftaught.study.folder import STUDY, TRIALS
@@ -51,6 +51,11 @@ def with_teacher(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Pat
     if name is None or not (Path(name) / record.CONFIG).exists():
         return options, {}
     run = record.read(name)
+    if models.runs_code(run.config.model):
+        raise InputError(
+            f"the teacher in {name} is made by the Python file of {run.config.model!r}, which its record alone may not "
+            "run: name the file as --teacher FILE.py:FUNCTION, and it is trained first"
+        )
     return {**options, "teacher": run.config}, {run.config.trial_id: run.directory.absolute()}
 
 

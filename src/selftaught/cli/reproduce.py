@@ -61,7 +61,9 @@ def reproduce(
     _show(study, results, output)
     for trial, error in study.failed.items():
         complain(f"trial {trial} ({study.directory / 'trials' / trial}) failed: {error}")
-    return FAILED if study.failed else DONE
+    for problem in results.problems:
+        complain(problem)
+    return FAILED if study.failed or results.problems else DONE
 
 
 def _announcement(study: Reproduction, trials: int, pending: int, planned: int) -> list[str]:

@@ -58,7 +58,7 @@ class Taught(Objective):
 
     def _resting_teacher(self) -> nn.Module:
         # Whoever holds the teacher as well may have set its mode: its statistics must not follow the student's batches.
-        return self.teacher.eval() if self.teacher.training else self.teacher
+        return self.teacher.eval()
 
 
 @dataclass

@@ -171,8 +171,7 @@ def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence
         made = _selected(made)
     else:
         known = _Correct(cells)
-        for field, reference in REFERENCES.items():
-            made = _compared(made, field, reference, known, sign=-1 if recipe.metric == "error" else 1)
+        made = _compared(made, known, sign=-1 if recipe.metric == "error" else 1)
     records = tuple({record.config.trial_id: record for cell in cells for record in cell.records}.values())
     by_place = {(cell.group, cell.variant): cell for cell in made}
     table = PaperTable(recipe, budget, by_place, (), recipe.notes, records)
@@ -324,28 +323,36 @@ def _merit(cell: PaperCell) -> tuple[int, float, float]:
     return cell.trials, round(cell.mean or 0.0, 10), -math.inf if cell.nll is None else -cell.nll
 
 
-def _compared(
-    cells: list[PaperCell], field: str, reference: str, known: _Correct, sign: int
-) -> list[PaperCell]:
-    """Fills in one field of the cells with their comparison to the reference of their group."""
-    tests: dict[int, tuple[Test, int]] = {}
-    for i, cell in enumerate(cells):
-        base = next((c for c in cells if c.group == cell.group and c.method == reference), None)
-        if base is None or not _is_compared(cell.method, field):
-            continue
-        ours, theirs = known(cell), known(base)
-        seeds = sorted(ours.keys() & theirs.keys())
-        if seeds:
-            test = paired_test([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
-            tests[i] = test if sign > 0 else _mirrored(test), len(seeds)
+def _compared(cells: list[PaperCell], known: _Correct, sign: int) -> list[PaperCell]:
+    """Fills in the cells' comparisons to the references of their groups, corrected over all of them together."""
+    tests = {
+        (i, field): found
+        for field, reference in REFERENCES.items()
+        for i, cell in enumerate(cells)
+        if _is_compared(cell.method, field) and (found := _tested(cells, cell, reference, known, sign))
+    }
     corrected = dict(zip(tests, holm([test.p for test, _ in tests.values()]), strict=True))
     cells = list(cells)
-    for i, (test, pairs) in tests.items():
-        p = None if math.isnan(corrected[i]) else corrected[i]
-        comparison = Comparison(test, p, pairs, _verdict(sign * test.estimate, p))
-        changes: dict[str, Any] = {field: comparison}
+    for (i, field), (test, pairs) in tests.items():
+        p = None if math.isnan(corrected[i, field]) else corrected[i, field]
+        changes: dict[str, Any] = {field: Comparison(test, p, pairs, _verdict(sign * test.estimate, p))}
         cells[i] = replace(cells[i], **changes)
     return cells
+
+
+def _tested(
+    cells: list[PaperCell], cell: PaperCell, reference: str, known: _Correct, sign: int
+) -> tuple[Test, int] | None:
+    """The difference of a cell to its group's reference and the number of paired seeds, None without any."""
+    base = next((c for c in cells if c.group == cell.group and c.method == reference), None)
+    if base is None:
+        return None
+    ours, theirs = known(cell), known(base)
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return None
+    test = paired_test([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    return (test if sign > 0 else _mirrored(test)), len(seeds)
 
 
 def _is_compared(method: str, field: str) -> bool:

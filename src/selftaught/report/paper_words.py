@@ -36,6 +36,7 @@ def protocol(table: "PaperTable") -> str:
     counts = [cell.trials for cell in table.cells.values() if cell.trials]
     if counts:
         parts.append(f"{_range(counts)} trial{'s' if max(counts) > 1 else ''}")
+    parts += sorted({run.config.precision for run in table.records} - {"32-true"})
     facts = ", ".join(parts) if len(of_data) < 2 else "; ".join(parts)
     name = f"{table.budget} budget"
     if not table.reduced:
@@ -200,8 +201,7 @@ def _about_comparisons(table: "PaperTable") -> Iterator[str]:
     if every:
         yield (
             "Δ: difference in points with its 95 % interval, a paired bootstrap over seeds and test images, not "
-            f"corrected. p: corrected after Holm over all of the table, apart over {_listed(told)}; better and worse "
-            "mean p < 0.05."
+            f"corrected. p: corrected after Holm over {_listed(told)} together; better and worse mean p < 0.05."
         )
     if any(comparison.pairs == 1 for comparison in every):
         yield "With one seed an interval covers the test images only: there is no p-value and no verdict."

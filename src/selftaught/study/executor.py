@@ -4,10 +4,14 @@ An executor is any function of the `Executor` signature; the others are in `proc
 a configuration, a directory and perhaps its teacher's directory, and nothing else, so it can be sent anywhere.
 """
 
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
 
 from selftaught.errors import SelftaughtError
 from selftaught.study.plan import Trial
@@ -19,6 +23,9 @@ from selftaught.training.run import Stopped, train
 __all__ = ["ERROR", "Event", "Executor", "Outcome", "attempt", "in_this_process"]
 
 ERROR = "error.txt"
+
+LOCK_SECONDS = 10.0
+"""How long a trial waits for another process to be done with its directory."""
 
 
 class Executor(Protocol):
@@ -47,9 +54,17 @@ def in_this_process(
 
 
 def attempt(
-    trial: Trial, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+    trial: Trial,
+    on_progress: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+    patience: float = LOCK_SECONDS,
 ) -> Outcome:
-    """Run one trial; whatever goes wrong becomes its outcome, so that the other trials go on."""
+    """Run one trial; whatever goes wrong becomes its outcome, so that the other trials go on.
+
+    Where another process trains there its end is waited for, `patience` seconds at most: after a kill a worker may
+    still be about to notice that it is an orphan.
+    """
+    _wait_for_lock(trial.directory, patience, should_stop)
     teacher: dict[str, Any] = {} if trial.teacher is None else {"teacher": trial.teacher}
     try:
         result = train(trial.config, trial.directory, on_progress, should_stop, **teacher)
@@ -62,6 +77,17 @@ def attempt(
     with suppress(OSError):
         (trial.directory / ERROR).unlink(missing_ok=True)  # of the first try, which does not matter any more
     return Outcome(result)
+
+
+def _wait_for_lock(directory: Path, patience: float, should_stop: Callable[[], bool]) -> None:
+    """Until nobody trains here; whoever holds the lock after that is no orphan, and the trial is refused."""
+    until = time.monotonic() + patience
+    while (directory / record.LOCK).exists():
+        with suppress(Timeout, OSError), FileLock(directory / record.LOCK, timeout=0):
+            return
+        if time.monotonic() >= until or should_stop():
+            return
+        time.sleep(0.1)
 
 
 def _traceback(trial: Trial) -> str:

@@ -30,8 +30,9 @@ def with_teachers(
         return Trial(config, trials / config.trial_id, teacher)
 
     def before(config: RunConfig) -> list[RunConfig]:
-        known = config.teacher is None or config.teacher.trial_id in elsewhere
-        return [] if known else lineage(config)[:-1]
+        teachers = lineage(config)[:-1]
+        known = [i for i, teacher in enumerate(teachers) if teacher.trial_id in elsewhere]
+        return teachers[max(known) + 1 :] if known else teachers
 
     teachers = {teacher.trial_id: teacher for config in configs for teacher in before(config)}
     return (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from selftaught.errors import SelftaughtError
 from selftaught.recipes import Recipe
 from selftaught.report import paper, paper_figures, paper_page, paper_render
 from selftaught.report.drawing import Drawing
@@ -17,21 +18,24 @@ from selftaught.study.measures import MEASURES, Measuring, class_similarity, dis
 from selftaught.study.reproduce import Cells, Reproduction
 from selftaught.training import cost, record, trace
 from selftaught.training.config import RunConfig
-from selftaught.training.teaching import extra_networks
+from selftaught.training.loop import Stopped
+from selftaught.training.teaching import extra_networks, lineage
 
 MEASURED = {"smoke": (1, 16), "quick": (10, 100), "paper": (40, None)}
 """By budget: the steps that are timed of each method, and the test images that Figures 2 and 3 look at."""
 
-PAGE = "report.html"
-
 
 @dataclass(frozen=True)
 class Results:
-    """Tables and figures in the order of the recipes; `files` are their names in the study's directory."""
+    """Tables and figures in the order of the recipes; `files` are their names in the study's directory.
+
+    `problems` say which recipes could not be shown, or not whole, and why.
+    """
 
     tables: tuple[PaperTable, ...]
     figures: tuple[Figure, ...]
     files: tuple[str, ...]
+    problems: tuple[str, ...] = ()
 
 
 def make(
@@ -51,16 +55,26 @@ def make(
     cells = study.cells()
     tell("timing a step of each method")
     costs = _costs(study, cells)
-    tables, figures = [], []
+    tables: list[PaperTable] = []
+    figures: list[Figure] = []
+    problems: list[str] = []
     how = Measuring(MEASURED[study.budget][1], study.directory / MEASURES, should_stop=should_stop)
     for recipe in study.recipes:
         tell(f"making {recipe.name}")
         of_recipe = cells.get(recipe.name, [])
-        if recipe.kind in ("table", "search", "figure3"):
-            tables.append(_table(study, recipe, of_recipe, costs))
-        if recipe.kind in _FIGURES:
-            figures += _FIGURES[recipe.kind](study, recipe, of_recipe, how)
-    return _written(study, tables, figures, facts)
+        try:
+            if recipe.kind in ("table", "search", "figure3"):
+                tables.append(_table(study, recipe, of_recipe, costs))
+            if recipe.kind in _FIGURES:
+                figures += _FIGURES[recipe.kind](study, recipe, of_recipe, how)
+        except Stopped:
+            raise
+        except (
+            SelftaughtError
+        ) as error:  # a damaged file, a network without maps: the others are worth showing
+            problems.append(f"{recipe.name} is not complete: {error}")
+            tell(problems[-1])
+    return _written(study, tables, figures, facts, problems)
 
 
 def _table(study: Reproduction, recipe: Recipe, cells: list[Cell], costs: dict[str, float]) -> PaperTable:
@@ -75,19 +89,38 @@ def _table(study: Reproduction, recipe: Recipe, cells: list[Cell], costs: dict[s
         )
         for cell in cells
     ]
-    notes = [] if cells else ["Not run yet: a search that it refers to is not finished."]
+    notes = (
+        _teachers(study, recipe, cells) if cells else ["Not run yet: a search it refers to is not finished."]
+    )
     return paper.tabulate(recipe, found, study.budget, notes)
+
+
+def _teachers(study: Reproduction, recipe: Recipe, cells: list[Cell]) -> list[str]:
+    """A line per teacher and assistant: its accuracy beside the printed one."""
+    above = {t.trial_id: t for cell in cells for config in cell.configs for t in lineage(config)[:-1]}
+    lines = []
+    for config in above.values():
+        if not record.is_finished(study.trial(config)):
+            continue
+        accuracy = 100 * record.read(study.trial(config)).result.accuracy
+        printed = recipe.teachers.get(config.model) if config.method == "ce" else None
+        beside = f", the paper's {printed.mean:.2f} %" if printed else ""
+        lines.append(
+            f"Learnt from: {config.model} ({config.method}, seed {config.seed}), {accuracy:.2f} % on the test images"
+            f"{beside}; one for all trials, so no interval says what another one would have done."
+        )
+    return lines
 
 
 def _costs(study: Reproduction, cells: Cells) -> dict[str, float]:
     """Relative step times by trial, of the first trial of each cell; costs.json keeps them."""
     known = folder.read_costs(study.directory) or {}
-    missing: dict[tuple[str, str], dict[str, RunConfig]] = {}
+    missing: dict[tuple[str, str, int], dict[str, RunConfig]] = {}
     for recipe in study.recipes:
         for cell in cells.get(recipe.name, []) if recipe.search is None else []:
             first = cell.configs[0]
             if first.trial_id not in known and study.records(cell):
-                missing.setdefault((first.data, first.model), {})[first.trial_id] = first
+                missing.setdefault((first.data, first.model, first.batch_size), {})[first.trial_id] = first
     for of_model in missing.values():
         try:
             measured = cost.measure(list(of_model.values()), steps=MEASURED[study.budget][0])
@@ -166,7 +199,11 @@ def _figure(recipe: Recipe, title: str, drawing: Drawing, study: Reproduction) -
 
 
 def _written(
-    study: Reproduction, tables: list[PaperTable], figures: list[Figure], facts: dict[str, str]
+    study: Reproduction,
+    tables: list[PaperTable],
+    figures: list[Figure],
+    facts: dict[str, str],
+    problems: list[str],
 ) -> Results:
     files: dict[str, bytes] = {}
     for table in tables:
@@ -179,9 +216,10 @@ def _written(
         number = f"-{same.index(figure) + 1}" if len(same) > 1 else ""
         if figure.png is not None:
             files[f"{figure.name}{number}.png"] = figure.png
-    page = PAGE if len(study.recipes) > 1 else f"{study.recipes[0].name}.html"
-    about = About(study.budget, (study.command,) if study.command else (), tuple(facts.items()))
-    files[page] = paper_page.html(tables, figures, about).encode()
+    about = About(
+        study.budget, (study.command,) if study.command else (), tuple(facts.items()), tuple(problems)
+    )
+    files[study.page] = paper_page.html(tables, figures, about).encode()
     for name, content in files.items():
         record.write(study.directory / name, content)
-    return Results(tuple(tables), tuple(figures), tuple(files))
+    return Results(tuple(tables), tuple(figures), tuple(files), tuple(problems))

@@ -41,8 +41,11 @@ def plan(
     configs = [
         resolve(data, method, seed=seed + offset, **options) for method in methods for offset in range(trials)
     ]
+    ready = options.get("teacher")
+    taught = {run.trial_id for run in lineage(ready)} if isinstance(ready, RunConfig) else set()
     for run in _different([run for first in configs[::trials] for run in lineage(first)]):
-        rehearse(run)
+        if run.trial_id not in taught:  # its data may have moved since
+            rehearse(run)
     return configs
 
 

@@ -7,15 +7,11 @@ import os
 import platform
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from selftaught.study.executor import Outcome, attempt
 from selftaught.study.plan import Trial
-from selftaught.training import record
 from selftaught.training.config import RunConfig
 from selftaught.training.progress import Progress
 
@@ -94,12 +90,15 @@ def run(
             foreseen=True,
         )
     os.chdir(cwd)
-    if moved:
-        _wait_for_lock(trial.directory)
     signals = _Signals(ray, board)
     if signals.should_stop():
         return Outcome(stopped=True)
-    outcome = attempt(trial, lambda progress: board.tell.remote(number, progress), signals.should_stop)
+    outcome = attempt(
+        trial,
+        lambda progress: board.tell.remote(number, progress),
+        signals.should_stop,
+        LOCK_SECONDS if moved else 0.0,
+    )
     ray.get(board.should_stop.remote())  # what was told before has arrived by then
     return outcome
 
@@ -127,9 +126,3 @@ class _Signals:
                 self.stopping = True
             self.asked, self.heard = None, time.monotonic()
         return self.stopping
-
-
-def _wait_for_lock(directory: Path) -> None:
-    """Until the process that trained here before is gone for good; whoever holds the lock after that is another."""
-    with suppress(Timeout), FileLock(directory / record.LOCK, timeout=LOCK_SECONDS):
-        pass

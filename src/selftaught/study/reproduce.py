@@ -25,6 +25,10 @@ Cells = dict[str, list[Cell]]
 """The cells of each recipe that can be planned, by the recipe's name."""
 
 ALL = "all"
+PAGE = "report.html"
+
+_RESERVED = ("comparison", "costs", "graph", "measures", "report", "study", "table", "trials")
+"""Names of other files in a study's directory."""
 
 
 @dataclass
@@ -37,6 +41,7 @@ class Reproduction:
         directory: where everything lies.
         options: of `selftaught.study.expand.expand`: trials, seed, threads, device, precision.
         command: what the user typed.
+        page: the name of the HTML page.
         failed: why a trial failed in this session, by its name.
     """
 
@@ -45,6 +50,7 @@ class Reproduction:
     directory: Path
     options: Mapping[str, Any]
     command: tuple[str, ...] = ()
+    page: str = PAGE
     failed: dict[str, str] = field(default_factory=dict)
 
     def cells(self) -> Cells:
@@ -94,7 +100,10 @@ class Reproduction:
         """Train what is pending; whether it was asked to stop before the end."""
         pending = self.pending()
         record.make_directory(self.directory / folder.TRIALS)
-        title = f"{', '.join(recipe.name for recipe in self.recipes)} at budget {self.budget}"
+        cells = self.cells()
+        later = [recipe.name for recipe in self.recipes if recipe.name not in cells]
+        title = f"{', '.join(cells)} at budget {self.budget}"
+        title += f" ({', '.join(later)} when the searches are done)" if later else ""
         graph = GraphFile(
             self.directory, self.trials(self.cells()), title, self.command, jobs, self.failed, self.budget
         )
@@ -147,18 +156,26 @@ def prepare(
     wanted = [n for name in names for n in (recipes.names() if name == ALL else [name])]
     if not wanted:
         raise InputError(f"no recipe given: name some of {', '.join(recipes.names())}, or all")
-    found = {recipe.name: recipe for recipe in map(recipes.load, wanted)}
+    asked = list(map(recipes.load, dict.fromkeys(wanted)))
+    for recipe in asked:
+        if recipe.name in _RESERVED or [other.name for other in asked].count(recipe.name) > 1:
+            raise InputError(f"the name {recipe.name!r} of a recipe is taken: call it something else")
+    found = {recipe.name: recipe for recipe in asked}
     if budget not in recipes.budgets():
         raise errors.unknown("budget", budget, recipes.budgets())
     found |= _searches_for(list(found.values()))
     directory = folder.checked(out)
-    before = folder.read_graph(directory)
+    try:
+        before = folder.read_graph(directory)
+    except InputError:  # damaged: it is written again
+        before = None
     if before is not None and before.budget != budget:
         raise InputError(
             f"{directory} holds {f'runs at budget {before.budget}' if before.budget else 'another study'}: "
             "choose another --out"
         )
-    return Reproduction(tuple(found.values()), budget, directory, options, tuple(command))
+    page = PAGE if len(asked) > 1 else f"{asked[0].name}.html"
+    return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), page)
 
 
 def _searches_for(asked: Sequence[Recipe]) -> dict[str, Recipe]:

@@ -74,7 +74,7 @@ MNIST = Preset(
     milestones=(),
     augment="none",
 )
-"""Section 5.3 of the paper, Table 3."""
+"""Section 5.1 of the paper, Table 3."""
 
 BY_MODEL = {"cnn6": PLAIN_CNN, "cnn8": PLAIN_CNN, "cnn10": PLAIN_CNN}
 """Models that the CIFAR preset does not fit."""
@@ -177,6 +177,8 @@ def _teacher(data: str, config: RunConfig, given: dict[str, Any]) -> RunConfig |
         options = {name: value for name, value in given.items() if name != "split_per_trial"}
         options |= {"split_seed": config.split_seed, "val_fraction": config.val_fraction}
         options["seed"] = teaching.teacher_seed(config.seed, bool(given.get("teacher_per_trial")))
+        if options["seed"] == config.seed and lesson.model == config.model:
+            options["seed"] += teaching.TEACHER_SEED  # a twin must not begin with its student's weights
         ready = resolve(data, lesson.method, lesson.model, **options)
     if ready.data_fingerprint != config.data_fingerprint:
         raise InputError(
