@@ -41,7 +41,7 @@ class Reproduction:
         directory: where everything lies.
         options: of `selftaught.study.expand.expand`: trials, seed, threads, device, precision.
         command: what the user typed.
-        page: the name of the HTML page.
+        asked: the names of those that were asked for.
         failed: why a trial failed in this session, by its name.
     """
 
@@ -50,18 +50,30 @@ class Reproduction:
     directory: Path
     options: Mapping[str, Any]
     command: tuple[str, ...] = ()
-    page: str = PAGE
+    asked: tuple[str, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
 
     def cells(self) -> Cells:
         """All cells that can be planned today: those of recipes whose searches are done."""
-        ready = {r.name: expand(r, self.budget, **self.options) for r in self.recipes if not searches(r)}
+        ready = {
+            r.name: expand(r, self.budget, **self.options_of(r)) for r in self.recipes if not searches(r)
+        }
         chosen = self.chosen(ready)
         for recipe in self.recipes:
             needed = {(search, group) for search, groups in searches(recipe).items() for group in groups}
             if needed and needed <= chosen.keys():
                 ready[recipe.name] = expand(recipe, self.budget, chosen, **self.options)
         return {recipe.name: ready[recipe.name] for recipe in self.recipes if recipe.name in ready}
+
+    def options_of(self, recipe: Recipe) -> dict[str, Any]:
+        """The options of one recipe: a search that is only referred to keeps the budget's number of trials."""
+        own = recipe.name in self.asked
+        return {name: value for name, value in self.options.items() if own or name != "trials"}
+
+    @property
+    def page(self) -> str:
+        """The name of the HTML page."""
+        return PAGE if len(self.asked) > 1 else f"{self.asked[0]}.html"
 
     def chosen(self, cells: Cells) -> dict[tuple[str, str], float]:
         """What the searches selected, by search and group, of groups none of whose trials is still to be run."""
@@ -174,8 +186,8 @@ def prepare(
             f"{directory} holds {f'runs at budget {before.budget}' if before.budget else 'another study'}: "
             "choose another --out"
         )
-    page = PAGE if len(asked) > 1 else f"{asked[0].name}.html"
-    return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), page)
+    own = tuple(recipe.name for recipe in asked)
+    return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), own)
 
 
 def _searches_for(asked: Sequence[Recipe]) -> dict[str, Recipe]:
