@@ -1,10 +1,12 @@
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from selftaught.errors import InputError
 from selftaught.study import executor
-from selftaught.study.executor import ERROR, Event, Outcome, in_this_process
+from selftaught.study.executor import ERROR, Event, Outcome, attempt, in_this_process
 from selftaught.study.plan import Trial
 from selftaught.training import record
 from tests.study.trials import check_events, make, never, occupy
@@ -98,3 +100,21 @@ def test_a_student_that_is_its_own_teacher_is_refused(tmp_path):
     [trial] = make(tmp_path, "ce")
     with pytest.raises(InputError, match="would learn from itself"):
         in_this_process([Trial(trial.config, trial.directory, trial.directory)], lambda event: None, never)
+
+
+def test_a_trial_waits_for_an_orphan_to_let_go_of_its_directory(tmp_path):
+    """After a kill of the parent a worker may still be saving."""
+    trial = Trial(quick.config("ce"), tmp_path / "run")
+    trial.directory.mkdir()
+    orphan = FileLock(trial.directory / record.LOCK, thread_local=False)
+    orphan.acquire()
+    threading.Timer(0.5, orphan.release).start()
+    assert attempt(trial, lambda progress: None, lambda: False).result is not None
+
+
+def test_a_directory_in_use_is_refused_after_a_while(tmp_path):
+    trial = Trial(quick.config("ce"), tmp_path / "run")
+    trial.directory.mkdir()
+    with FileLock(trial.directory / record.LOCK):
+        outcome = attempt(trial, lambda progress: None, lambda: False, patience=0.1)
+    assert "is being trained by another process" in outcome.error

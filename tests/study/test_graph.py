@@ -34,6 +34,15 @@ def test_a_teacher_that_lies_elsewhere_is_not_trained_again(tmp_path):
     assert trial.teacher == elsewhere
 
 
+def test_a_teachers_teacher_that_lies_elsewhere_is_not_trained_again_either(tmp_path):
+    [config] = plan("digits", ["takd"], trials=1, assistant="resnet8", **TAUGHT)
+    first, assistant = teaching.lineage(config)[:-1]
+    before, [trial] = with_teachers([config], tmp_path / "trials", {first.trial_id: tmp_path / "ready"})
+    assert [t.config for t in before] == [assistant]
+    assert before[0].teacher == tmp_path / "ready"
+    assert trial.teacher == before[0].directory
+
+
 def test_a_comparison_with_teachers_tables_the_students_only_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(cost, "measure", lambda configs: [cost.StepCost(c.method, 1.0, 1.0) for c in configs])
     configs = plan("digits", ["ce", "kd"], trials=2, **TAUGHT)
@@ -42,6 +51,9 @@ def test_a_comparison_with_teachers_tables_the_students_only_and_resumes(tmp_pat
     again = studies.make_study(configs, tmp_path)  # its first run is a teacher of another model
     comparison = studies.run(again)
     assert [(row.method, row.trials) for row in comparison.table.rows] == [("ce", 2), ("kd", 2)]
+    assert "kd learns from resnet14 (ce, seed 10000): one for all trials" in " ".join(
+        comparison.table.caption
+    )
     (tmp_path / folder.STUDY).unlink()
     assert len(folder.compared(tmp_path)) == 4
     nodes = folder.read_graph(tmp_path).nodes

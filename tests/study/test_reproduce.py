@@ -156,10 +156,64 @@ def test_budgets_do_not_mix_in_a_directory(tmp_path, recipe):
         reproduce.prepare([recipe], "smoke", tmp_path, {})
 
 
+@pytest.mark.parametrize("name", ["graph", "table2"])
+def test_a_recipe_of_ones_own_replaces_nothing(tmp_path, recipe, name):
+    path = tmp_path / "own.yaml"
+    path.write_text(RECIPE.replace("name: mine", f"name: {name}"))
+    with pytest.raises(InputError, match=f"the name '{name}' of a recipe is taken"):
+        reproduce.prepare([str(path)], "smoke", tmp_path / "out", {})
+
+
+def test_a_damaged_graph_is_written_again(tmp_path, recipe):
+    (tmp_path / "out" / "trials").mkdir(parents=True)
+    (tmp_path / "out" / folder.GRAPH).write_text("{")
+    study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {})
+    study.run(in_this_process, lambda event: None, lambda: True)
+    assert len(folder.read_graph(tmp_path / "out").nodes) == 9
+
+
+def test_what_cannot_be_shown_costs_nothing_else(tmp_path, recipe, capsys):
+    out = tmp_path / "out"
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        RECIPE.replace("name: mine", "name: other")
+        .replace("epochs: 2", "epochs: 1")
+        .replace("milestones: [0.5]", "milestones: []")
+    )
+    arguments = (
+        "reproduce",
+        recipe,
+        other,
+        "--budget",
+        "smoke",
+        "--trials",
+        "1",
+        "--out",
+        out,
+        "--jobs",
+        "1",
+        "-q",
+    )
+    assert call(*arguments) == 0
+    study = reproduce.prepare([recipe], "smoke", out, {"trials": 1})
+    first = study.trial(study.cells()["mine"][0].configs[0])
+    (first / record.PREDICTIONS).write_bytes(b"damaged")
+    (out / "other.md").unlink()
+    assert call(*arguments) == 1
+    assert "mine is not complete:" in capsys.readouterr().err
+    assert (out / "other.md").exists()
+    assert "mine is not complete" in (out / "report.html").read_text()
+
+
 def test_dry_run_says_what_would_be_done(tmp_path, recipe, capsys):
     assert call("reproduce", recipe, "--budget", "smoke", "--out", tmp_path / "out", "--dry-run") == 0
     assert "9 trials, 0 of them finished" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+    assert (
+        call("reproduce", recipe, "--budget", "smoke", "--out", tmp_path / "out", "--dry-run", "--json") == 0
+    )
+    planned = json.loads(capsys.readouterr().out)
+    assert [trial["open"] for trial in planned["trials"]] == [True] * 9
 
 
 def test_what_waits_for_a_search_takes_what_was_selected_on_held_out_images(tmp_path, real_data):

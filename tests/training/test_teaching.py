@@ -114,6 +114,13 @@ def test_a_twin_is_of_the_same_architecture_whoever_teaches_others():
     assert quick.config("ban", teacher="resnet14").teacher.model == "resnet8"
 
 
+@pytest.mark.parametrize("seed", [0, 10_000, 10_003])
+@pytest.mark.parametrize("per_trial", [False, True])
+def test_a_twin_never_begins_with_its_students_weights(seed, per_trial):
+    config = quick.config("ban", seed=seed, teacher_per_trial=per_trial)
+    assert config.teacher.seed != seed
+
+
 def test_a_finished_run_may_teach_if_it_saw_the_same_images():
     ready = quick.config("ce", model="resnet14", epochs=2)
     assert small("kd", teacher=ready).teacher == ready

@@ -48,7 +48,13 @@ def with_teacher(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Pat
         InputError: the directory holds no finished run.
     """
     name = options.get("teacher")
-    if name is None or not (Path(name) / record.CONFIG).exists():
+    if name is None:
+        return options, {}
+    if not (Path(name) / record.CONFIG).exists():
+        try:
+            models.is_spatial(name)
+        except InputError as error:
+            raise InputError(f"--teacher {name} is no directory of a run and no model: {error}") from None
         return options, {}
     run = record.read(name)
     if models.runs_code(run.config.model):

@@ -11,14 +11,16 @@ from rich.console import Console
 
 from selftaught.cli import DONE, FAILED, INTERRUPTED
 from selftaught.cli.commands import RESUME, complain, teller
+from selftaught.cli.inputs import find_device
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions
 from selftaught.cli.progress import display, reading_shown
-from selftaught.recipes import budgets
 from selftaught.report import paper_render
+from selftaught.report.tables import called
 from selftaught.study import paper_results
 from selftaught.study.executors import check, executor_for
-from selftaught.study.reproduce import Reproduction, prepare
+from selftaught.study.queue import name
+from selftaught.study.reproduce import Cells, Reproduction, prepare
 from selftaught.training.run import Stopped
 
 
@@ -34,14 +36,18 @@ def reproduce(
     """Plan, train what is missing, show the tables."""
     begun = time.monotonic()
     check(executor, jobs)
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None}
+    find_device(str(given.get("device", "cpu")))
     study = prepare(
         names, budget, output.out or Path("runs") / f"paper-{budget}", given, ["selftaught", *sys.argv[1:]]
     )
     tell = teller(output.quiet)
     with reading_shown(output.quiet), redirect_stdout(sys.stderr):
         cells = study.cells()
-    for line in _announcement(study, len(study.trials(cells)), len(study.pending()), len(cells)):
+    if dry_run and output.as_json:
+        print(json.dumps(_plan(study, cells), indent=2))
+        return DONE
+    for line in _announcement(study, cells):
         (print if dry_run else tell)(line)
     if dry_run:
         return DONE
@@ -59,24 +65,44 @@ def reproduce(
             tell(f"interrupted: the trials in {study.directory} are finished and kept; {RESUME}")
             return INTERRUPTED
     _show(study, results, output)
-    for trial, error in study.failed.items():
-        complain(f"trial {trial} ({study.directory / 'trials' / trial}) failed: {error}")
+    for trial in study.trials(study.cells()):
+        if error := study.failed.get(trial.config.trial_id):
+            complain(f"{name(trial)} ({trial.directory}) failed: {error}")
     for problem in results.problems:
         complain(problem)
     return FAILED if study.failed or results.problems else DONE
 
 
-def _announcement(study: Reproduction, trials: int, pending: int, planned: int) -> list[str]:
-    later = len(study.recipes) - planned
+def _announcement(study: Reproduction, cells: Cells) -> list[str]:
+    trials = study.trials(cells)
+    later = [recipe.name for recipe in study.recipes if recipe.name not in cells]
+    sizes = sorted(
+        {
+            f"{called(c.data)}: {f'{c.train_size:,}' if c.train_size else 'all'} training images, {c.epochs} epochs"
+            for c in (trial.config for trial in trials)
+        }
+    )
     lines = [
         f"reproducing {', '.join(recipe.name for recipe in study.recipes)} at budget {study.budget} "
-        f"({budgets()[study.budget].summary})",
-        f"{trials} trials, {trials - pending} of them finished already and kept, in {study.directory}",
+        f"({'; '.join(sizes)})",
+        f"{len(trials)} trials, {len(trials) - len(study.pending())} of them finished already and kept, in "
+        f"{study.directory}",
     ]
     if later:
-        lines.append(f"{later} of the recipes follow when their searches are done")
-    lines += [f"{r.name}: {r.title}, {getattr(r.expected, study.budget)}" for r in study.recipes]
-    return lines
+        lines.append(f"{', '.join(later)} follow{'s' * (len(later) == 1)} when the searches are done")
+    return lines + [f"{r.name}: {r.title}, {getattr(r.expected, study.budget)}" for r in study.recipes]
+
+
+def _plan(study: Reproduction, cells: Cells) -> dict[str, Any]:
+    return {
+        "directory": str(study.directory),
+        "budget": study.budget,
+        "recipes": {r.name: getattr(r.expected, study.budget) for r in study.recipes},
+        "trials": [
+            {"trial_id": trial.config.trial_id, "name": name(trial), "open": study.is_open(trial.config)}
+            for trial in study.trials(cells)
+        ],
+    }
 
 
 def _show(study: Reproduction, results: paper_results.Results, output: OutputOptions) -> None:

@@ -73,6 +73,10 @@ def html(tables: Sequence[PaperTable], figures: Sequence[Figure], about: About) 
     """
     context = {
         "reduced": about.budget != "paper",
+        "printed": not tables
+        or bool(figures)
+        or any(table.recipe.paper or table.recipe.search for table in tables),
+        "names": ", ".join(table.recipe.title for table in tables),
         "budget": about.budget,
         "notes": about.notes,
         "lead": _lead(tables, about.budget),

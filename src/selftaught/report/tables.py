@@ -218,6 +218,25 @@ def _about_differences(
     yield text
 
 
+def _about_others(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
+    """Which networks were trained for whose sake beside those in the table."""
+    for method in methods:
+        runs = [run for run in records if run.config.method == method]
+        teachers = {run.config.teacher.trial_id: run.config.teacher for run in runs if run.config.teacher}
+        if teachers:
+            first = next(iter(teachers.values()))
+            above = f", who learnt from {called(first.teacher.model)}" if first.teacher else ""
+            one = "one for all trials, so the interval says nothing about what another one would have done"
+            yield (
+                f"{method} learns from {called(first.model)} ({first.method}, "
+                f"{f'{len(teachers)} of them' if len(teachers) > 1 else f'seed {first.seed}'}){above}: "
+                f"{'each trial has its own' if len(teachers) > 1 else one}. Training the teacher is not in the step's "
+                "time."
+            )
+        if any(run.result.peer_accuracy for run in runs):
+            yield f"{method} trains a second network at the same time; the first one counts."
+
+
 def _caption(
     records: Sequence[Record], rows: Sequence[Row], baseline: str, correct: _Correct, per_trial: bool
 ) -> tuple[str, ...]:
@@ -230,6 +249,7 @@ def _caption(
         "the last epoch counts.",
         "Accuracy and ECE (15 bins) in %, mean over trials, ± standard deviation (n−1).",
         *_about_differences(rows, baseline, correct, per_trial),
+        *_about_others(records, [row.method for row in rows]),
     ]
     if any(row.ece_scaled is not None for row in rows):
         lines.append(

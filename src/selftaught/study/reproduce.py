@@ -170,7 +170,12 @@ def prepare(
         raise InputError(f"no recipe given: name some of {', '.join(recipes.names())}, or all")
     asked = list(map(recipes.load, dict.fromkeys(wanted)))
     for recipe in asked:
-        if recipe.name in _RESERVED or [other.name for other in asked].count(recipe.name) > 1:
+        from_file = recipe.name not in wanted
+        if (
+            recipe.name in _RESERVED
+            or (from_file and recipe.name in recipes.names())
+            or [other.name for other in asked].count(recipe.name) > 1
+        ):
             raise InputError(f"the name {recipe.name!r} of a recipe is taken: call it something else")
     found = {recipe.name: recipe for recipe in asked}
     if budget not in recipes.budgets():
