@@ -9,7 +9,7 @@ from selftaught.errors import InputError
 from selftaught.training.config import RunConfig
 
 TEACHER_SEED = 10_000
-"""Seed of the one teacher of all trials: no student's, lest a twin begin with its teacher's weights."""
+"""Seed of the one teacher of all trials, which is no student's where seeds are small."""
 
 TEACHERS = {r"resnet(8|14|20)": "resnet26", r"cnn(6|8)": "cnn10"}
 """Teachers by a pattern of the student's name (Tables 1 and 5)."""
