@@ -41,7 +41,7 @@ def executor_for(
     """How many trials to run at once, and who runs them.
 
     By default as many as fit the cores of this machine with the threads that each trial uses; on a GPU one. Ray runs
-    as many as its cluster has room for.
+    as many as its cluster has room for, of which this machine is taken to be all.
 
     Raises:
         InputError: no such executor, or fewer jobs than one.
@@ -49,10 +49,7 @@ def executor_for(
     check(name, jobs)
     if not trials:
         return 1, in_this_process
-    if name == "ray":
-        return jobs or 1, _ray(jobs)
-    if jobs is None:
-        config = trials[0].config
-        jobs = max(1, usable_cores() // config.threads) if config.device == "cpu" else 1
-    jobs = min(jobs, len(trials))
-    return jobs, _local(jobs)
+    config = trials[0].config
+    default = max(1, usable_cores() // config.threads) if config.device == "cpu" else 1
+    at_once = min(jobs or default, len(trials))
+    return at_once, _ray(jobs) if name == "ray" else _local(at_once)
