@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -24,6 +24,8 @@ TABLE = "table.md"
 TABLE_CSV = "table.csv"
 SUMMARY = "comparison.json"
 REPORT = "report.html"
+
+_File = TypeVar("_File", bound=BaseModel)
 
 TrialId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 
@@ -128,15 +130,7 @@ def read_graph(directory: Path) -> Graph | None:
     Raises:
         InputError: it cannot be read, or is damaged.
     """
-    path = directory / GRAPH
-    if not path.exists():
-        return None
-    try:
-        return Graph.model_validate(json.loads(record.read_bytes(path)))
-    except (ValidationError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is damaged: the command that started the study writes it again") from None
+    return _read(directory / GRAPH, Graph, "the command that started the study writes it again")
 
 
 def write_graph(directory: Path, graph: Graph) -> None:
@@ -150,18 +144,8 @@ def read_study(directory: Path) -> StudyFile | None:
     Raises:
         InputError: it cannot be read, or is damaged.
     """
-    path = directory / STUDY
-    if not path.exists():
-        return None
-    try:
-        # Not pydantic's own parser, which refuses the half characters that stand for bytes that are no text.
-        return StudyFile.model_validate(json.loads(record.read_bytes(path)))
-    except (ValidationError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path} is damaged: remove it, and the report is about all finished trials in {TRIALS}/"
-        ) from None
+    remedy = f"remove it, and the report is about all finished trials in {TRIALS}/"
+    return _read(directory / STUDY, StudyFile, remedy)
 
 
 def write_study(directory: Path, study: StudyFile) -> None:
@@ -210,6 +194,18 @@ def read_costs(directory: Path) -> dict[str, float] | None:
 def write_costs(directory: Path, costs: Mapping[str, float]) -> None:
     """Replace costs.json."""
     _write(directory / COSTS, costs)
+
+
+def _read(path: Path, kind: type[_File], remedy: str) -> _File | None:
+    if not path.exists():
+        return None
+    try:
+        # Not pydantic's own parser, which refuses the half characters that stand for bytes that are no text.
+        return kind.model_validate(json.loads(record.read_bytes(path)))
+    except (ValidationError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is damaged: {remedy}") from None
 
 
 def _write(path: Path, values: Any) -> None:

@@ -52,18 +52,24 @@ class Reproduction:
     command: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
+    _expanded: dict[Any, list[Cell]] = field(default_factory=dict, init=False, repr=False)
 
     def cells(self) -> Cells:
         """All cells that can be planned today: those of recipes whose searches are done."""
-        ready = {
-            r.name: expand(r, self.budget, **self.options_of(r)) for r in self.recipes if not searches(r)
-        }
+        ready = {r.name: self.expanded(r, {}) for r in self.recipes if not searches(r)}
         chosen = self.chosen(ready)
         for recipe in self.recipes:
             needed = {(search, group) for search, groups in searches(recipe).items() for group in groups}
             if needed and needed <= chosen.keys():
-                ready[recipe.name] = expand(recipe, self.budget, chosen, **self.options)
+                ready[recipe.name] = self.expanded(recipe, {place: chosen[place] for place in needed})
         return {recipe.name: ready[recipe.name] for recipe in self.recipes if recipe.name in ready}
+
+    def expanded(self, recipe: Recipe, chosen: dict[tuple[str, str], float]) -> list[Cell]:
+        """The cells of one recipe, worked out once for what was selected: it is asked for again and again."""
+        key = recipe.name, frozenset(chosen.items())
+        if key not in self._expanded:
+            self._expanded[key] = expand(recipe, self.budget, chosen, **self.options_of(recipe))
+        return self._expanded[key]
 
     def options_of(self, recipe: Recipe) -> dict[str, Any]:
         """The options of one recipe: a search that is only referred to keeps the budget's number of trials."""
