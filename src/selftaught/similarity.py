@@ -8,7 +8,7 @@ one of (B, C, N); axes before them, such as the input channels of (B, C, K, H, W
 values; they describe explanations (Figures 2 and 3), no target is made of them.
 
 Half precision is computed and returned in float32, also under autocast. Maps are divided by their largest
-magnitude first, so that tiny and huge ones do not under- or overflow.
+magnitude first, so that tiny and huge ones do not under- or overflow; `cosine` looks first whether they could.
 """
 
 from collections.abc import Callable
@@ -40,13 +40,22 @@ def cosine(maps: Tensor, labels: Tensor) -> Tensor:
     >>> cosine(maps, torch.tensor([0]))
     tensor([[ 1.0000,  0.7071, -1.0000,  0.0000]])
     """
-    flat = _scaled(maps, labels).flatten(2)
+    _check(maps, labels)
+    flat = as_float(maps).flatten(2)
     norm = torch.linalg.vector_norm(flat, dim=2)
-    # Not a matrix product: autocast would round it to half precision.
-    dot = (flat * _of_truth(flat, labels)).sum(2)
-    # A map with a peak of 1 has a norm of at least 1: the bound acts on zero maps only.
-    scale = (norm * norm.gather(1, labels[:, None])).clamp_min(1)
-    return (dot / scale).clamp(-1, 1)
+    ordinary = _squares_fit(flat, norm)
+    if not ordinary:
+        flat = _scaled(flat)
+        norm = torch.linalg.vector_norm(flat, dim=2)
+    norm = norm.masked_fill(norm == 0, 1)
+    truth = _of_truth(flat, labels) / norm.gather(1, labels[:, None])[:, :, None]
+    if ordinary:
+        # The maps are read where they lie: every copy of them costs more than all of this. Autocast would round.
+        with torch.autocast(flat.device.type, enabled=False):
+            dot = (flat @ truth.transpose(1, 2)).squeeze(2)
+    else:
+        dot = (flat * truth).sum(2)
+    return (dot / norm).clamp(-1, 1)
 
 
 def multiscale_mse(maps: Tensor, labels: Tensor) -> Tensor:
@@ -70,7 +79,8 @@ def multiscale_mse(maps: Tensor, labels: Tensor) -> Tensor:
     >>> multiscale_mse(maps, torch.tensor([0]))  # 0 at scale 1, 1 at scale 2
     tensor([[1.0000, 0.5000]])
     """
-    maps = _scaled(maps, labels)
+    _check(maps, labels)
+    maps = _scaled(maps)
     scales = [scale for scale in (1, 2, 4) if scale <= min(maps.shape[axis] for axis in _spatial_axes(maps))]
     total = torch.zeros(maps.shape[:2], dtype=maps.dtype, device=maps.device)
     for scale in scales:
@@ -100,7 +110,8 @@ def wasserstein(maps: Tensor, labels: Tensor) -> Tensor:
     >>> wasserstein(maps, torch.tensor([0]))
     tensor([[ 1.,  0., -1.]])
     """
-    mass = _scaled(maps, labels).abs()
+    _check(maps, labels)
+    mass = _scaled(maps).abs()
     distances = [_marginal_distance(mass, labels, axis) for axis in _spatial_axes(mass)]
     return (1 - 2 * torch.stack(distances).mean(0)).clamp(-1, 1)
 
@@ -125,6 +136,7 @@ def between_classes(maps: Tensor) -> Tensor:
              [0.7071, 1.0000, 0.0000],
              [0.0000, 0.0000, 0.0000]]])
     """
+    _check(maps)
     flat = _scaled(maps).flatten(2)
     # Autocast would round the product to half precision.
     with torch.autocast(flat.device.type, enabled=False):
@@ -155,7 +167,7 @@ def rank_correlation(maps: Tensor, labels: Tensor) -> Tensor:
     >>> rank_correlation(maps, torch.tensor([0]))
     tensor([[ 1.,  1., -1.,  0.]])
     """
-    _check_maps(maps)
+    _check(maps)
     return cosine(_centred_ranks(as_float(maps.detach()).flatten(2)), labels)
 
 
@@ -180,24 +192,38 @@ def get(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return SIMILARITIES[name]
 
 
-def _check_maps(maps: Tensor) -> None:
+def _check(maps: Tensor, labels: Tensor | None = None) -> None:
     if maps.dim() < 3 or not maps.is_floating_point() or 0 in maps.shape[2:]:
         raise InputError(
             "maps must be floating point of shape (batch, classes, *spatial) with at least one element each, got "
             f"{maps.dtype} of shape {tuple(maps.shape)}"
         )
-
-
-def _scaled(maps: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The maps in float32 or better, each divided by its largest magnitude, its peak; zero maps stay zero.
-
-    Maps, and labels if there are any, are checked.
-    """
-    _check_maps(maps)
     if labels is not None:
         check_labels(labels, maps.shape[0], maps.shape[1])
+
+
+def _squares_fit(flat: Tensor, norm: Tensor) -> bool:
+    """Whether the maps may be squared as they are: no norm lost anything to under- or overflow, no map has a NaN.
+
+    Elsewhere than on a CPU the question itself would cost a synchronisation per step, and a copy costs little.
+    """
+    if flat.device.type != "cpu" or flat.requires_grad or torch.compiler.is_compiling():
+        return False
+    range_ = torch.finfo(flat.dtype)
+    inside = (norm >= range_.tiny ** (1 / 3)) & (norm <= range_.max ** (1 / 3))
+    # Zero maps fit as well; a norm of 0 does not prove one.
+    return bool(inside.all()) or bool((inside | (_peak(flat, 2).squeeze(2) == 0)).all())
+
+
+def _peak(maps: Tensor, axes: int | tuple[int, ...]) -> Tensor:
+    """The largest magnitude along `axes`, which stay with length 1; not by `abs`, a copy of all maps."""
+    return torch.maximum(maps.amax(axes, keepdim=True), -maps.amin(axes, keepdim=True))
+
+
+def _scaled(maps: Tensor) -> Tensor:
+    """The maps in float32 or better, each divided by its largest magnitude, its peak; zero maps stay zero."""
     maps = as_float(maps)
-    peak = maps.abs().amax(tuple(range(2, maps.dim())), keepdim=True)
+    peak = _peak(maps, tuple(range(2, maps.dim())))
     return maps / peak.masked_fill(peak == 0, 1)
 
 
