@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from selftaught import losses, targets
 from selftaught import similarity as similarities
+from selftaught._inputs import as_float
+from selftaught.amortised import Amortised
 from selftaught.errors import InputError
 from selftaught.saliency import Explainer
 from selftaught.saliency.capture import as_logits
@@ -32,11 +34,19 @@ class IntrospectiveLoss(nn.Module):
         weight: λ, the weight of the one-hot cross-entropy.
         similarity: `"cosine"` (the paper's), `"multiscale-mse"` or `"wasserstein"`.
         relu: for Grad-CAM, keep only the positive part of the maps.
+        refresh: r in (0, 1], the share of the batches that are explained; 1 explains all of them. With less, the
+            others take the similarities that their samples were given last: they cost a plain forward pass, and the
+            soft labels are on average 1/r epochs old. Past the warm-up, call number t (from 0) is explained if
+            floor((t + 1) · r) > floor(t · r), or if one of its samples never was. The samples' ids are then needed as
+            `index`, and the batches must be shuffled: in a fixed order the same ones would be explained for ever.
 
     Attributes:
         warmup: while true, the loss is the plain cross-entropy, stage 1 of Algorithm 1.
         logits: (B, C), detached, of the last call.
         targets: (B, C), detached, of the last call: q, or the one-hot labels while warming up.
+
+    With `refresh` below 1 the similarities, float32 (N, C), and the number of calls are part of the `state_dict`; else
+    the criterion has no state of its own.
 
     Raises:
         InputError: an option out of range or of an unknown name.
@@ -62,35 +72,68 @@ class IntrospectiveLoss(nn.Module):
         weight: float = 0.1,
         similarity: str = "cosine",
         relu: bool = False,
+        refresh: float = 1.0,
     ) -> None:
         super().__init__()
         if not 0 < alpha <= 1:
             raise InputError(f"alpha must be in (0, 1], not {alpha}")
         if not 0 <= weight < float("inf"):
             raise InputError(f"weight must be a finite number of at least 0, not {weight}")
-        # Not registered as a part: the criterion has no parameters, mode or state of its own.
+        if not 0 < refresh <= 1:
+            raise InputError(f"refresh must be in (0, 1], not {refresh}")
+        # Not registered as a part: the criterion has no parameters or mode of its own.
         self.__dict__["model"] = model
         self.alpha, self.weight = alpha, weight
         self.explainer = Explainer(saliency, layer, relu)
         self.similarity = similarities.get(similarity)
+        self.amortised = Amortised(refresh) if refresh < 1 else None
         self.warmup = False
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         """The scalar loss of a batch x (B, ...) with labels y (B,), from one forward pass of the model.
+
+        Args:
+            x: (B, ...), the batch.
+            y: int64 (B,).
+            index: int64 (B,), the samples' ids, counted from 0: needed, and looked at, with `refresh` below 1 only.
+                Best on the CPU, as a loader gives them.
 
         Raises:
             ExplanationError: the model cannot be explained, or every map is zero or one is not finite.
+            InputError: labels or ids that are none, or no ids where they are needed.
         """
         if self.warmup:
             logits = as_logits(self.model(x))
             self.logits, self.targets = logits.detach(), F.one_hot(y, logits.shape[1]).to(logits.dtype)
             return F.cross_entropy(logits, y)
-        explanation = self.explainer(self.model, x)
-        logits = explanation.logits if torch.is_grad_enabled() else explanation.logits.detach()
+        logits, similarity = self._exact(x, y) if self.amortised is None else self._amortised(x, y, index)
+        logits = logits if torch.is_grad_enabled() else logits.detach()
         self.logits = logits.detach()
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            self.targets = self.soften(self.similarity(explanation.maps, y), y)
+            self.targets = self.soften(similarity, y)
         return losses.soft_cross_entropy(logits, self.targets) + self.weight * F.cross_entropy(logits, y)
+
+    def _exact(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits with their graph and similarities, both (B, C), of the model as it is now."""
+        explanation = self.explainer(self.model, x)
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            return explanation.logits, self.similarity(explanation.maps, y)
+
+    def _amortised(self, x: Tensor, y: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same, but the similarities may be what these samples were given before."""
+        if index is None or self.amortised is None:
+            raise InputError(
+                "refresh below 1 needs to know the samples: call criterion(x, y, index) with their ids, int64 (batch,)"
+            )
+        if len(index) != len(y):
+            raise InputError(f"index must have an id for each of {len(y)} samples, not {len(index)}")
+        known = self.amortised.recall(index, y.device)
+        if known is None:
+            logits, similarity = self._exact(x, y)
+            self.amortised.table.write(index, similarity)
+            return logits, similarity
+        logits = as_logits(self.model(x))
+        return logits, known.to(as_float(logits).dtype)
 
     def soften(self, similarity: Tensor, labels: Tensor) -> Tensor:
         """The targets q (B, C) made of similarities (B, C): Eq. 6."""
@@ -98,4 +141,5 @@ class IntrospectiveLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, as they are printed."""
-        return f"saliency={self.explainer.saliency!r}, alpha={self.alpha}, weight={self.weight}"
+        refresh = f", refresh={self.amortised.share}" if self.amortised else ""
+        return f"saliency={self.explainer.saliency!r}, alpha={self.alpha}, weight={self.weight}{refresh}"

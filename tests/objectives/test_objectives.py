@@ -36,6 +36,7 @@ def test_the_register():
         "similarity",
         "layer",
         "relu",
+        "refresh",
     ]
     assert all(objectives.summary(key) for key in METHODS)
 

@@ -82,13 +82,13 @@ class Batches:
 
         From batch number `first` on, each the same as if those before it had been made.
         """
-        parts = [slice(b * self.batch_size, (b + 1) * self.batch_size) for b in range(first, len(self))]
+        parts = self._parts(first)
         if self.seed is None:
             for samples, x in zip(parts, fetch(self.images, parts), strict=True):
                 yield self._normalise(x.to(self.device)), self.labels[samples]
             return
         generator = _generator(self.seed, n)
-        order = torch.randperm(len(self.labels), generator=generator)
+        order = self._order(generator)
         # Drawn for the whole epoch, so that a GPU waits for one transfer and not for one per batch.
         augmented = self._augmentation(generator)
         labels = self.labels[order.to(self.device)]
@@ -97,6 +97,28 @@ class Batches:
         chosen = [order[samples] for samples in parts]
         for samples, x in zip(parts, fetch(self.images, chosen), strict=True):
             yield self._normalise(augmented(x.to(self.device), samples)), labels[samples]
+
+    def samples(self, n: int, first: int = 0) -> list[Tensor]:
+        """Which images epoch n's batches hold, from batch number `first` on: int64 (B,) each, on the CPU.
+
+        No image is touched.
+
+        >>> labels = torch.arange(5)
+        >>> batches = Batches(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), labels, 3, mean=[0.5], std=[0.25], seed=0)
+        >>> [samples.tolist() for samples in batches.samples(0)] == [y.tolist() for _, y in batches.epoch(0)]
+        True
+        """
+        count = len(self.labels)
+        order = torch.arange(count) if self.seed is None else self._order(_generator(self.seed, n))
+        return [order[part] for part in self._parts(first)]
+
+    def _parts(self, first: int) -> list[slice]:
+        """Where the batches lie in an epoch's order."""
+        return [slice(b * self.batch_size, (b + 1) * self.batch_size) for b in range(first, len(self))]
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        """What is drawn first in an epoch."""
+        return torch.randperm(len(self.labels), generator=generator)
 
     def _augmentation(self, generator: torch.Generator) -> Callable[[Tensor, slice], Tensor]:
         """What an epoch does to the images at some places of its order."""

@@ -81,8 +81,14 @@ class Objective(ABC):
     def start_epoch(self, epoch: int) -> None:  # noqa: B027  (most methods have no stages)
         """Hear which epoch begins, counted from 0."""
 
+    def start_step(self, samples: Tensor) -> None:  # noqa: B027  (most methods treat all images alike)
+        """Hear which training images the next batch holds: their numbers, int64 (B,), on the CPU."""
+
     def state(self) -> dict[str, Any]:
-        """What the method found out on its way and must not find out anew after an interruption; plain values."""
+        """What the method found out on its way and must not find out anew after an interruption.
+
+        Plain values and tensors.
+        """
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:  # noqa: B027

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftaught.introspective import IntrospectiveLoss
-from selftaught.objectives.base import Step, register
+from selftaught.objectives.base import Step, check_range, register
 from selftaught.objectives.two_stage import TwoStage
 from selftaught.saliency import Explainer
 from selftaught.saliency.plan import Plan
@@ -18,7 +18,11 @@ from selftaught.saliency.plan import Plan
 @register
 @dataclass
 class LearningWithExplanations(TwoStage):
-    """Stage 1: L(p, y) for `warmup` epochs. Stage 2: L(p, q) + weight · L(p, y), q from the explanations (Eq. 6)."""
+    """Stage 1: L(p, y) for `warmup` epochs. Stage 2: L(p, q) + weight · L(p, y), q from the explanations (Eq. 6).
+
+    With `refresh` below 1 only that share of the batches is explained, see `IntrospectiveLoss`: `start_step` must say
+    which images come.
+    """
 
     key = "le"
     summary = "learning with explanations: soft labels from the model's own saliency maps"
@@ -28,7 +32,13 @@ class LearningWithExplanations(TwoStage):
     similarity: str = "cosine"
     layer: str | None = None
     relu: bool = False
+    refresh: float = 1.0
     criterion: IntrospectiveLoss = field(init=False, repr=False, compare=False)
+    samples: Tensor | None = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("refresh", self.refresh, lambda share: 0 < share <= 1, "in (0, 1]")
 
     def bind(
         self,
@@ -39,18 +49,34 @@ class LearningWithExplanations(TwoStage):
         """Take the model to be trained and prepare its loss."""
         super().bind(model, teacher, companions)
         self.criterion = self.criterion_class(
-            model, self.saliency, self.layer, self.alpha, self.weight, self.similarity, self.relu
+            model,
+            self.saliency,
+            self.layer,
+            self.alpha,
+            self.weight,
+            self.similarity,
+            self.relu,
+            self.refresh,
         )
 
+    def start_step(self, samples: Tensor) -> None:
+        """The images by whose numbers similarities are kept."""
+        self.samples = samples
+
     def state(self) -> dict[str, Any]:
-        """How Grad-CAM reads the model: found out later, on other weights, it might be another exact form."""
-        plan = self.criterion.explainer.plan
-        return {"plan": asdict(plan) if plan else None}
+        """How Grad-CAM reads the model (found out later, on other weights, it might be another exact form), and what is
+        kept of explanations.
+        """
+        plan, amortised = self.criterion.explainer.plan, self.criterion.amortised
+        kept = {"amortised": amortised.get_extra_state()} if amortised else {}
+        return {"plan": asdict(plan) if plan else None, **kept}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
         if state["plan"] is not None:
             self.criterion.explainer = Explainer(self.saliency, relu=self.relu, plan=Plan(**state["plan"]))
+        if self.criterion.amortised:
+            self.criterion.amortised.set_extra_state(state["amortised"])
 
     def explained(self) -> str | None:
         """Grad-CAM's layer."""
@@ -60,7 +86,7 @@ class LearningWithExplanations(TwoStage):
     def step(self, x: Tensor, y: Tensor) -> Step:
         """One forward pass, its explanation and the two terms."""
         self.criterion.warmup = self.warming_up
-        loss = self.criterion(x, y)
+        loss = self.criterion(x, y, self.samples)
         logits = self.criterion.logits
         ce = F.cross_entropy(logits, y)
         terms = {"ce": ce} if self.warming_up else {"soft": loss.detach() - self.weight * ce, "ce": ce}

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from selftaught.errors import InputError
 
@@ -28,6 +28,12 @@ DATA_OPTIONS = (
 )
 """What leads from a source to the data fingerprint, and is superfluous beside it."""
 
+NEUTRAL = {"refresh": 1.0}
+"""Settings that methods were given later, each with the value that changes nothing.
+
+A configuration leaves them out where they have it: a run keeps the name that it had before there was the setting.
+"""
+
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Device = Literal["cpu", "cuda"]
 Optimizer = Literal["sgd", "adamw"]
@@ -39,9 +45,10 @@ class RunConfig(BaseModel):
 
     Made by `selftaught.training.presets.resolve`, which fills in the protocol's defaults. Values out of range
     raise pydantic's ``ValidationError``; `parse` turns that into a one-line `InputError`. `settings` are the
-    method's own, complete; the method knows their ranges. `data` and `model` are what the user called them; what
-    they were is in the two fingerprints (that of a built-in model is empty: its name says it all). `teacher` is the run
-    that the method learns from, finished before on the same images; None where it learns from nobody.
+    method's own, complete but for `NEUTRAL` ones; the method knows their ranges. `data` and `model` are what the user
+    called them; what they were is in the two fingerprints (that of a built-in model is empty: its name says it all).
+    `teacher` is the run that the method learns from, finished before on the same images; None where it learns from
+    nobody.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -76,6 +83,11 @@ class RunConfig(BaseModel):
     precision: Precision = "32-true"
     device: Device = "cpu"
     teacher: "RunConfig | None" = None
+
+    @field_validator("settings")
+    @classmethod
+    def _without_neutral(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return {n: value for n, value in settings.items() if n not in NEUTRAL or value != NEUTRAL[n]}
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
@@ -139,6 +151,11 @@ class RunConfig(BaseModel):
     def warmup(self) -> int:
         """The epochs (from 0) before the method proper starts; 0 for methods without a warm-up."""
         return int(self.settings.get("warmup") or 0)
+
+    @property
+    def refresh(self) -> float:
+        """The share of the batches past the warm-up that are explained; 1 for methods that explain none."""
+        return float(self.settings.get("refresh") or 1.0)
 
     def differences(self, other: "RunConfig") -> list[str]:
         """What `other` has different, one ``name: ours -> theirs`` each."""

@@ -19,7 +19,10 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of one method: the median seconds of an optimiser step, and the median of its ratios to plain training."""
+    """Of one method: the median seconds of an optimiser step, and the median of its ratios to plain training.
+
+    Of a method that explains a share of its batches (`refresh`) both are of the mean over a `window` of steps.
+    """
 
     method: str
     seconds: float
@@ -31,11 +34,11 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
 
     The methods take steps in turn, each on a fresh batch, so that whatever else the machine does meets all of
     them alike; each ratio compares neighbours in time, and its median is reported. Methods with a warm-up are
-    measured after it. Data loading is not part of a step.
+    measured after it, those that keep explanations once they have them. Data loading is not part of a step.
 
     Args:
         configs: one per method, equal in data, model and batch size.
-        steps: measured steps per method; fewer, but at least 5, if `seconds` are over before.
+        steps: measured steps per method; fewer, but at least 5 and the longest `window`, if `seconds` are over before.
         seconds: the time to spend on measuring, in all.
     """
     plain = configs[0].model_copy(update={"method": "ce", "settings": {}})
@@ -44,22 +47,38 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
         for _ in range(WARM_UP_STEPS):
             for runner in runners:
                 runner.step()
+        longest = max(window(config.refresh) for config in configs)
+        steps, least = max(steps, longest), max(5, longest)
         rounds: list[list[float]] = []
         begun = time.perf_counter()
-        while len(rounds) < steps and (len(rounds) < 5 or time.perf_counter() - begun < seconds):
+        while len(rounds) < steps and (len(rounds) < least or time.perf_counter() - begun < seconds):
             rounds.append(_round(runners, first=len(rounds) % len(runners)))
     base, *others = zip(*rounds, strict=True)
-    return [
-        StepCost(
-            config.method,
-            statistics.median(times),
-            # Plain training is the unit; two medians of it would differ by noise.
-            1.0
-            if config.method == "ce"
-            else statistics.median(t / b for t, b in zip(times, base, strict=True)),
-        )
-        for config, times in zip(configs, others, strict=True)
-    ]
+    return [_cost(config, times, base) for config, times in zip(configs, others, strict=True)]
+
+
+def _cost(config: RunConfig, times: Sequence[float], base: Sequence[float]) -> StepCost:
+    size = window(config.refresh)
+    sums, base_sums = _sums(times, size), _sums(base, size)
+    seconds = statistics.median(total / size for total in sums)
+    # Plain training is the unit; two medians of it would differ by noise.
+    plain = config.method == "ce"
+    ratios = (ours / theirs for ours, theirs in zip(sums, base_sums, strict=True))
+    return StepCost(config.method, seconds, 1.0 if plain else statistics.median(ratios))
+
+
+def window(refresh: float) -> int:
+    """The fewest steps of which a share `refresh` is explained, to 2 %: with less the median step would be a plain one.
+
+    >>> [window(refresh) for refresh in (1.0, 0.5, 0.3, 0.25, 0.1)]
+    [1, 2, 10, 4, 10]
+    """
+    return next(n for n in itertools.count(1) if abs(round(refresh * n) - refresh * n) <= 0.02 * refresh * n)
+
+
+def _sums(times: Sequence[float], size: int) -> list[float]:
+    """Over windows of `size` steps; the last ones are left out where they make none."""
+    return [sum(times[first : first + size]) for first in range(0, len(times) - size + 1, size)]
 
 
 def _round(runners: Sequence["Runner"], first: int) -> list[float]:
@@ -70,7 +89,10 @@ def _round(runners: Sequence["Runner"], first: int) -> list[float]:
 
 
 class Runner:
-    """Endless steps of one method, as they are in epoch `epoch` (from 0); by default past its warm-up."""
+    """Endless steps of one method, as they are in epoch `epoch` (from 0); by default past its warm-up.
+
+    The images of every step go by the same numbers: whoever keeps something of each knows them all after the first.
+    """
 
     def __init__(self, config: RunConfig, epoch: int | None = None) -> None:
         images = data_of(config)
@@ -84,7 +106,9 @@ class Runner:
         x, y = next(self._batches)
         session = self.session
         self.wait()
+        samples = torch.arange(len(y))
         begun = time.perf_counter()
+        session.objective.start_step(samples)
         session.optimizer.zero_grad()
         session.fabric.backward(session.objective.step(x, y).loss)
         session.optimizer.step()

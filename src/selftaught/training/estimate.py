@@ -11,7 +11,7 @@ import torch
 
 from selftaught.training import seeds
 from selftaught.training.config import RunConfig
-from selftaught.training.cost import Runner
+from selftaught.training.cost import Runner, window
 
 LEAST_STEPS, MOST_STEPS = 3, 40
 """Measured steps, after one that is not."""
@@ -41,27 +41,32 @@ def estimate(config: RunConfig) -> Estimate:
     The machine is taken to go on as fast as it was; a first look at memory counts everything that this process holds.
     """
     with seeds.contained(config.threads):
-        warming_up = _first_steps(config)
+        first = _first_seconds(config)
         with closing(Runner(config)) as runner:
             step = _seconds(runner)
             session, images = runner.session, runner.session.images
-            steps = len(session.batches) * config.epochs
-            first = len(session.batches) * config.warmup
+            epochs = sum(first) + (config.epochs - len(first)) * step
             evaluated = (
                 config.epochs * len(images.val_labels) + len(images.val_labels) + len(images.test_labels)
             )
-            seconds = (
-                first * warming_up + (steps - first) * step + evaluated * _seconds_per_evaluated_image(runner)
-            )
+            seconds = len(session.batches) * epochs + evaluated * _seconds_per_evaluated_image(runner)
             return Estimate(seconds, _memory(config), session.objective.explained())
 
 
-def _first_steps(config: RunConfig) -> float:
-    """Seconds of a step while the method warms up; 0 where it does not."""
-    if not config.warmup:
-        return 0.0
-    with closing(Runner(config, epoch=0)) as runner:
-        return _seconds(runner)
+def _first_seconds(config: RunConfig) -> list[float]:
+    """Seconds of a step in each of the epochs that are not like the others.
+
+    Those of the warm-up, and the first one past it where explanations are kept: in it every image is explained.
+    """
+    first: list[float] = []
+    if config.warmup:
+        with closing(Runner(config, epoch=0)) as runner:
+            first += config.warmup * [_seconds(runner)]
+    if config.refresh < 1:
+        exact = config.model_copy(update={"settings": config.settings | {"refresh": 1.0}})
+        with closing(Runner(exact)) as runner:
+            first.append(_seconds(runner))
+    return first
 
 
 def _seconds(runner: Runner) -> float:
@@ -72,9 +77,13 @@ def _seconds(runner: Runner) -> float:
     def elapsed() -> float:
         return time.perf_counter() - begun
 
-    # Some more where steps are quick: who decodes ahead has to be caught up with.
+    # Some more where steps are quick: who decodes ahead has to be caught up with. And not part of a window, since its
+    # steps are not alike.
     while (
-        not steps or (steps < LEAST_STEPS and elapsed() < LONGEST) or (steps < MOST_STEPS and elapsed() < 1.0)
+        steps % window(runner.session.config.refresh)
+        or not steps
+        or (steps < LEAST_STEPS and elapsed() < LONGEST)
+        or (steps < MOST_STEPS and elapsed() < 1.0)
     ):
         runner.step()
         steps += 1

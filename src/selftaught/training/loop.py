@@ -57,49 +57,84 @@ class Position:
 
 
 class Meter:
-    """Adds steps to a `Position` without making the device wait, and notices a loss that is not finite."""
+    """Adds steps to a `Position` without making the device wait, and notices a loss that is not finite.
+
+    A step is only kept; the numbers of many are worked out together, for a dozen small operations each time would
+    cost a small network more than a percent. Each number is that of its own step, however many are taken together.
+    """
+
+    KEPT = 1 << 20
+    """Logits are kept until there are so many: a few megabytes."""
 
     def __init__(self, position: Position) -> None:
         self.position = position
-        self._names: list[list[str]] = []
-        self._pending: list[torch.Tensor] = []
-        self._sizes: list[int] = []
+        self._waiting: list[tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]] = []
+        self._measured: list[_Measured] = []
 
-    @torch.no_grad()
     def add(self, step: Step, y: torch.Tensor) -> None:
-        """Note one optimiser step."""
-        means = {
-            "loss": step.loss.detach(),
-            **{f"loss_{name}": value for name, value in step.terms.items()},
-            "accuracy": (step.logits.argmax(1) == y).double().mean(),
-            "nll": F.cross_entropy(step.logits.float(), y),
-        }
-        self._names.append(list(means))
-        scalars = torch.stack([value.double() for value in means.values()])
-        self._pending.append(torch.cat([scalars, excess(step.logits, y)]))
-        self._sizes.append(len(y))
+        """Note one optimiser step; its tensors and the labels must not be overwritten by the next."""
+        losses = {"loss": step.loss.detach(), **{f"loss_{name}": value for name, value in step.terms.items()}}
+        if self._waiting:
+            before, logits, _ = self._waiting[-1]
+            if (logits.shape, before.keys()) != (step.logits.shape, losses.keys()):
+                self._measure()
+        self._waiting.append((losses, step.logits, y))
+        if len(self._waiting) * step.logits.numel() >= self.KEPT:
+            self._measure()
+
+    def _measure(self) -> None:
+        """Work out the numbers of the steps that wait, on their device."""
+        if self._waiting:
+            self._measured.append(_measure(self._waiting))
+            self._waiting = []
 
     def flush(self) -> None:
         """Bring the position up to date; raises `SelftaughtError` at the first loss that is NaN or infinite."""
-        if not self._pending:
+        self._measure()
+        if not self._measured:
             return
         # Many numbers with one transfer.
-        numbers = iter(torch.cat(self._pending).tolist())
-        lengths = [len(values) for values in self._pending]
-        rows = [list(itertools.islice(numbers, length)) for length in lengths]
+        numbers = iter(torch.cat([measured.table.flatten() for measured in self._measured]).tolist())
+        for measured in self._measured:
+            steps, length = measured.table.shape
+            for _ in range(steps):
+                self._add(measured.names, list(itertools.islice(numbers, length)), measured.size)
+        self._measured = []
+
+    def _add(self, names: list[str], row: list[float], size: int) -> None:
         position = self.position
-        for names, row, size in zip(self._names, rows, self._sizes, strict=True):
-            position.step += 1
-            if not math.isfinite(row[0]):
-                raise diverged(f"the loss became {row[0]}", position)
-            for name, value in zip(names, row, strict=False):
-                position.sums[name] = position.sums.get(name, 0.0) + value * size
-            excesses = row[len(names) :]
-            so_far = position.excess or [0.0] * len(excesses)
-            position.excess = [a + b for a, b in zip(so_far, excesses, strict=True)]
-            position.seen += size
-            position.images += size
-        self._names, self._pending, self._sizes = [], [], []
+        position.step += 1
+        if not math.isfinite(row[0]):
+            raise diverged(f"the loss became {row[0]}", position)
+        for name, value in zip(names, row, strict=False):
+            position.sums[name] = position.sums.get(name, 0.0) + value * size
+        excesses = row[len(names) :]
+        so_far = position.excess or [0.0] * len(excesses)
+        position.excess = [a + b for a, b in zip(so_far, excesses, strict=True)]
+        position.seen += size
+        position.images += size
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Steps of one batch size: a row each of the named means and then the excess of each bin."""
+
+    names: list[str]
+    size: int
+    table: torch.Tensor
+
+
+@torch.no_grad()
+def _measure(steps: list[tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]]) -> _Measured:
+    """The numbers of S steps with equal batch sizes and terms of the loss."""
+    losses = torch.stack([value.double() for scalars, _, _ in steps for value in scalars.values()])
+    logits = torch.stack([logits for _, logits, _ in steps])
+    labels = torch.stack([y for _, _, y in steps])
+    nll = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none").view_as(labels)
+    right = logits.argmax(-1) == labels
+    means = torch.stack([right.double().mean(1), nll.double().mean(1)], dim=1)
+    table = torch.cat([losses.view(len(steps), -1), means, excess(logits, labels)], dim=1)
+    return _Measured([*steps[0][0], "accuracy", "nll"], labels.shape[1], table)
 
 
 class Autosave:
@@ -146,8 +181,10 @@ def train_epoch(
     clock = _Clock(position)
     reported = time.perf_counter()
     # Closed at once when stopped early: whoever decodes ahead must not be left to the garbage collector.
+    samples = session.batches.samples(position.epoch, position.step)
     with closing(session.batches.epoch(position.epoch, position.step)) as batches:
-        for index, (x, y) in enumerate(batches, position.step):
+        for index, ((x, y), chosen) in enumerate(zip(batches, samples, strict=True), position.step):
+            session.objective.start_step(chosen)
             session.optimizer.zero_grad()
             step = _step(session, meter, index, x, y)
             session.fabric.backward(step.loss)

@@ -32,12 +32,30 @@ MEMORY_FORMAT = torch.channels_last
 
 OPTIMIZERS: dict[str, Callable[[Any, RunConfig], torch.optim.Optimizer]] = {
     "sgd": lambda parameters, config: torch.optim.SGD(
-        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        parameters,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=_fused(parameters, config),
     ),
     "adamw": lambda parameters, config: torch.optim.AdamW(
-        parameters, lr=config.lr, weight_decay=config.weight_decay
+        parameters, lr=config.lr, weight_decay=config.weight_decay, fused=_fused(parameters, config)
     ),
 }
+
+
+def _fused(parameters: list[nn.Parameter], config: RunConfig) -> bool | None:
+    """Whether an update is one pass over the memory, which on a CPU is what it costs; None where torch decides.
+
+    Torch's fused CPU kernels walk through a parameter and its gradient side by side in memory without a look at their
+    strides. Autograd lays a gradient out as its parameter if that has no gaps: these layouts are known to have none.
+    """
+    layouts = (torch.contiguous_format, torch.channels_last)
+    dense = all(
+        p.is_floating_point() and any(p.is_contiguous(memory_format=layout) for layout in layouts)
+        for p in parameters
+    )
+    return True if config.device == "cpu" and dense else None
 
 
 @dataclass
@@ -233,6 +251,7 @@ def rehearse(config: RunConfig) -> None:
         x, y = next(
             iter(session.evaluation_batches(images.train_images[:8], images.train_labels[:8]).epoch(0))
         )
+        session.objective.start_step(torch.arange(len(y)))
         # Eight images and an untrained model prove nothing about the maps' values; the run will tell.
         with suppress(DegenerateMapsError):
             session.objective.step(x, y)
