@@ -13,7 +13,7 @@ from selftaught.saliency.backward import ExplanationRules, chosen
 from selftaught.saliency.capture import Capture
 from selftaught.saliency.heads import HEADS, Head
 from selftaught.saliency.plan import Plan, make_plan
-from selftaught.saliency.preserve import eager, refuse_synchronised, unwrap
+from selftaught.saliency.preserve import eager, parts, refuse_synchronised, unwrap
 
 
 class GradCAM:
@@ -44,6 +44,13 @@ class GradCAM:
 
     def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
         """Logits (B, C), with their graph, and maps (B, K, *spatial) of the K classes, detached."""
+        logits, maps_of = self.lazily(model, x, classes)
+        return logits, maps_of(slice(None))
+
+    def lazily(
+        self, model: nn.Module, x: Tensor, classes: Sequence[int] | None = None
+    ) -> tuple[Tensor, Callable[[slice], Tensor]]:
+        """Logits, and what makes the maps of some samples, (b, K, *spatial): all of them may be more than is needed."""
         module = unwrap(model)
         plan = self.plan = self._plan_for(model, module, x)
         classifier = plan.classifier if plan.head == "channel-wise" else None
@@ -60,20 +67,19 @@ class GradCAM:
                 raise InputError(
                     f"the stored plan says the head is {plan.head!r}, which does not fit this model"
                 )
-            with torch.no_grad():
-                maps = _weighted_sum(weights, head.channels_first(captured.activation))
-        return captured.logits, maps.clamp(min=0) if self.relu else maps
+        activation = head.channels_first(captured.activation).detach()
+        return captured.logits, lambda rows: _weighted_sum(weights, activation, rows, self.relu)
 
     def _plan_for(self, model: nn.Module, module: nn.Module, x: Tensor) -> Plan:
         if self._given:
             assert self.plan is not None
-            parts = dict(module.named_modules())
+            named = dict(module.named_modules())
             for name in (self.plan.layer, self.plan.classifier):
-                if name is not None and name not in parts:
+                if name is not None and name not in named:
                     raise InputError(f"the stored plan names {name!r}, which this model does not have")
             return self.plan
         plans = self._plans.setdefault(module, {})
-        behaviour = tuple((part.training, getattr(part, "p", None)) for part in module.modules())
+        behaviour = tuple((part.training, vars(part).get("p")) for part in parts(module))
         if behaviour not in plans:
             plans[behaviour] = make_plan(model, x, self.layer)
         return plans[behaviour]
@@ -104,6 +110,11 @@ class GradCAM:
         return self._compiled[key]
 
 
-def _weighted_sum(weights: Tensor, activation: Tensor) -> Tensor:
-    maps = weights @ as_float(activation.detach()).flatten(2)
-    return maps.unflatten(2, activation.shape[2:])
+def _weighted_sum(weights: Tensor, activation: Tensor, rows: slice, relu: bool) -> Tensor:
+    """The maps of `rows` of the batch; weights (1 or B, K, channels), activation (B, channels, *spatial)."""
+    weights = weights if weights.shape[0] == 1 else weights[rows]
+    activation = activation[rows]
+    with torch.no_grad(), torch.autocast(activation.device.type, enabled=False):
+        maps = weights @ as_float(activation).flatten(2)
+    maps = maps.unflatten(2, activation.shape[2:])
+    return maps.clamp_(min=0) if relu else maps

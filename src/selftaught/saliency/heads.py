@@ -66,6 +66,12 @@ def require_graph(activation: Tensor) -> None:
         )
 
 
+def _of_classes(weight: Tensor, classes: Sequence[int]) -> Tensor:
+    """The rows of a classifier's weight that make the logits of `classes`; a range stands for all of them."""
+    weight = as_float(weight.detach())
+    return weight if isinstance(classes, range) else weight[list(classes)]
+
+
 def linear(head: Head, classes: Sequence[int]) -> Tensor | None:
     """Pooling or flattening, then one linear layer: the weights are the layer's own, summed over its positions."""
     weight = head.classifier_weight
@@ -73,8 +79,10 @@ def linear(head: Head, classes: Sequence[int]) -> Tensor | None:
     channels, positions = activation.shape[1], activation[0, 0].numel()
     if weight is None or weight.shape[1] % channels:
         return None
-    weight = as_float(weight.detach())[list(classes)]
-    return weight.unflatten(1, (channels, -1)).sum(-1)[None] / positions
+    weight = _of_classes(weight, classes)
+    if weight.shape[1] != channels:
+        weight = weight.unflatten(1, (channels, -1)).sum(-1)
+    return weight[None] / positions
 
 
 def channel_wise(head: Head, classes: Sequence[int]) -> Tensor | None:
@@ -89,7 +97,7 @@ def channel_wise(head: Head, classes: Sequence[int]) -> Tensor | None:
             pooled, activation, torch.ones_like(pooled), retain_graph=True, materialize_grads=True
         )
     slope = head.spatial_mean(grad)
-    return slope[:, None] * as_float(weight.detach())[list(classes)]
+    return slope[:, None] * _of_classes(weight, classes)
 
 
 def general(head: Head, classes: Sequence[int]) -> Tensor:
