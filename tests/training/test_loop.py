@@ -71,6 +71,38 @@ def test_means_do_not_depend_on_when_losses_are_read():
     assert positions[0] == positions[1] == positions[2]
 
 
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_each_number_is_its_own_steps_to_the_last_bit_however_many_are_taken_together(classes):
+    """Or a run that was interrupted would leave other metrics than one that was not."""
+    torch.manual_seed(classes)
+    batches = [(3 * torch.randn(size, classes), torch.randint(classes, (size,))) for size in [37] * 40 + [5]]
+    positions = []
+    for every, kept in ((1, 1 << 20), (7, 1 << 20), (50, 1 << 20), (50, 1), (50, 37 * classes * 3)):
+        meter = Meter(Position())
+        meter.KEPT = kept
+        for index, (logits, labels) in enumerate(batches):
+            meter.add(Step(logits.mean(), logits, {"ce": logits.std()}), labels)
+            if index % every == 0:
+                meter.flush()
+        meter.flush()
+        positions.append(meter.position)
+    assert all(position == positions[0] for position in positions)
+    assert positions[0].means()["nll"] == pytest.approx(
+        metrics.nll(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])), rel=1e-6
+    )
+
+
+def test_steps_may_differ_in_their_terms_and_batch_sizes():
+    meter = Meter(Position())
+    meter.add(Step(torch.tensor(1.0), torch.eye(3), {"ce": torch.tensor(4.0)}), torch.arange(3))
+    meter.add(Step(torch.tensor(2.0), torch.eye(3), {"soft": torch.tensor(6.0)}), torch.tensor([0, 0, 0]))
+    meter.add(Step(torch.tensor(8.0), torch.eye(3)[:2], {"soft": torch.tensor(1.0)}), torch.tensor([0, 1]))
+    meter.flush()
+    means = meter.position.means()
+    assert (means["loss"], means["loss_ce"], means["loss_soft"]) == (25 / 8, 12 / 8, 20 / 8)
+    assert means["accuracy"] == 6 / 8
+
+
 def test_the_first_bad_loss_is_named_however_late_it_is_read():
     meter = Meter(Position(epoch=3, step=10))
     for loss in (1.0, 2.0, float("inf"), float("nan")):

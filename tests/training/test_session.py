@@ -5,11 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from selftaught import IntrospectiveLoss
 from selftaught.objectives.ce import CrossEntropy
 from selftaught.training.loop import Autosave, Position, train_epoch
 from selftaught.training.presets import data_of, resolve
-from selftaught.training.session import lr_factor, start
+from selftaught.training.session import OPTIMIZERS, lr_factor, start
 from tests.training import quick
 
 
@@ -128,3 +130,64 @@ def test_three_steps_are_sgd_written_out():
                 p -= 0.05 * v
     for ours, theirs in zip(session.model.parameters(), twin.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["ce", "le"])
+@pytest.mark.parametrize("model", ["mlp", "resnet8"])
+def test_an_epoch_leaves_the_weights_of_a_plain_loop(model, method):
+    """The trainer's own optimiser, metrics and wrappers change nothing of what a short loop does."""
+    saliency = {"saliency": "grad"} if (model, method) == ("mlp", "le") else {}
+    options = {"alpha": 0.9, "weight": 0.1, "warmup": 0, **saliency} if method == "le" else {}
+    config = quick.config(
+        method, model=model, image_size=16, train_size=70, lr=0.05, weight_decay=1e-3, **options
+    )
+    images = data_of(config)
+    session, twin = start(config, images), start(config, images)
+    train_epoch(session, Position(), lambda: None, lambda: False, Autosave(lambda: None, 60))
+    network = twin.network.train()
+    plain = F.cross_entropy
+    criterion = (
+        (lambda x, y: plain(network(x), y)) if method == "ce" else IntrospectiveLoss(network, **saliency)
+    )
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3, fused=False)
+    for x, y in twin.batches.epoch(0):
+        optimizer.zero_grad()
+        criterion(x, y).backward()
+        optimizer.step()
+    for ours, theirs in zip(session.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_a_cpu_updates_in_one_pass_where_gradients_lie_as_their_parameters():
+    dense = [
+        nn.Parameter(torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last)),
+        nn.Parameter(torch.ones(2)),
+    ]
+    gaps = nn.Parameter(torch.randn(8, 8)[:, ::2])
+    for optimizer in OPTIMIZERS.values():
+        config = quick.config()
+        assert optimizer(dense, config).param_groups[0]["fused"] is True
+        assert optimizer([*dense, gaps], config).param_groups[0]["fused"] is None
+        assert optimizer(dense, config.model_copy(update={"device": "cuda"})).param_groups[0]["fused"] is None
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_update_in_one_pass_is_the_usual_one(optimizer):
+    """Also for the layouts that convolutions get, 1x1 kernels and single channels among them."""
+    config = quick.config(optimizer=optimizer, lr=0.05, weight_decay=0.01)
+    shapes = [(16, 8, 3, 3), (16, 8, 1, 1), (16, 1, 3, 3), (1, 8, 3, 3), (70, 50), (33,)]
+    torch.manual_seed(0)
+    networks = [nn.ParameterList(torch.randn(shape) for shape in shapes) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    for network in networks:
+        network.to(memory_format=torch.channels_last)
+    fused, usual = (OPTIMIZERS[optimizer](list(network.parameters()), config) for network in networks)
+    usual.param_groups[0]["fused"] = False
+    for step in range(4):
+        for network, optimize in zip(networks, (fused, usual), strict=True):
+            torch.manual_seed(step)
+            optimize.zero_grad()
+            sum((torch.randn(shape) * p).sum() for shape, p in zip(shapes, network, strict=True)).backward()
+            optimize.step()
+    for ours, theirs in zip(*networks, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)

@@ -59,13 +59,19 @@ def ece(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
 def excess(logits: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
     """Per bin of the confidence n_b · (accuracy_b - confidence_b), float64 (bins + 2,): what the ECE adds up.
 
-    It is a sum over samples, so those of several batches can be added; and nothing is divided by an empty bin.
+    It is a sum over samples, so those of several batches can be added; and nothing is divided by an empty bin. For
+    logits (S, N, C) and labels (S, N) it is (S, bins + 2), that of each of S batches.
     """
-    confidence, prediction = as_float(logits).softmax(1).max(1)
+    confidence, prediction = as_float(logits).softmax(-1).max(-1)
     edges = torch.linspace(0, 1, bins + 1, device=logits.device)
     index = torch.bucketize(confidence.float(), edges, right=True)
-    sums = torch.zeros(bins + 2, dtype=torch.float64, device=logits.device)
-    return sums.index_add_(0, index, (prediction == labels).double() - confidence.double())
+    batches = labels.shape[:-1]
+    sums = torch.zeros(*batches, bins + 2, dtype=torch.float64, device=logits.device)
+    if batches:
+        index += (bins + 2) * torch.arange(len(labels), device=index.device)[:, None]
+    differences = (prediction == labels).double() - confidence.double()
+    sums.view(-1).index_add_(0, index.flatten(), differences.flatten())
+    return sums
 
 
 @torch.no_grad()
