@@ -1,7 +1,8 @@
 """`explain`: logits and one saliency map per class, for a whole batch, from one forward pass."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from selftaught import errors
-from selftaught.errors import DegenerateMapsError, InputError
+from selftaught._inputs import check_labels
+from selftaught.errors import InputError
 from selftaught.saliency.gradcam import GradCAM
 from selftaught.saliency.gradients import Grad, GradInput, GuidedBackprop
-from selftaught.saliency.heads import not_finite
+from selftaught.saliency.maps import Maps
 from selftaught.saliency.plan import Plan
 from selftaught.saliency.preserve import preserved_buffers, preserved_rng, unwrap
+from selftaught.saliency.watch import Watch, peak
 
 _METHODS: dict[str, type[Any]] = {
     "grad-cam": GradCAM,
@@ -86,23 +89,66 @@ class Explainer:
         if given and saliency != "grad-cam":
             raise InputError(f"{next(iter(given))}= belongs to saliency='grad-cam', not to {saliency!r}")
         self.saliency = saliency
+        self._watch = Watch(saliency)
         self._method = _METHODS[saliency](chunk_size=chunk_size, **given)
 
     def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None = None) -> Explanation:
         """Explain a batch x (B, ...); the maps are detached, the logits keep their graph.
 
         Raises:
-            ExplanationError: every map is zero, or a map is not finite.
+            ExplanationError: every map is zero, or a map is not finite; on CUDA in the next call, see `settle`.
         """
-        _check_input(model, x)
-        # Leaving inference mode would switch gradients on; a closed form needs none.
-        recording = torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.set_grad_enabled(recording):
-            # Tensors made in inference mode cannot be recorded; a copy made outside it can.
-            x = x.clone() if x.is_inference() else x
+        with _recordable(model, x) as x:
             logits, maps = self._method(model, x, classes)
-        _check_maps(maps, self.saliency)
+        self._watch.look(peak(maps))
         return Explanation(logits, maps.detach(), self.plan)
+
+    def compare(
+        self, model: nn.Module, x: Tensor, labels: Tensor, similarity: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Explain a batch x (B, ...) only to know how alike each class's map is to the true class's.
+
+        What `similarity(self(model, x).maps, labels)` is, up to rounding, but a few samples at a time: Grad-CAM's maps
+        of all classes and samples, many times larger than what they are made of, are never in memory together.
+
+        Args:
+            model: a classifier from (B, ...) to (B, C).
+            x: (B, ...).
+            labels: int64 (B,).
+            similarity: from the maps (b, C, *spatial) and labels (b,) of some samples to (b, C).
+
+        Returns:
+            Logits (B, C), with their graph, and similarities (B, C), without one.
+
+        Raises:
+            ExplanationError: every map is zero, or a map is not finite; on CUDA in the next call, see `settle`.
+            InputError: labels of the wrong shape, dtype or range.
+        """
+        with _recordable(model, x) as x:
+            logits, maps = self._lazily(model, x)
+        check_labels(labels, *logits.shape)
+        found, peaks = [], []
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            for rows in maps.parts():
+                some = maps.make(rows)
+                peaks.append(peak(some))
+                found.append(similarity(some, labels[rows]))
+        self._watch.look(peak(torch.stack(peaks)))
+        return logits, torch.cat(found)
+
+    def _lazily(self, model: nn.Module, x: Tensor) -> tuple[Tensor, Maps]:
+        if isinstance(self._method, GradCAM):
+            return self._method.lazily(model, x)
+        logits, maps = self._method(model, x, None)
+        return logits, Maps.made(maps.detach())
+
+    def settle(self) -> None:
+        """On CUDA, wait for the verdict on the maps of the last call; elsewhere it was given at once.
+
+        Raises:
+            ExplanationError: every map was zero, or a map was not finite.
+        """
+        self._watch.settle()
 
     @property
     def plan(self) -> Plan | None:
@@ -161,7 +207,19 @@ def explain(
         preserved_buffers(unwrap(model)),
     ):
         explanation = explainer(model, x, classes)
+        explainer.settle()
     return Explanation(explanation.logits.detach(), explanation.maps, explanation.plan)
+
+
+@contextmanager
+def _recordable(model: nn.Module, x: Tensor) -> Iterator[Tensor]:
+    """The input, checked, as a tensor that gradients can be taken through also where inference mode is on."""
+    _check_input(model, x)
+    # Leaving inference mode would switch gradients on; a closed form needs none.
+    recording = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.set_grad_enabled(recording):
+        # Tensors made in inference mode cannot be recorded; a copy made outside it can.
+        yield x.clone() if x.is_inference() else x
 
 
 def _check_input(model: nn.Module, x: Tensor) -> None:
@@ -175,18 +233,6 @@ def _check_input(model: nn.Module, x: Tensor) -> None:
         raise InputError(
             f"x must be a batch (B, ...) with at least one sample, not of shape {tuple(x.shape)}"
         )
-
-
-def _check_maps(maps: Tensor, saliency: str) -> None:
-    # One reduction and one comparison on the host: NaN and infinity survive the maximum.
-    largest = float(maps.abs().amax())
-    if largest == 0:
-        raise DegenerateMapsError(
-            f"every {saliency} map is zero, no gradient reaches what is explained: choose another layer= or "
-            "saliency=, or initialise the classifier with weights that are not zero"
-        )
-    if not largest < float("inf"):
-        raise not_finite(saliency)
 
 
 __all__ = ["Explainer", "Explanation", "explain", "names"]

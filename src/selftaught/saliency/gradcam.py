@@ -12,6 +12,7 @@ from selftaught.errors import InputError
 from selftaught.saliency.backward import ExplanationRules, chosen
 from selftaught.saliency.capture import Capture
 from selftaught.saliency.heads import HEADS, Head
+from selftaught.saliency.maps import Maps
 from selftaught.saliency.plan import Plan, make_plan
 from selftaught.saliency.preserve import eager, parts, refuse_synchronised, unwrap
 
@@ -44,13 +45,13 @@ class GradCAM:
 
     def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
         """Logits (B, C), with their graph, and maps (B, K, *spatial) of the K classes, detached."""
-        logits, maps_of = self.lazily(model, x, classes)
-        return logits, maps_of(slice(None))
+        logits, maps = self.lazily(model, x, classes)
+        return logits, maps.all()
 
     def lazily(
         self, model: nn.Module, x: Tensor, classes: Sequence[int] | None = None
-    ) -> tuple[Tensor, Callable[[slice], Tensor]]:
-        """Logits, and what makes the maps of some samples, (b, K, *spatial): all of them may be more than is needed."""
+    ) -> tuple[Tensor, Maps]:
+        """The same, with the maps still to be made."""
         module = unwrap(model)
         plan = self.plan = self._plan_for(model, module, x)
         classifier = plan.classifier if plan.head == "channel-wise" else None
@@ -68,7 +69,7 @@ class GradCAM:
                     f"the stored plan says the head is {plan.head!r}, which does not fit this model"
                 )
         activation = head.channels_first(captured.activation).detach()
-        return captured.logits, lambda rows: _weighted_sum(weights, activation, rows, self.relu)
+        return captured.logits, _maps(weights, activation, self.relu)
 
     def _plan_for(self, model: nn.Module, module: nn.Module, x: Tensor) -> Plan:
         if self._given:
@@ -110,11 +111,15 @@ class GradCAM:
         return self._compiled[key]
 
 
-def _weighted_sum(weights: Tensor, activation: Tensor, rows: slice, relu: bool) -> Tensor:
-    """The maps of `rows` of the batch; weights (1 or B, K, channels), activation (B, channels, *spatial)."""
-    weights = weights if weights.shape[0] == 1 else weights[rows]
-    activation = activation[rows]
-    with torch.no_grad(), torch.autocast(activation.device.type, enabled=False):
-        maps = weights @ as_float(activation).flatten(2)
-    maps = maps.unflatten(2, activation.shape[2:])
-    return maps.clamp_(min=0) if relu else maps
+def _maps(weights: Tensor, activation: Tensor, relu: bool) -> Maps:
+    """Σ_c α_kc A_c from weights (1 or B, K, channels) and the activation (B, channels, *spatial)."""
+
+    def make(rows: slice) -> Tensor:
+        some = as_float(activation[rows])
+        own = weights if len(weights) == 1 else weights[rows]
+        with torch.no_grad(), torch.autocast(some.device.type, enabled=False):
+            maps = (own @ some.flatten(2)).unflatten(2, some.shape[2:])
+            return maps.clamp_(min=0) if relu else maps
+
+    size = weights.shape[1] * activation[0, 0].numel() * weights.element_size()
+    return Maps(make, len(activation), size, activation.device)

@@ -1,0 +1,45 @@
+"""Maps that are made when they are wanted, for some samples of a batch at a time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# As many as a CPU keeps in its caches (measured, 1000 classes: 4 MB is as good as 16, 1 MB is slower, all take twice as
+# long). On a GPU only the memory counts.
+_PART_BYTES = {"cpu": 2**22}
+_PART_BYTES_ELSEWHERE = 2**28
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The maps of a batch, not made yet.
+
+    Attributes:
+        make: from a slice of the batch to its maps (b, K, *spatial), detached.
+        batch: how many samples there are.
+        sample_bytes: the size of one sample's maps.
+        device: where they are made.
+    """
+
+    make: Callable[[slice], Tensor]
+    batch: int
+    sample_bytes: int
+    device: torch.device
+
+    @classmethod
+    def made(cls, maps: Tensor) -> "Maps":
+        """Maps (B, K, *spatial) that exist already."""
+        return cls(maps.__getitem__, len(maps), maps[0].numel() * maps.element_size(), maps.device)
+
+    def all(self) -> Tensor:
+        """(B, K, *spatial)."""
+        return self.make(slice(None))
+
+    def parts(self) -> Iterator[slice]:
+        """The batch in slices whose maps are few enough to be worked on in a cache."""
+        room = _PART_BYTES.get(self.device.type, _PART_BYTES_ELSEWHERE)
+        count = max(1, room // max(1, self.sample_bytes))
+        for start in range(0, self.batch, count):
+            yield slice(start, start + count)
