@@ -21,6 +21,7 @@ VARIANTS = {
     "fine-tuned": ("dropout", {"optimizer": "adamw", "schedule": "cosine", "padding": 2}),
     "streamed": ("le-uniform", {"augment": "photo", "val_fraction": 0.2}),
     "pretrained": ("le", {"model": "hf", "lr": 1e-3}),
+    "amortised": ("le", {"refresh": 0.3, "flip": True, "warmup": 1}),
     "gradients": ("le", {"saliency": "grad", "model": "mlp", "precision": "bf16-mixed"}),
 }
 PATIENCE = 60.0

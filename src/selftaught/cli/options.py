@@ -36,6 +36,10 @@ class RunOptions:
     weight: Annotated[
         float | None, _flag("Weight λ of the one-hot cross-entropy (dml: of the peer's part).", _METHOD)
     ] = None
+    refresh: Annotated[
+        float | None,
+        _flag("Share of the batches to explain anew, the others keep what they had (le: 1, all).", _METHOD),
+    ] = None
     warmup: Annotated[int | None, _flag("Epochs of plain training first (a fifth).", _METHOD)] = None
     strength: Annotated[float | None, _flag("Strength of the confidence penalty.", _METHOD)] = None
     drop_rate: Annotated[float | None, _flag("Dropout rate.", _METHOD)] = None
