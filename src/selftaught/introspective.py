@@ -115,9 +115,7 @@ class IntrospectiveLoss(nn.Module):
 
     def _exact(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Logits with their graph and similarities, both (B, C), of the model as it is now."""
-        explanation = self.explainer(self.model, x)
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return explanation.logits, self.similarity(explanation.maps, y)
+        return self.explainer.compare(self.model, x, y, self.similarity)
 
     def _amortised(self, x: Tensor, y: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
         """The same, but the similarities may be what these samples were given before."""

@@ -44,6 +44,11 @@ TABLES = {
                 CE            LE_(cosine)
         ResNet8 87,95(±0.32)  88,70(±0.18)
     """,
+    "refresh": """
+                  CE            LE_(Grad)
+        MNIST_MLP 98,61(±0.05)  98,90(±0.03)
+        ResNet8   87,95(±0.32)  88,27(±0.05)
+    """,
 }
 
 CIFAR = (160, 128, 0.1, 0.9, 1e-4, (0.5, 0.75), 0.2, "crop")
@@ -182,7 +187,7 @@ def test_the_mlp_is_explained_by_grad_and_a_cnn_by_grad_cam_unless_the_label_say
             for variant in recipe.variants:
                 settings = variant.settings_in(group.label)
                 if variant.runs_in(group.label) and "saliency" in settings:
-                    assert settings["saliency"] == saliency.get(variant.label, usual)
+                    assert settings["saliency"] == saliency.get(variant.label.partition(",")[0], usual)
 
 
 def test_the_figures_have_one_trial_or_five_and_figure_3_an_order():

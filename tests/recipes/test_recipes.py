@@ -17,7 +17,7 @@ def test_tables_come_first_then_figures():
     assert recipes.names() == [
         *(f"table{i}" for i in range(1, 7)),
         *(f"figure{i}" for i in range(1, 4)),
-        *("search-ban", "search-cp", "search-dropout", "search-ls", "similarities", "sweep-beta"),
+        *("refresh", "search-ban", "search-cp", "search-dropout", "search-ls", "similarities", "sweep-beta"),
     ]
 
 
@@ -40,9 +40,9 @@ def test_le_comes_with_its_control_and_with_every_setting_spelled_out(name):
         variants = [variant for variant in recipe.variants if variant.runs_in(group.label)]
         settings = {variant.label: variant.settings_in(group.label) for variant in variants}
         for variant in variants:
-            # The protocol has the warm-up; `layer` is None unless somebody wants another.
-            asked = set(objectives.settings(variant.method)) - {"warmup", "layer"}
-            assert set(settings[variant.label]) == asked
+            # The protocol has the warm-up; `layer` is None unless somebody wants another; `refresh` is 1.
+            asked = set(objectives.settings(variant.method)) - {"warmup", "layer", "refresh"}
+            assert set(settings[variant.label]) - {"refresh"} == asked
         if recipe.kind in ("table", "figure3") and any(v.method == "le" for v in variants):
             for variant in variants:
                 if variant.method in ("le", "le-permut"):

@@ -216,6 +216,8 @@ class Recipe(Strict):
         quoted: rows that the paper took from elsewhere.
         teachers: the printed values of the teachers by model name.
         search: for the kind "search" only.
+        reference: the label of a variant that the others of its method are compared with as well, where they are meant
+            to do the same for less.
         order: variant labels from the worst to the best where the paper says the order but prints no numbers.
         notes: what the paper leaves open and what was chosen, shown with the result.
     """
@@ -235,6 +237,7 @@ class Recipe(Strict):
     quoted: tuple[Quoted, ...] = ()
     teachers: dict[str, Value] = {}
     search: Search | None = None
+    reference: Text | None = None
     order: tuple[Text, ...] = ()
     notes: tuple[Text, ...] = ()
 
@@ -269,7 +272,7 @@ class Recipe(Strict):
             _known("group", groups, [*(variant.groups or ()), *variant.by_group])
         _known("group", groups, [*self.paper, *(quoted.group for quoted in self.quoted)])
         _known("group", groups, self.search.paper_best if self.search else ())
-        _known("variant", variants, self.order)
+        _known("variant", variants, [*self.order, *([self.reference] if self.reference else [])])
         for label, cells in [*self.paper.items(), *((quoted.group, quoted.values) for quoted in self.quoted)]:
             _known("variant", variants, cells)
             for cell in cells:

@@ -23,8 +23,11 @@ PAPER_TRIALS = 5
 LEVEL = 0.05
 """Corrected p-values below it are called a difference."""
 
-REFERENCES = {"to_ce": "ce", "to_uniform": "le-uniform", "to_ls": "ls"}
-"""What cells are compared with, by the field of `PaperCell` that holds the comparison."""
+REFERENCES = {"to_ce": "ce", "to_uniform": "le-uniform", "to_ls": "ls", "to_reference": ""}
+"""The methods that cells are compared with, by the field of `PaperCell` that holds the comparison.
+
+The last stands for the variant that the recipe names.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class PaperCell:
     `mean` and `std` (n − 1, None for one trial) are in % of the table's metric on the test images; in a search, of
     accuracy on the held-out training images after the last epoch. `verdict` on the paper's value is "agrees",
     "better", "worse", "not comparable" (`why` says why) or "", where nothing is printed. `ece` is a fraction, `nll` in
-    nats per image. `to_ls` is kept for LE alone. `selected` marks the best value of a search.
+    nats per image. `to_ls` is kept for LE alone, `to_reference` for the other variants of the method of the recipe's
+    `reference`. `selected` marks the best value of a search.
     """
 
     group: str
@@ -90,6 +94,7 @@ class PaperCell:
     to_ce: Comparison | None = None
     to_uniform: Comparison | None = None
     to_ls: Comparison | None = None
+    to_reference: Comparison | None = None
     selected: bool = False
 
 
@@ -152,8 +157,9 @@ def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence
     """The table of a recipe over the runs of its cells.
 
     Differences pair trials by seed and test images by position: to CE and to LE-Uniform in the same group, and of LE to
-    label smoothing. Their p-values are corrected after Holm, each of the three families over the whole table. A search
-    has no test accuracy at all: its values are judged by accuracy on held-out training images.
+    label smoothing; where the recipe names a reference, of its method's other variants to that. Their p-values are
+    corrected after Holm, all of them together over the whole table. A search has no test accuracy at all: its values
+    are judged by accuracy on held-out training images.
 
     Args:
         recipe: what the paper printed, and how the table is laid out.
@@ -171,7 +177,7 @@ def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence
         made = _selected(made)
     else:
         known = _Correct(cells)
-        made = _compared(made, known, sign=-1 if recipe.metric == "error" else 1)
+        made = _compared(recipe, made, known)
     records = tuple({record.config.trial_id: record for cell in cells for record in cell.records}.values())
     by_place = {(cell.group, cell.variant): cell for cell in made}
     table = PaperTable(recipe, budget, by_place, (), recipe.notes, records)
@@ -323,13 +329,14 @@ def _merit(cell: PaperCell) -> tuple[int, float, float]:
     return cell.trials, round(cell.mean or 0.0, 10), -math.inf if cell.nll is None else -cell.nll
 
 
-def _compared(cells: list[PaperCell], known: _Correct, sign: int) -> list[PaperCell]:
+def _compared(recipe: Recipe, cells: list[PaperCell], known: _Correct) -> list[PaperCell]:
     """Fills in the cells' comparisons to the references of their groups, corrected over all of them together."""
+    sign = -1 if recipe.metric == "error" else 1
     tests = {
         (i, field): found
-        for field, reference in REFERENCES.items()
+        for field in REFERENCES
         for i, cell in enumerate(cells)
-        if _is_compared(cell.method, field) and (found := _tested(cells, cell, reference, known, sign))
+        if (base := _base(recipe, cells, cell, field)) and (found := _tested(base, cell, known, sign))
     }
     corrected = dict(zip(tests, holm([test.p for test, _ in tests.values()]), strict=True))
     cells = list(cells)
@@ -340,13 +347,18 @@ def _compared(cells: list[PaperCell], known: _Correct, sign: int) -> list[PaperC
     return cells
 
 
-def _tested(
-    cells: list[PaperCell], cell: PaperCell, reference: str, known: _Correct, sign: int
-) -> tuple[Test, int] | None:
-    """The difference of a cell to its group's reference and the number of paired seeds, None without any."""
-    base = next((c for c in cells if c.group == cell.group and c.method == reference), None)
-    if base is None:
-        return None
+def _base(recipe: Recipe, cells: list[PaperCell], cell: PaperCell, field: str) -> PaperCell | None:
+    """What a cell is compared with in this field; None where it is not, or where that was not run in its group."""
+    here = [other for other in cells if other.group == cell.group]
+    if REFERENCES[field]:
+        asked = _is_compared(cell.method, field)
+        return next((other for other in here if asked and other.method == REFERENCES[field]), None)
+    base = next((other for other in here if other.variant == recipe.reference), None)
+    return base if base and base.method == cell.method and base is not cell else None
+
+
+def _tested(base: PaperCell, cell: PaperCell, known: _Correct, sign: int) -> tuple[Test, int] | None:
+    """The difference of a cell to another one and the number of paired seeds, None without any."""
     ours, theirs = known(cell), known(base)
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:

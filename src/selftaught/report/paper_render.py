@@ -73,6 +73,7 @@ def columns(table: PaperTable) -> list[Column]:
             Column(VERDICT, lambda cell: cell.verdict or ABSENT, numeric=False),
             Column(f"Δ to {table.label('ce')}", lambda cell: _difference(cell.to_ce)),
             Column(f"Δ to {table.label('le-uniform')}", lambda cell: _difference(cell.to_uniform)),
+            Column(f"Δ to {table.recipe.reference}", lambda cell: _difference(cell.to_reference)),
             Column("NLL", lambda cell: _number(cell.nll, ".3f")),
             Column("ECE %", lambda cell: _number(None if cell.ece is None else 100 * cell.ece, ".2f")),
             Column(STEP, lambda cell: _number(cell.cost, ".2f")),

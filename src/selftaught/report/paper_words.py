@@ -192,6 +192,8 @@ def _about_comparisons(table: "PaperTable") -> Iterator[str]:
             "ls": [cell.to_ls for cell in cells],
         }.items()
     }
+    if table.recipe.reference:
+        families[table.recipe.reference] = [cell.to_reference for cell in cells if cell.to_reference]
     told = [
         f"the {len(of)} difference{'s' if len(of) > 1 else ''} to {name}"
         for name, of in families.items()
