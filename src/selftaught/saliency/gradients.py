@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from selftaught._inputs import as_float
 from selftaught.errors import InputError
 from selftaught.saliency.backward import ExplanationRules, chosen, class_gradients, pays_to_vectorize
 from selftaught.saliency.capture import Capture
+from selftaught.saliency.jacobian import Jacobian, Unsupported, final_linear
 from selftaught.saliency.preserve import eager, refuse_synchronised, unwrap
 
 
@@ -43,14 +45,28 @@ class Grad:
         every = chosen(classes, captured.end)
         vectorized = pays_to_vectorize(x, model.modules())
         with rules.explaining(), torch.autocast(x.device.type, enabled=False):
-            maps = as_float(x.detach()).new_empty(x.shape[0], len(every), *x.shape[1:])
-            done = 0
-            for chunk in class_gradients(
-                captured.end, x, every, chunk_size=self.chunk_size, vectorized=vectorized
-            ):
-                maps[:, done : done + len(chunk)] = chunk.movedim(0, 1)
-                done += len(chunk)
-        return captured.logits, self._maps(maps, as_float(x.detach()))
+            gradients = self._all_classes(captured.end, x, every, vectorized)
+        return captured.logits, self._maps(gradients, as_float(x.detach()))
+
+    def _all_classes(self, logits: Tensor, x: Tensor, classes: Sequence[int], vectorized: bool) -> Tensor:
+        """∂logit_k/∂x of the classes, (B, K, *shape of one input)."""
+        last = None if self.guided else final_linear(logits, x)
+        if last is None or len(classes) <= last[0].shape[1]:
+            return self._each(logits, x, classes, vectorized)
+        # Fewer features than classes: the chain rule's last factor is the classifier's weights.
+        features, weight = last
+        of_features = self._each(features, x, range(features.shape[1]), vectorized)
+        return (weight[list(classes)] @ of_features.flatten(2)).unflatten(2, x.shape[1:])
+
+    def _each(self, outputs: Tensor, x: Tensor, columns: Sequence[int], vectorized: bool) -> Tensor:
+        with suppress(Unsupported):
+            return Jacobian(outputs, x, self.guided)(columns, self.chunk_size)
+        gradients = as_float(x.detach()).new_empty(x.shape[0], len(columns), *x.shape[1:])
+        done = 0
+        for chunk in class_gradients(outputs, x, columns, chunk_size=self.chunk_size, vectorized=vectorized):
+            gradients[:, done : done + len(chunk)] = chunk.movedim(0, 1)
+            done += len(chunk)
+        return gradients
 
     def _maps(self, gradients: Tensor, x: Tensor) -> Tensor:
         return gradients

@@ -1,0 +1,202 @@
+"""Gradients made piece by piece equal autograd's, one class after another, on the same graph."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import selftaught
+from selftaught import models
+from selftaught.saliency import jacobian
+from selftaught.saliency.backward import ExplanationRules, class_gradients
+from selftaught.saliency.jacobian import Jacobian, Unsupported, final_linear
+from tests.oracles.captum_maps import relative_error
+
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
+
+
+def forward(model, x, guided=False):
+    """The logits of x and the rules of their explanation."""
+    rules = ExplanationRules(guided)
+    with rules:
+        return model(x.clone()), rules
+
+
+def slow(outputs, x, rules, columns):
+    """One call of autograd for each output: (B, K, ...)."""
+    with rules.explaining():
+        each = class_gradients(outputs, x, columns, chunk_size=None, vectorized=False)
+        return torch.cat(list(each)).transpose(0, 1)
+
+
+def check(model, x, guided=False, most=None):
+    """The fast way gives what the slow way gives."""
+    outputs, rules = forward(model, x, guided)
+    columns = range(outputs.shape[1])
+    found = Jacobian(outputs, x, guided)(columns, most)
+    assert found.dtype == x.dtype
+    expected = slow(outputs, x, rules, columns)
+    # Dead ReLUs may leave nothing but zeros.
+    assert (found - expected).abs().max() <= TOLERANCE[x.dtype] * expected.abs().max()
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch):
+    monkeypatch.setattr(jacobian, "PIECE_BYTES", 2**15)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", ["mlp", "cnn6", "resnet8"])
+def test_our_networks(name, layout, dtype, train, guided):
+    channels, size = (1, 12) if name == "mlp" else (3, 16)
+    model = models.create(name, 7, channels, size, dropout=0.3).to(dtype, memory_format=layout).train(train)
+    x = torch.randn(5, channels, size, size, dtype=dtype).contiguous(memory_format=layout).requires_grad_()
+    check(model, x, guided)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_random_convolutions(data):
+    """Every stride, padding, dilation and number of groups, with and without BatchNorm, odd sizes."""
+
+    def draw(low, high):
+        return data.draw(st.integers(low, high))
+
+    groups, kernel, dilation = draw(1, 2), (draw(1, 3), draw(1, 3)), draw(1, 2)
+    convolution = nn.Conv2d(
+        2 * groups,
+        3 * groups,
+        kernel,
+        stride=(draw(1, 3), draw(1, 3)),
+        padding=(draw(0, 3), draw(0, 2)),
+        dilation=dilation,
+        groups=groups,
+        bias=data.draw(st.booleans()),
+    )
+    norm = nn.BatchNorm2d(3 * groups, affine=data.draw(st.booleans()))
+    layers = [convolution, *data.draw(st.sampled_from([[], [norm], [nn.ReLU(), norm]])), nn.ReLU()]
+    pools = [nn.MaxPool2d(2, ceil_mode=True), nn.AdaptiveAvgPool2d(1), nn.Identity()]
+    layers += [data.draw(st.sampled_from(pools)), nn.Flatten()]
+    x = torch.randn(draw(2, 6), 2 * groups, draw(7, 11), draw(7, 11), dtype=torch.float64)
+    body = nn.Sequential(*layers).double()
+    model = nn.Sequential(body, nn.Linear(body(x).shape[1], draw(1, 5)).double())
+    model.train(data.draw(st.booleans()))
+    check(
+        model,
+        x.requires_grad_(),
+        guided=data.draw(st.booleans()),
+        most=data.draw(st.sampled_from([None, 1, 2])),
+    )
+
+
+class Branches(nn.Module):
+    """One tensor read three times, a sum of itself, a constant added, a mask multiplied, a plain matrix product."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 8, bias=False)
+
+    def forward(self, x):
+        a = F.relu(self.first(x))
+        b = self.second(a) + a
+        c = F.relu(b + b + torch.ones_like(b)) * (a.detach() > 0.5)
+        return (c + a).view(len(x), 2, 4).mean(-1) + a.unflatten(1, (4, 2)).mean(dim=1, keepdim=False)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_branches(guided):
+    check(Branches().double(), torch.randn(4, 6, dtype=torch.float64).requires_grad_(), guided)
+
+
+def test_an_activation_in_the_middle():
+    model = models.create("resnet8", 4, 3, 16).double()
+    kept = []
+    model.features.stage2.register_forward_hook(lambda module, args, output: kept.append(output))
+    outputs, rules = forward(model, torch.randn(3, 3, 16, 16, dtype=torch.float64).requires_grad_())
+    found = Jacobian(outputs, kept[0])(range(4))
+    assert relative_error(found, slow(outputs, kept[0], rules, range(4))) <= 1e-12
+
+
+def mixing(x):
+    """Samples that see each other."""
+    return x @ x.detach().t() @ x
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        mixing,
+        torch.sigmoid,
+        lambda x: x * x,
+        lambda x: 2 * x,
+        lambda x: x - 1,
+        lambda x: x + x.mean(0, keepdim=True),
+        lambda x: x.t().contiguous().view(-1).view(x.shape),
+        lambda x: x @ (x.mean() * torch.eye(x.shape[1])),
+        lambda x: torch.add(x, x, alpha=2),
+        lambda x: x.cumsum(0),
+        lambda x: torch.eye(len(x)) @ x.relu(),
+    ],
+)
+def test_what_is_unknown_is_left_to_autograd(unknown):
+    linear = nn.Linear(5, 3)
+    x = torch.randn(4, 5).requires_grad_()
+    outputs = linear(unknown(x.clone()))
+    with pytest.raises(Unsupported):
+        Jacobian(outputs, x)
+
+    class Model(nn.Module):
+        def forward(self, x):
+            return linear(unknown(x))
+
+    expected = torch.stack(
+        [torch.autograd.grad(outputs[:, k].sum(), x, retain_graph=True)[0] for k in range(3)], 1
+    )
+    assert relative_error(selftaught.explain(Model(), x.detach(), "grad").maps, expected) <= 1e-6
+
+
+class TestMoreClassesThanFeatures:
+    """The classifier's weights times the features' gradients."""
+
+    @pytest.mark.parametrize("train", [False, True])
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_maps_are_those_of_every_class(self, train, bias):
+        model = models.create("resnet8", 90, 3, 12).double().train(train)
+        model.head.classifier = nn.Linear(64, 90, bias=bias).double()
+        x = torch.randn(3, 3, 12, 12, dtype=torch.float64).requires_grad_()
+        outputs, rules = forward(model, x)
+        expected = slow(outputs, x, rules, range(90))
+        assert relative_error(selftaught.explain(model, x, "grad").maps, expected) <= 1e-12
+        some = [89, 3, 3, *range(80)]
+        assert (
+            relative_error(selftaught.explain(model, x, "grad", classes=some).maps, expected[:, some])
+            <= 1e-12
+        )
+
+    def test_also_where_the_network_is_left_to_autograd(self):
+        model = nn.Sequential(nn.Linear(6, 4), nn.GELU(), nn.Linear(4, 9)).double()
+        x = torch.randn(3, 6, dtype=torch.float64)
+        expected = torch.autograd.functional.jacobian(model, x).sum(2)
+        assert relative_error(selftaught.explain(model, x, "grad").maps, expected) <= 1e-12
+
+    def test_guided_backpropagation_is_not_linear(self):
+        model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 9)).double()
+        x = torch.randn(3, 6, dtype=torch.float64)
+        outputs, rules = forward(model, x.requires_grad_(), guided=True)
+        expected = slow(outputs, x, rules, range(9))
+        assert relative_error(selftaught.explain(model, x, "guided-backprop").maps, expected) <= 1e-12
+
+    def test_a_classifier_made_of_the_input_is_no_factor(self):
+        x = torch.randn(4, 5).requires_grad_()
+        features = torch.relu(x.clone())
+        assert final_linear(features @ torch.randn(5, 9, requires_grad=True), x) is not None
+        assert final_linear(features @ (x.mean() * torch.ones(5, 9)), x) is None
+        assert final_linear(F.linear(features, torch.randn(9, 5)), x) is None, (
+            "a frozen layer keeps no features"
+        )
+        assert final_linear(features, x) is None
