@@ -36,7 +36,7 @@ class IntrospectiveLoss(nn.Module):
         relu: for Grad-CAM, keep only the positive part of the maps.
         refresh: r in (0, 1], the share of the batches that are explained; 1 explains all of them. With less, the
             others take the similarities that their samples were given last: they cost a plain forward pass, and the
-            soft labels are on average 1/r epochs old. Past the warm-up, call number t (from 0) is explained if
+            soft labels are on average 1/r - 1 epochs old. Past the warm-up, call number t (from 0) is explained if
             floor((t + 1) · r) > floor(t · r), or if one of its samples never was. The samples' ids are then needed as
             `index`, and the batches must be shuffled: in a fixed order the same ones would be explained for ever.
 

@@ -79,6 +79,7 @@ SEARCH = "kind: search\nsearch: {method: ls, setting: alpha, values: [0.8, 0.9]}
         ("{ResNet14: {alpha", "{Resnet: {alpha", r"unknown group 'Resnet'"),
         ("  ResNet8: {CE: 88", "  ResNet20: {CE: 88", r"unknown group 'ResNet20'"),
         ("{CE: 88,", "{CE: 88, KD: 89,", r"unknown variant 'KD'"),
+        ("quoted:", "reference: LSS\nquoted:", r"unknown variant 'LSS': did you mean 'LS'"),
         (
             "values: {CE: 87}",
             "values: {C: 87}",

@@ -204,6 +204,23 @@ def comparisons_of(cell):
     return [c for c in (cell.to_ce, cell.to_uniform, cell.to_ls) if c is not None]
 
 
+def test_what_stands_in_for_a_variant_is_compared_with_it(tmp_path):
+    cheap = "  - {{label: cheap, method: le, settings: {{refresh: 0.5}}, groups: [One]}}\nreference: LE"
+    text = RECIPE.replace("\npaper:", f"\n{cheap}\npaper:")
+    recipe = recipes.parse(text.format(metric="accuracy"), "table2.yaml")
+    cells = factory.cells(
+        recipe, tmp_path, lambda g, v, s: accuracy(g, "LE" if v == "cheap" else v, s) - (v == "cheap")
+    )
+    table = tabulate(recipe, cells, "quick")
+    compared = {place: cell.to_reference for place, cell in table.cells.items() if cell.to_reference}
+    assert list(compared) == [("One", "cheap")]
+    [comparison] = compared.values()
+    assert comparison.test.estimate == pytest.approx(-1.0)
+    every = [c for cell in table.cells.values() for c in [*comparisons_of(cell), cell.to_reference] if c]
+    assert [c.p_holm for c in every] == pytest.approx(holm([c.p for c in every]))
+    assert any("and the 1 difference to LE together" in line for line in table.caption)
+
+
 def test_one_seed_does_not_count_in_the_correction(tmp_path):
     cells = factory.cells(make_recipe(), tmp_path, accuracy)
     all_pairs = tabulate(make_recipe(), cells, "quick").cells

@@ -158,6 +158,8 @@ class TestSharing:
         assert (
             tables["similarities"]["ResNet8", "LE (cosine)"] == tables["table2"]["ResNet8", "LE (Grad-CAM)"]
         )
+        for place in (("MNIST MLP", "LE (Grad)"), ("ResNet8", "LE (Grad)"), ("ResNet8", "LE-Uniform")):
+            assert _ids(tables["refresh"][place]) == _ids(tables["table6"][place])
         for group in ("CNN-8", "CNN-6"):
             assert _ids(tables["sweep-beta"][group, "CE"]) == _ids(tables["table1"][group, "CE"])
             assert _ids(tables["sweep-beta"][group, "beta 0.5"]) == _ids(
