@@ -197,15 +197,6 @@ def test_a_failed_trial_is_named_and_exit_code_1(run):
     assert err.count("\n") == 1
 
 
-def test_bench_gives_the_cost_of_each_method(run):
-    code, out, _ = run("bench", "--methods", "ce,le", "--json", *QUICK[:6])
-    assert code == 0
-    costs = json.loads(out)
-    assert list(costs) == ["ce", "le"]
-    assert costs["ce"]["relative"] == 1.0
-    assert "× ce" in run("bench", "--methods", "ls", *QUICK[:6])[1]
-
-
 @pytest.mark.parametrize("arguments", [["ls"], ["ls", "--json"], ["--help"], ["--version"]])
 def test_output_that_is_closed_is_one_line(arguments):
     script = f"exec {sys.executable} -m selftaught {' '.join(arguments)} >&-"

@@ -46,3 +46,15 @@ def test_the_ratio_is_the_median_over_neighbours_in_time(monkeypatch):
     )
     [ls] = cost.measure([quick.config("ls")], steps=7)
     assert ls.relative == 2.0
+
+
+def test_memory_beside_plain_training():
+    configs = [quick.config("dml"), quick.config("ce"), quick.config("le", refresh=0.5)]
+    times = cost.measure(configs, steps=1)
+    assert {c.memory for c in times} == {c.relative_memory for c in times} == {None}
+    dml, ce, le = cost.with_memory(times, configs)
+    assert [c.seconds for c in (dml, ce, le)] == [c.seconds for c in times]
+    assert ce.relative_memory == 1.0
+    assert dml.memory > 1.5 * ce.memory
+    assert 0.9 < le.relative_memory < 1.2
+    assert le.memory == pytest.approx(le.relative_memory * ce.memory)

@@ -143,11 +143,14 @@ def status(
 def bench(
     options: RunOptions,
     data: Data = "digits",
-    methods: Annotated[str | None, typer.Option(help="Methods, separated by commas; by default all.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Methods, separated by commas; by default all that the model can be trained by."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure what a step of each method costs relative to plain training, on this machine."""
-    from selftaught.cli.commands import bench as command
+    """Measure what a step of each method costs relative to plain training, in time and memory, on this machine."""
+    from selftaught.cli.bench import bench as command
 
     raise typer.Exit(command(data, methods, options, as_json))
 

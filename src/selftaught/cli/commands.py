@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from selftaught import objectives
 from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 from selftaught.cli.announcement import announcement, announcement_of_run, outlook
 from selftaught.cli.inputs import with_teacher
@@ -28,7 +26,7 @@ from selftaught.study.estimate import estimate_study
 from selftaught.study.executor import Event, Outcome, attempt
 from selftaught.study.executors import check, executor_for
 from selftaught.study.plan import Trial, plan, split_methods
-from selftaught.training import cost, record
+from selftaught.training import record
 from selftaught.training.config import RunConfig
 from selftaught.training.environment import usable_cores
 from selftaught.training.teaching import lineage
@@ -174,29 +172,6 @@ def report(runs: list[Path], out: Path) -> int:
 
     for path in pages.write(runs, out):
         print(f"wrote {path}", file=sys.stderr)
-    return DONE
-
-
-def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) -> int:
-    """Step times as a table."""
-    chosen = split_methods(methods) if methods is not None else objectives.names()
-    with redirect_stdout(sys.stderr):
-        configs = plan(data, chosen, trials=1, **options.given())
-        costs = cost.measure(configs)
-    if as_json:
-        print(json.dumps({c.method: {"seconds": c.seconds, "relative": c.relative} for c in costs}, indent=2))
-        return DONE
-    config = configs[0]
-    caption = f"{data}, {config.model}, batch {config.batch_size}, {config.threads} threads, {config.device}"
-    table = Table()
-    table.add_column("method")
-    table.add_column("ms per step", justify="right")
-    table.add_column("× ce", justify="right")
-    for c in costs:
-        table.add_row(c.method, f"{1000 * c.seconds:.2f}", f"{c.relative:.2f}")
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"{caption}: medians over alternating steps on fresh batches")
     return DONE
 
 

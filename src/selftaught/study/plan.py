@@ -41,12 +41,53 @@ def plan(
     configs = [
         resolve(data, method, seed=seed + offset, **options) for method in methods for offset in range(trials)
     ]
+    _rehearse(configs[::trials], options)
+    return configs
+
+
+def plan_possible(data: str, **options: Any) -> tuple[list[RunConfig], dict[str, str]]:
+    """One configuration per method that can be used with this network, and by method why the others cannot.
+
+    Left out is what lacks something that none of `options` is about: a teacher, stages to compare, a place for dropout.
+
+    Args:
+        data: as of `plan`.
+        options: those of `resolve`.
+
+    Raises:
+        InputError: what is wrong for every method, a value out of range, or a teacher that teaches none.
+    """
+    check_used(objectives.names(), (name for name, value in options.items() if value is not None))
+    configs: list[RunConfig] = []
+    impossible: dict[str, InputError] = {}
+    for method in objectives.names():
+        settings = objectives.settings(method).keys() & options.keys()
+        objectives.create(method, **{name: options[name] for name in settings})
+        try:
+            config = resolve(data, method, **options)
+            _rehearse([config], options)
+            configs.append(config)
+        except InputError as error:
+            # What is wrong with data or network is so for ce, which comes first; what a flag asked for is not left out.
+            if not configs or (settings and not objectives.learns_from(method)):
+                raise
+            impossible[method] = error
+    used = {objectives.learns_from(config.method) for config in configs}
+    for role in ("teacher", "assistant"):
+        if options.get(role) is not None and role not in used:
+            raise next(
+                error for method, error in impossible.items() if objectives.learns_from(method) == role
+            )
+    return configs, {method: str(error) for method, error in impossible.items()}
+
+
+def _rehearse(configs: Sequence[RunConfig], options: dict[str, Any]) -> None:
+    """Take a first step of each and of all that they learn from, but for a teacher that is trained already."""
     ready = options.get("teacher")
     taught = {run.trial_id for run in lineage(ready)} if isinstance(ready, RunConfig) else set()
-    for run in _different([run for first in configs[::trials] for run in lineage(first)]):
+    for run in _different([run for config in configs for run in lineage(config)]):
         if run.trial_id not in taught:  # its data may have moved since
             rehearse(run)
-    return configs
 
 
 def _different(configs: Sequence[RunConfig]) -> list[RunConfig]:

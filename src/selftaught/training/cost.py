@@ -5,11 +5,11 @@ import statistics
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from selftaught.training import seeds, teachers
+from selftaught.training import memory, seeds, teachers
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
 from selftaught.training.session import Session, start
@@ -22,11 +22,15 @@ class StepCost:
     """Of one method: the median seconds of an optimiser step, and the median of its ratios to plain training.
 
     Of a method that explains a share of its batches (`refresh`) both are of the mean over a `window` of steps.
+    `memory` is the peak of what torch allocates for training with it, in bytes, weights and teachers included, and
+    `relative_memory` its ratio to plain training's; None where they were not asked for.
     """
 
     method: str
     seconds: float
     relative: float
+    memory: int | None = None
+    relative_memory: float | None = None
 
 
 def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0) -> list[StepCost]:
@@ -41,7 +45,7 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
         steps: measured steps per method; fewer, but at least 5 and the longest `window`, if `seconds` are over before.
         seconds: the time to spend on measuring, in all.
     """
-    plain = configs[0].model_copy(update={"method": "ce", "settings": {}})
+    plain = _plain(configs)
     with seeds.contained(plain.threads), ExitStack() as stack:
         runners = [stack.enter_context(closing(Runner(config))) for config in (plain, *configs)]
         for _ in range(WARM_UP_STEPS):
@@ -65,6 +69,40 @@ def _cost(config: RunConfig, times: Sequence[float], base: Sequence[float]) -> S
     plain = config.method == "ce"
     ratios = (ours / theirs for ours, theirs in zip(sums, base_sums, strict=True))
     return StepCost(config.method, seconds, 1.0 if plain else statistics.median(ratios))
+
+
+def with_memory(costs: Sequence[StepCost], configs: Sequence[RunConfig]) -> list[StepCost]:
+    """The same, what `measure` found of these configurations, with the peak memory of each.
+
+    Apart from the times, which they would disturb: on CPU memory is measured under torch's profiler.
+    """
+    plain = _plain(configs)
+    with seeds.contained(plain.threads):
+        base = _peak(plain)
+        found = [base if config.method == "ce" else _peak(config) for config in configs]
+    return [
+        replace(cost, memory=peak, relative_memory=peak / base)
+        for cost, peak in zip(costs, found, strict=True)
+    ]
+
+
+def _plain(configs: Sequence[RunConfig]) -> RunConfig:
+    return configs[0].model_copy(update={"method": "ce", "settings": {}})
+
+
+def _peak(config: RunConfig) -> int:
+    with ExitStack() as stack:
+
+        def prepare() -> None:
+            runners.append(stack.enter_context(closing(Runner(config))))
+            runners[0].step()  # the optimiser's state is there from now on
+
+        def steps() -> None:
+            for _ in range(window(config.refresh)):
+                runners[0].step()
+
+        runners: list[Runner] = []
+        return memory.peak(steps, config.device, prepare)
 
 
 def window(refresh: float) -> int:

@@ -1,0 +1,62 @@
+"""`selftaught bench`: what a step of each method costs on this machine. Importing this imports torch."""
+
+import json
+import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+
+from selftaught.cli import DONE
+from selftaught.cli.options import RunOptions
+from selftaught.study.plan import plan, plan_possible, split_methods
+from selftaught.training import cost
+from selftaught.training.config import RunConfig
+
+
+def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) -> int:
+    """Step times and peak memory of methods, by default of all that the network can be trained by, as a table."""
+    # stdout is for the result, whatever a network of the user's own prints.
+    with redirect_stdout(sys.stderr):
+        if methods is None:
+            configs, impossible = plan_possible(data, **options.given())
+        else:
+            configs, impossible = plan(data, split_methods(methods), trials=1, **options.given()), {}
+        for reason, left_out in _grouped(impossible).items():
+            print(f"left out {', '.join(left_out)}: {reason}", file=sys.stderr)
+        costs = cost.with_memory(cost.measure(configs), configs)
+    if as_json:
+        print(json.dumps({c.method: asdict(c) for c in costs}, indent=2))
+    else:
+        _show(data, configs[0], costs)
+    return DONE
+
+
+def _grouped(impossible: dict[str, str]) -> dict[str, list[str]]:
+    """The methods by what they lack.
+
+    >>> _grouped({"kd": "kd needs a teacher", "at": "at needs a teacher", "takd": "takd needs an assistant"})
+    {'needs a teacher': ['kd', 'at'], 'needs an assistant': ['takd']}
+    """
+    groups: dict[str, list[str]] = {}
+    for method, reason in impossible.items():
+        groups.setdefault(reason.removeprefix(f"{method} "), []).append(method)
+    return groups
+
+
+def _show(data: str, config: RunConfig, costs: list[cost.StepCost]) -> None:
+    table = Table()
+    table.add_column("method")
+    for column in ("ms per step", "× ce", "peak MB", "× ce"):
+        table.add_column(column, justify="right")
+    for c in costs:
+        megabytes, ratio = (c.memory or 0) / 2**20, c.relative_memory or 0
+        table.add_row(
+            c.method, f"{1000 * c.seconds:.2f}", f"{c.relative:.2f}", f"{megabytes:.1f}", f"{ratio:.2f}"
+        )
+    caption = f"{data}, {config.model}, batch {config.batch_size}, {config.threads} threads, {config.device}"
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{caption}: medians over alternating steps on fresh batches")
+    console.print("peak: the most that torch allocates for training, with weights, teacher and peer")
