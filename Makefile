@@ -19,8 +19,10 @@ lint: install-dev
 slow: install-dev
 	$(BIN)/python -m pytest -m slow
 
+# One after another, since they would slow each other down; the pages go to docs/benchmarks/.
+BENCHMARKS := step_cost saliency_speed throughput studies
 bench: install-dev
-	$(BIN)/python benchmarks/introspective_step.py
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
