@@ -1,11 +1,12 @@
+import doctest
 import json
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import networks, step_cost
-from selftaught import objectives
+from benchmarks import harness, networks, step_cost
+from selftaught import IntrospectiveLoss, objectives
 
 CPU = torch.device("cpu")
 
@@ -81,10 +82,8 @@ def test_a_turn_with_refresh_has_one_explanation(monkeypatch):
     trainer = step_cost.Trainer(setting, variant, CPU)
     trainer.turn()
     explained = []
-    explainer = trainer.objective.criterion.explainer
-    monkeypatch.setattr(
-        trainer.objective.criterion, "explainer", lambda *args: explained.append(args) or explainer(*args)
-    )
+    exact = IntrospectiveLoss._exact
+    monkeypatch.setattr(IntrospectiveLoss, "_exact", lambda *args: explained.append(1) or exact(*args))
     for turns in (1, 2, 3):
         trainer.turn()
         assert len(explained) == turns
@@ -96,3 +95,7 @@ def test_the_resnet_of_plain_torch_has_the_size_that_its_name_says():
     assert network.features(torch.zeros(1, 3, 32, 32)).shape == (1, 512, 4, 4)
     dropping = networks.create("resnet18", 10, 3, 32, dropout=0.1)
     assert sum(isinstance(module, nn.Dropout) for module in dropping.modules()) == 4
+
+
+def test_numbers_for_people():
+    assert doctest.testmod(harness).failed == 0
