@@ -351,3 +351,26 @@ def test_descriptions_refuse_what_the_similarities_refuse():
             similarity.rank_correlation(maps, labels)
     with pytest.raises(InputError, match=r"labels must lie in 0\.\.2 for 3 classes, got 0\.\.3"):
         similarity.rank_correlation(torch.randn(2, 3, 4), torch.tensor([0, 3]))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-15), (torch.float32, 6e-7)], ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+def test_maps_read_where_they_lie_and_scaled_maps_have_one_cosine(dtype, tolerance, layout, monkeypatch):
+    maps, labels = random_maps(6, 40, (5, 7), dtype)
+    maps[0, 3:] = 0  # zero maps do not make it scale
+    maps[1, labels[1]] = 0
+    if layout == "channels last":
+        maps = maps.movedim(1, -1).contiguous().movedim(-1, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(similarity, "_scaled", None)  # cannot be called
+        fast = similarity.cosine(maps, labels)
+    monkeypatch.setattr(similarity, "_squares_fit", lambda *_: False)
+    torch.testing.assert_close(fast, similarity.cosine(maps, labels), atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [1e-42, 1e-30, 1e-20, 1e20, 1e37])
+def test_one_map_whose_squares_do_not_fit_is_enough(factor):
+    maps, labels = random_maps(3, 4, (6, 6), torch.float32)
+    maps[1, 2] = maps[1, 2].sign() * factor
+    expected = oracle.pairwise(oracle.cosine, maps.double().numpy(), labels.numpy())
+    np.testing.assert_allclose(similarity.cosine(maps, labels), expected, atol=2e-6)

@@ -54,16 +54,19 @@ class GradCAM:
         """The same, with the maps still to be made."""
         module = unwrap(model)
         plan = self.plan = self._plan_for(model, module, x)
-        classifier = plan.classifier if plan.head == "channel-wise" else None
-        with Capture(module, plan.layer, classifier, end=plan.head == "general") as captured:
+        classifier = plan.classifier if plan.head in ("channel-wise", "by-feature") else None
+        end = plan.head in ("by-feature", "general")
+        with Capture(module, plan.layer, classifier, end=end) as captured:
             rules = self._forward(model, x, plan, captured)
         weight: Any = None
         if plan.head != "general" and plan.classifier is not None:
             weight = module.get_submodule(plan.classifier).weight
         head = Head(captured, rules, plan.channel_dim, weight, self.chunk_size, plan.vectorized)
         every = chosen(classes, captured.logits)
+        # Of the two that count products, the one that needs fewer for these classes.
+        few = plan.head == "by-feature" and weight is not None and len(every) < weight.shape[1]
         with torch.autocast(x.device.type, enabled=False):
-            weights = HEADS[plan.head](head, every)
+            weights = HEADS["general" if few else plan.head](head, every)
             if weights is None:
                 raise InputError(
                     f"the stored plan says the head is {plan.head!r}, which does not fit this model"

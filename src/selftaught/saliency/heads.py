@@ -1,6 +1,6 @@
 """Grad-CAM's weights: the spatial mean of each logit's gradient at a layer's output (Selvaraju et al., 2017).
 
-Three ways to the same numbers, from the cheapest to the most general. Each takes what one forward pass captured
+Four ways to the same numbers, from the cheapest to the most general. Each takes what one forward pass captured
 and returns (1 or B, K, channels) weights for the K classes asked for, or None where it cannot apply.
 """
 
@@ -103,12 +103,27 @@ def channel_wise(head: Head, classes: Sequence[int]) -> Tensor | None:
 def general(head: Head, classes: Sequence[int]) -> Tensor:
     """One vector-Jacobian product of the head for each class, batched where that is faster."""
     assert head.captured.end is not None
+    return _mean_gradients(head, head.captured.end, classes)
+
+
+def by_feature(head: Head, classes: Sequence[int]) -> Tensor | None:
+    """The chain rule, where the classifier has fewer inputs than outputs: one product of the head for each input."""
+    weight, pooled = head.classifier_weight, head.captured.pooled
+    if weight is None or pooled is None or pooled.dim() != 2 or not pooled.requires_grad:
+        return None
+    if weight.shape[1] >= weight.shape[0]:
+        return None
+    return _of_classes(weight, classes) @ _mean_gradients(head, pooled, range(pooled.shape[1]))
+
+
+def _mean_gradients(head: Head, output: Tensor, columns: Sequence[int]) -> Tensor:
+    """(B, k, channels): the spatial means of the gradients of k columns of `output` (B, n) at the layer."""
     require_graph(head.captured.activation)
     with head.rules.explaining():
         chunks = class_gradients(
-            head.captured.end,
+            output,
             head.captured.activation,
-            classes,
+            columns,
             chunk_size=head.chunk_size,
             vectorized=head.vectorized,
         )
@@ -116,4 +131,4 @@ def general(head: Head, classes: Sequence[int]) -> Tensor:
 
 
 #: From the cheapest to the most general; `general` is always right.
-HEADS = {"linear": linear, "channel-wise": channel_wise, "general": general}
+HEADS = {"linear": linear, "channel-wise": channel_wise, "by-feature": by_feature, "general": general}

@@ -30,7 +30,8 @@ class Plan:
         layer: dotted name of the module whose output is explained.
         channel_dim: where that output keeps its channels: 1, or -1 for tokens (B, N, D) and NHWC maps.
         head: what lies between the layer and the logits: `"linear"` (pooling or flattening, then one linear
-            layer: closed form), `"channel-wise"` (one backward serves all classes) or `"general"`.
+            layer: closed form), `"channel-wise"` (one backward serves all classes), `"by-feature"` (one product for
+            each input of the classifier) or `"general"` (one for each class).
         classifier: dotted name of the linear layer that makes the logits; None if there is none.
         vectorized: whether the classes of a general head go through one batched backward.
     """
