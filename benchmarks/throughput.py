@@ -72,9 +72,9 @@ def settings(smoke: bool) -> list[Setting]:
             Setting("mlp", "grad", 8, 24, 1, 8, False),
         ]
     return [
-        Setting("resnet14", "grad-cam", 128, 1280, 3, 32, True),
-        Setting("resnet8", "grad-cam", 128, 2560, 3, 32, True),
-        Setting("mlp", "grad", 16, 3200, 1, 28, False),
+        Setting("resnet14", "grad-cam", 128, 1024, 3, 32, True),
+        Setting("resnet8", "grad-cam", 128, 2048, 3, 32, True),
+        Setting("mlp", "grad", 16, 2400, 1, 28, False),
     ]
 
 
@@ -242,7 +242,7 @@ def contestants(setting: Setting, data: str, pixels: np.ndarray) -> Mapping[str,
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure all settings and write the page."""
-    args = harness.arguments(__doc__, seconds=70).parse_args(argv)
+    args = harness.arguments(__doc__, seconds=45).parse_args(argv)
     page = harness.Page("throughput", "Training throughput", INTRO)
     for setting in settings(args.smoke):
         with pictures(setting) as (data, pixels), seeds.contained(torch.get_num_threads()):
