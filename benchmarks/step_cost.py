@@ -63,10 +63,12 @@ class Setting:
     channels: int = 3
     size: int = 32
     others: tuple[tuple[str, str], ...] = (("teacher", "resnet26"), ("assistant", "resnet20"))
+    addition: str = ""
 
     @property
     def heading(self) -> str:
-        return f"{self.model}, {self.channels}×{self.size}×{self.size}, batch {self.batch}, {self.classes} classes"
+        shape = f"{self.channels}×{self.size}×{self.size}"
+        return f"{self.model}, {shape}, batch {self.batch}, {self.classes} classes{self.addition}"
 
     def other(self, role: str) -> str:
         """The network in this role for the student; a twin is the student's own."""
@@ -117,6 +119,8 @@ def settings(smoke: bool) -> list[Setting]:
         mlp(128, 10, everyone(spatial=False)),
         Setting("resnet8", 128, 10, everyone(spatial=True), others=small),
         Setting("resnet14", 128, 10, everyone(spatial=True)),
+        # Few contestants, many rounds: differences of a percent.
+        Setting("resnet14", 128, 10, some("ce", "ls", "le-uniform"), addition=", more rounds"),
         Setting("resnet18", 16, 10, wide, others=(("teacher", "resnet34"),)),
         *(
             Setting(model, 128, classes, many)
@@ -126,8 +130,8 @@ def settings(smoke: bool) -> list[Setting]:
     ]
 
 
-PROFILED = ("mlp", 128), ("resnet14", 128)
-"""Of which settings, by model and batch, the operators are shown."""
+PROFILED = "mlp, 1×28×28, batch 128, 10 classes", "resnet14, 3×32×32, batch 128, 10 classes"
+"""The settings of which the operators are shown."""
 
 
 class Trainer:
@@ -308,8 +312,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = harness.arguments(__doc__, seconds=20)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(argv)
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error("there is no GPU here that torch can use: leave out --device")
     device = torch.device(args.device)
-    rounds, seconds = (2, 0.0) if args.smoke else (40, args.seconds)
+    rounds, seconds = (2, 0.0) if args.smoke else (200, args.seconds)
     page = harness.Page("step_cost", "What a step costs", INTRO)
     chosen = settings(args.smoke)
     for setting in chosen:
