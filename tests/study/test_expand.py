@@ -16,8 +16,8 @@ from selftaught.training.teaching import lineage
 from tests.data.conftest import encode, random_pictures, write_parquet
 from tests.report.factory import write_run
 
-IMAGES = 2000
-"""As many as the quick budget asks for."""
+IMAGES = 5000
+"""As many as the quick budget asks for, or a recipe in its place."""
 
 CHOSEN = {
     (name, group.label): search.values[1]
@@ -108,6 +108,15 @@ class TestCells:
             found = (config.epochs, config.warmup, config.milestones, config.train_size, config.test_size)
             assert found == expected
 
+    def test_a_recipe_may_have_a_quick_version_of_its_own_size(self):
+        by_budget = {budget: _expanded("refresh", budget) for budget in ("smoke", "quick")}
+        sizes = {
+            budget: {group: (c[0].epochs, c[0].train_size) for (group, _), c in cells.items()}
+            for budget, cells in by_budget.items()
+        }
+        assert sizes["quick"] == {"MNIST MLP": (12, 5000), "ResNet8": (24, 2000)}
+        assert sizes["smoke"] == {"MNIST MLP": (2, 512), "ResNet8": (2, 256)}
+
     def test_a_recipe_means_what_it_says_whatever_the_presets_become(self, monkeypatch):
         names = ("table1", "table4", "table5", "table6", "search-ls", "figure3")
         before = {name: _expanded(name, "quick", trials=1) for name in names}
@@ -127,16 +136,20 @@ class TestCells:
 class TestSharing:
     @pytest.mark.parametrize("budget", recipes.budgets())
     def test_the_same_cell_in_two_recipes_is_the_same_trial(self, budget):
-        """Whatever agrees in group, method and settings is trained once; searches hold images out and share nothing."""
+        """Whatever agrees in group, method and settings is trained once.
+
+        Searches hold images out and share nothing, nor does a recipe with a quick version of its own size.
+        """
         found = {}
         for name in recipes.names():
-            of_search = name if recipes.load(name).kind == "search" else ""
+            recipe = recipes.load(name)
+            alone = name if recipe.kind == "search" or (budget == "quick" and recipe.quick) else ""
             for (group, _), configs in _expanded(name, budget, trials=2).items():
                 described = (
                     group,
                     configs[0].method,
                     json.dumps(configs[0].settings, sort_keys=True),
-                    of_search,
+                    alone,
                 )
                 found.setdefault(described, []).append(tuple(_ids(configs)))
         assert all(len(set(same)) == 1 for same in found.values())

@@ -202,6 +202,18 @@ class Expected(Strict):
     paper: Text
 
 
+class DataBudget(Strict):
+    """What a budget changes of the runs on one dataset; None leaves the recipe's value, or all the images.
+
+    `train_size` and `test_size` are numbers of images, drawn evenly from the classes.
+    """
+
+    train_size: Annotated[int, Field(ge=2)] | None = None
+    test_size: Annotated[int, Field(ge=2)] | None = None
+    epochs: Count | None = None
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+
+
 class Recipe(Strict):
     """A table or figure of the paper, or an experiment beside it, as data.
 
@@ -218,6 +230,7 @@ class Recipe(Strict):
         search: for the kind "search" only.
         reference: the label of a variant that the others of its method are compared with as well, where they are meant
             to do the same for less.
+        quick: by the name of the data, what the budget "quick" changes here, where its own would show nothing.
         order: variant labels from the worst to the best where the paper says the order but prints no numbers.
         notes: what the paper leaves open and what was chosen, shown with the result.
     """
@@ -238,6 +251,7 @@ class Recipe(Strict):
     teachers: dict[str, Value] = {}
     search: Search | None = None
     reference: Text | None = None
+    quick: dict[str, DataBudget] = {}
     order: tuple[Text, ...] = ()
     notes: tuple[Text, ...] = ()
 
@@ -297,18 +311,6 @@ class Recipe(Strict):
         return Protocol.model_validate(self.protocol[group.data].model_dump() | changes)
 
 
-class DataBudget(Strict):
-    """What a budget changes of the runs on one dataset; None leaves the recipe's value, or all the images.
-
-    `train_size` and `test_size` are numbers of images, drawn evenly from the classes.
-    """
-
-    train_size: Annotated[int, Field(ge=2)] | None = None
-    test_size: Annotated[int, Field(ge=2)] | None = None
-    epochs: Count | None = None
-    batch_size: Annotated[int, Field(ge=2)] | None = None
-
-
 class Budget(Strict):
     """How much of a recipe is run.
 
@@ -321,6 +323,11 @@ class Budget(Strict):
     trials: Count | None = None
     search_trials: Count | None = None
     data: dict[str, DataBudget] = {}
+
+    def for_recipe(self, recipe: Recipe) -> "Budget":
+        """The budget with what the recipe says of its size."""
+        own = recipe.quick if self.name == "quick" else {}
+        return self.model_copy(update={"data": {**self.data, **own}})
 
     def trials_of(self, recipe: Recipe) -> int:
         """How many seeds of each cell of `recipe` are run."""

@@ -59,14 +59,15 @@ def expand(
     check(recipe)
     if budget not in budgets():
         raise errors.unknown("budget", budget, budgets())
-    count = budgets()[budget].trials_of(recipe) if trials is None else trials
+    size = budgets()[budget].for_recipe(recipe)
+    count = size.trials_of(recipe) if trials is None else trials
     if count < 1:
         raise InputError(f"trials is {count} but should be at least 1")
     machine = {"threads": threads, "precision": precision, "device": device}
     cells: dict[str, list[Cell]] = {}
     # Data is kept for the next run in memory, one at a time.
     for group in sorted(recipe.groups, key=lambda group: group.data):
-        options = _protocol_options(recipe.protocol_of(group), group, budgets()[budget]) | machine
+        options = _protocol_options(recipe.protocol_of(group), group, size) | machine
         cells[group.label] = [
             _cell(recipe, group, variant, {**options, **_settings(group, variant, chosen)}, seed, count)
             for variant in recipe.variants
