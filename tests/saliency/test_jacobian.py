@@ -17,9 +17,9 @@ from tests.oracles.captum_maps import relative_error
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 
 
-def forward(model, x, guided=False):
+def forward(model, x, guided=False, target=None):
     """The logits of x and the rules of their explanation."""
-    rules = ExplanationRules(guided)
+    rules = ExplanationRules(guided, target)
     with rules:
         return model(x.clone()), rules
 
@@ -31,9 +31,9 @@ def slow(outputs, x, rules, columns):
         return torch.cat(list(each)).transpose(0, 1)
 
 
-def check(model, x, guided=False, most=None):
+def check(model, x, guided=False, most=None, target=None):
     """The fast way gives what the slow way gives."""
-    outputs, rules = forward(model, x, guided)
+    outputs, rules = forward(model, x, guided, target)
     columns = range(outputs.shape[1])
     found = Jacobian(outputs, x, guided)(columns, most)
     assert found.dtype == x.dtype
@@ -57,6 +57,7 @@ def test_our_networks(name, layout, dtype, train, guided):
     model = models.create(name, 7, channels, size, dropout=0.3).to(dtype, memory_format=layout).train(train)
     x = torch.randn(5, channels, size, size, dtype=dtype).contiguous(memory_format=layout).requires_grad_()
     check(model, x, guided)
+    check(model, x, guided, target=x)
 
 
 @settings(deadline=None, max_examples=60)
@@ -200,3 +201,55 @@ class TestMoreClassesThanFeatures:
             "a frozen layer keeps no features"
         )
         assert final_linear(features, x) is None
+
+
+class TestTheLossNeedsNoGradientOfItsInput:
+    @pytest.mark.parametrize("name", ["mlp", "cnn6", "resnet8"])
+    def test_parameters_learn_the_same_and_the_input_nothing(self, name):
+        channels, size = (1, 12) if name == "mlp" else (3, 16)
+        model = models.create(name, 7, channels, size)
+        x = torch.randn(5, channels, size, size).requires_grad_()
+        parameters = tuple(model.parameters())
+        outputs, _ = forward(model, x)
+        expected = torch.autograd.grad(outputs.square().sum(), parameters)
+        outputs, rules = forward(model, x, target=x)
+        before = slow(outputs, x, rules, range(7))
+        outputs.square().sum().backward()
+        assert x.grad is None
+        assert before.abs().max() > 0
+        for parameter, gradient in zip(parameters, expected, strict=True):
+            assert torch.equal(parameter.grad, gradient)
+
+    def test_a_user_who_wants_the_inputs_gradient_gets_it(self):
+        model = models.create("resnet8", 4, 3, 16)
+        x = torch.randn(3, 3, 16, 16).requires_grad_()
+        selftaught.IntrospectiveLoss(model, saliency="grad")(x, torch.arange(3)).backward()
+        assert x.grad.abs().max() > 0
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            lambda model, x: model(2 * x - 1),
+            lambda model, x: model(x + model[0].weight.sum()),
+            lambda model, x: model[1](F.linear(input=x, weight=model[0].weight)),
+            lambda model, x: model(x.view(-1, 1, 6)).squeeze(1),
+        ],
+    )
+    def test_first_layers_of_all_kinds(self, start):
+        model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 4)).double()
+        x = torch.randn(3, 6, dtype=torch.float64).requires_grad_()
+        rules = ExplanationRules(target=x)
+        with rules:
+            outputs = start(model, x.clone())
+        expected = torch.autograd.functional.jacobian(lambda x: start(model, x).sum(0), x.detach()).transpose(
+            0, 1
+        )
+        assert relative_error(slow(outputs, x, rules, range(4)), expected) <= 1e-12
+
+    def test_frozen_first_layer(self):
+        model = models.create("resnet8", 4, 3, 16)
+        model.features.stem.requires_grad_(False)
+        x = torch.randn(3, 3, 16, 16)
+        expected = selftaught.explain(model, x, "grad").maps
+        model.features.stem.requires_grad_(True)
+        assert relative_error(selftaught.explain(model, x, "grad").maps, expected) <= 1e-5

@@ -26,6 +26,7 @@ _CLAMP = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_}
 _CLAMP |= {torch.clip, torch.clip_, Tensor.clip, Tensor.clip_}
 _CLAMP |= {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
 _THRESHOLD = {F.threshold, torch.threshold, torch.threshold_}
+_ENTRANCES = {F.conv1d, F.conv2d, F.conv3d, F.linear}
 _RELU_NODES = {"ReluBackward0", "ThresholdBackward0"}
 _BATCH_NORM = inspect.signature(F.batch_norm)
 # torch.batch_norm is a builtin: it has no signature to bind.
@@ -56,19 +57,51 @@ class _FrozenStatistics(torch.autograd.Function):
         return None, grad * ctx.scale.to(grad.dtype), None, None
 
 
+class _Entrance(torch.autograd.Function):
+    """Identity on what the first layer made of a detached input; only the explanation's gradient goes on to the input.
+
+    The loss has no use for it, and would pay a product of the size of the layer's forward pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, output: Tensor, source: Tensor, layer: Any, weight: Tensor, explaining: _Flag
+    ) -> Tensor:
+        ctx.mark_dirty(output)  # as above; neither a convolution nor a linear layer keeps what it returns
+        ctx.layer, ctx.weight, ctx.shape, ctx.explaining = layer, weight, source.shape, explaining
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        if not ctx.explaining.on:
+            return grad, None, None, None, None
+        weight = ctx.weight.detach().to(grad.dtype)
+        if len(ctx.shape) == 2:
+            return None, grad @ weight, None, None, None
+        geometry = (ctx.layer._saved_stride, ctx.layer._saved_padding, ctx.layer._saved_dilation)
+        rest = (False, [0] * len(geometry[0]), ctx.layer._saved_groups, [True, False, False])
+        # The input's values play no part in its own gradient, only its shape.
+        shape = grad.new_empty(1).expand(ctx.shape)
+        back = torch.ops.aten.convolution_backward(grad, shape, weight, None, *geometry, *rest)
+        return None, back[0], None, None, None
+
+
 class ExplanationRules(TorchFunctionMode):
     """Record, during a forward pass, how the explanation's backward differs from the loss's.
 
     Args:
         guided: pass only positive gradients through ReLUs.
+        target: the input, a leaf that requires gradients for the explanation's sake alone; None where the loss's own
+            backward must reach it too.
 
     Attributes:
         relus: how many ReLU calls were seen.
     """
 
-    def __init__(self, guided: bool = False) -> None:
+    def __init__(self, guided: bool = False, target: Tensor | None = None) -> None:
         super().__init__()
         self.guided = guided
+        self.target = target
         self.relus = 0
         self._explaining = _Flag()
         self._seen: set[Any] = set()
@@ -90,6 +123,8 @@ class ExplanationRules(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func in _ENTRANCES and self.target is not None:
+            return self._enter(func, args, kwargs)
         out = func(*args, **kwargs)
         if func is F.batch_norm:
             return self._batch_norm(out, **_BATCH_NORM.bind(*args, **kwargs).arguments)
@@ -121,6 +156,17 @@ class ExplanationRules(TorchFunctionMode):
                     "the original module, or saliency='grad'"
                 )
 
+    def _enter(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """A convolution or linear layer, past which the loss's gradient does not go if only the input is there."""
+        given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
+        source, weight = given["input"], given["weight"]
+        flat = func is not F.linear or source.dim() == 2
+        if not (flat and weight.requires_grad and torch.is_grad_enabled() and _made_of(source, self.target)):
+            return func(*args, **kwargs)
+        rest = {name: value for name, value in kwargs.items() if name != "input"}
+        out = func(source.detach(), *args[1:], **rest)
+        return _Entrance.apply(out, source, out.grad_fn, weight, self._explaining)
+
     def _batch_norm(
         self,
         out: Tensor,
@@ -149,6 +195,24 @@ class ExplanationRules(TorchFunctionMode):
             flag = self._explaining
             # On the output: its input may feed other branches, whose gradient must not be clamped.
             out.register_hook(lambda grad: grad.clamp(min=0) if flag.on else grad)
+
+
+def _made_of(source: Any, target: Tensor | None) -> bool:
+    """Whether a tensor is `target` or was made of it and of nothing else that learns."""
+    if not isinstance(source, Tensor) or not source.requires_grad:
+        return False
+    if source is target:
+        return True
+    waiting, met = [source.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in met:
+            continue
+        met.add(node)
+        if not node.next_functions and getattr(node, "variable", None) is not target:
+            return False
+        waiting += [parent for parent, _ in node.next_functions]
+    return True
 
 
 def _rectifies(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

@@ -32,8 +32,9 @@ class Grad:
         _check(x)
         refuse_synchronised(model)
         # The user's own tensor must not start to require gradients.
-        x = x if x.requires_grad else x.detach().requires_grad_()
-        rules = ExplanationRules(self.guided)
+        own = None if x.requires_grad else x.detach().requires_grad_()
+        x = x if own is None else own
+        rules = ExplanationRules(self.guided, target=own)
         # Compiled code hides its inside from the rules.
         with torch.enable_grad(), eager(model), Capture(unwrap(model), end=True) as captured, rules:
             # A copy: the model may work on its input in place.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from selftaught.saliency.transposes import (
+    ENTRANCE,
     FROZEN,
     RULES,
     Backward,
@@ -129,7 +130,10 @@ def _rules(node: Any, parents: dict[int, Any], guided: bool, readers: Mapping[An
         require(node.name() in RULES)
         return {node: RULES[node.name()](node, guided)}
     edge, parent = next(iter(parents.items()))
-    if parent.name() == "ConvolutionBackward0" and readers[parent] == 1:
+    convolves = parent.name() == "ConvolutionBackward0" or (
+        parent.name() == ENTRANCE and len(parent.shape) > 2
+    )
+    if convolves and readers[parent] == 1:
         merged = Same(node, guided)
         merged.edges = (edge,)
         return {node: merged, parent: Convolution(parent, guided, scale)}
@@ -138,8 +142,7 @@ def _rules(node: Any, parents: dict[int, Any], guided: bool, readers: Mapping[An
 
 def _inputs(node: Any) -> dict[int, Any]:
     """Where an explanation's gradient goes from a node, by the number of the edge."""
-    # A frozen BatchNorm's first edge leads through the batch's statistics.
-    edges = [1] if node.name() == FROZEN else range(len(node.next_functions))
+    edges = [1] if node.name() in (FROZEN, ENTRANCE) else range(len(node.next_functions))
     return {edge: node.next_functions[edge][0] for edge in edges if node.next_functions[edge][0] is not None}
 
 

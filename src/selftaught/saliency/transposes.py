@@ -5,7 +5,7 @@ One class per kind of autograd node; `RULES` says which knows which.
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FROZEN = "_FrozenStatisticsBackward"
+ENTRANCE = "_EntranceBackward"
+"""The two kinds of node that `selftaught.saliency.backward` adds; an explanation leaves by their second edge."""
 
 Backward = Callable[[Tensor, bool], tuple[Tensor, bool]]
 """From the gradient at a node's output, and whether it may be overwritten, to the same for the node's input."""
@@ -120,40 +122,37 @@ class Linear(Rule):
         return lambda grad, own: (grad @ self.transposed, True)
 
 
+class FirstLinear(Rule):
+    """A linear layer that `selftaught.saliency.backward._Entrance` follows."""
+
+    edges = (1,)
+
+    def on(self, samples: slice) -> Backward:  # noqa: D102
+        return lambda grad, own: (grad @ self.node.weight.detach(), True)
+
+
 class Convolution(Rule):
     """A convolution, and the constant scale of each channel that a BatchNorm after it applies."""
 
     def __init__(self, node: Any, guided: bool, scale: Tensor | None = None) -> None:
         super().__init__(node, guided)
-        weight = node._saved_weight.detach()
-        require(weight.dim() == 4 and not node._saved_transposed)
+        edge, layer = (1, node.layer) if node.name() == ENTRANCE else (0, node)
+        self.edges = (edge,)
+        weight = layer._saved_weight.detach()
+        require(weight.dim() == 4 and not layer._saved_transposed)
         if scale is not None:
             weight = weight * scale.view(-1, 1, 1, 1)
-        stride, padding, dilation = node._saved_stride, node._saved_padding, node._saved_dilation
-        kernel = weight.shape[2:]
-        reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        if tuple(stride) == (1, 1) and node._saved_groups == 1 and all(map(operator.ge, reach, padding)):
-            # The same as the transposed convolution below, and what processors are best at.
-            flipped = weight.flip(2, 3).transpose(0, 1)
-            around = [r - p for r, p in zip(reach, padding, strict=True)]
-            self.back = partial(F.conv2d, weight=_like(flipped, weight), padding=around, dilation=dilation)
-        else:
-            smaller, larger = (shape_of(n)[2:] for n in (node, node.next_functions[0][0]))
-            self.back = partial(
-                F.conv_transpose2d,
-                weight=_like(weight, weight),
-                stride=stride,
-                padding=padding,
-                output_padding=[
-                    n - ((m - 1) * s - 2 * p + r + 1)
-                    for n, m, s, p, r in zip(larger, smaller, stride, padding, reach, strict=True)
-                ],
-                groups=node._saved_groups,
-                dilation=dilation,
-            )
+        smaller, larger = (shape_of(n)[2:] for n in (node, node.next_functions[edge][0]))
+        self.back = _transposed(layer, weight, smaller, larger)
 
     def on(self, samples: slice) -> Backward:  # noqa: D102
         return lambda grad, own: (self.back(grad), True)
+
+
+def first_layer(node: Any, guided: bool) -> Rule:
+    """The rule of a layer that `selftaught.saliency.backward._Entrance` follows."""
+    require(node.weight.dtype == dtype_of(node))
+    return FirstLinear(node, guided) if len(node.shape) == 2 else Convolution(node, guided)
 
 
 class Times(Rule):
@@ -227,7 +226,8 @@ class MaxPool(Rule):
         return backward
 
 
-RULES: dict[str, type[Any]] = {
+RULES: dict[str, Callable[[Any, bool], Rule]] = {
+    ENTRANCE: first_layer,
     "CloneBackward0": Same,
     "AliasBackward0": Same,
     "AddBackward0": Add,
@@ -272,6 +272,32 @@ def _times(grad: Tensor, factor: Tensor, own: bool) -> Tensor:
         several = grad.unflatten(0, (-1, len(factor)))
         return (several.mul_(factor) if own else several * factor).flatten(0, 1)
     return grad.mul_(factor) if own else grad * factor
+
+
+def _transposed(
+    layer: Any, weight: Tensor, smaller: Sequence[int], larger: Sequence[int]
+) -> Callable[[Tensor], Tensor]:
+    """From the gradient at a convolution's output, of spatial size `smaller`, to that at its input, `larger`."""
+    stride, padding, dilation = layer._saved_stride, layer._saved_padding, layer._saved_dilation
+    reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+    if tuple(stride) == (1, 1) and layer._saved_groups == 1 and all(map(operator.ge, reach, padding)):
+        # The same as the transposed convolution below, and what processors are best at.
+        flipped = _like(weight.flip(2, 3).transpose(0, 1), weight)
+        around = [r - p for r, p in zip(reach, padding, strict=True)]
+        return partial(F.conv2d, weight=flipped, padding=around, dilation=dilation)
+    left_over = [
+        n - ((m - 1) * s - 2 * p + r + 1)
+        for n, m, s, p, r in zip(larger, smaller, stride, padding, reach, strict=True)
+    ]
+    return partial(
+        F.conv_transpose2d,
+        weight=_like(weight, weight),
+        stride=stride,
+        padding=padding,
+        output_padding=left_over,
+        groups=layer._saved_groups,
+        dilation=dilation,
+    )
 
 
 def _like(weight: Tensor, original: Tensor) -> Tensor:
