@@ -17,7 +17,7 @@ from tests.data.conftest import encode, random_pictures, write_parquet
 from tests.report.factory import write_run
 
 IMAGES = 5000
-"""As many as the quick budget asks for, or a recipe in its place."""
+"""As many as any recipe's quick version asks for."""
 
 CHOSEN = {
     (name, group.label): search.values[1]
@@ -109,13 +109,9 @@ class TestCells:
             assert found == expected
 
     def test_a_recipe_may_have_a_quick_version_of_its_own_size(self):
-        by_budget = {budget: _expanded("refresh", budget) for budget in ("smoke", "quick")}
-        sizes = {
-            budget: {group: (c[0].epochs, c[0].train_size) for (group, _), c in cells.items()}
-            for budget, cells in by_budget.items()
-        }
-        assert sizes["quick"] == {"MNIST MLP": (12, 5000), "ResNet8": (24, 2000)}
-        assert sizes["smoke"] == {"MNIST MLP": (2, 512), "ResNet8": (2, 256)}
+        for budget, expected in (("smoke", (2, 512)), ("quick", (12, 5000))):
+            config = _expanded("refresh", budget)["MNIST MLP", "CE"][0]
+            assert (config.epochs, config.train_size) == expected
 
     def test_a_recipe_means_what_it_says_whatever_the_presets_become(self, monkeypatch):
         names = ("table1", "table4", "table5", "table6", "search-ls", "figure3")
@@ -136,10 +132,7 @@ class TestCells:
 class TestSharing:
     @pytest.mark.parametrize("budget", recipes.budgets())
     def test_the_same_cell_in_two_recipes_is_the_same_trial(self, budget):
-        """Whatever agrees in group, method and settings is trained once.
-
-        Searches hold images out and share nothing, nor does a recipe with a quick version of its own size.
-        """
+        """What agrees in group, method and settings is trained once; searches and own quick sizes share nothing."""
         found = {}
         for name in recipes.names():
             recipe = recipes.load(name)

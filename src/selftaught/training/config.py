@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from selftaught.errors import InputError
 
 PROTOCOL = 2
-"""Raised whenever the trainer changes what a given configuration leads to."""
+"""Raised whenever the trainer changes what a given configuration leads to, by more than rounding."""
 
 _FINGERPRINTS = {
     "data_fingerprint": "the images, their labels or their division have changed",
