@@ -138,12 +138,8 @@ class TestSharing:
             recipe = recipes.load(name)
             alone = name if recipe.kind == "search" or (budget == "quick" and recipe.quick) else ""
             for (group, _), configs in _expanded(name, budget, trials=2).items():
-                described = (
-                    group,
-                    configs[0].method,
-                    json.dumps(configs[0].settings, sort_keys=True),
-                    alone,
-                )
+                settings = json.dumps(configs[0].settings, sort_keys=True)
+                described = (group, configs[0].method, settings, alone)
                 found.setdefault(described, []).append(tuple(_ids(configs)))
         assert all(len(set(same)) == 1 for same in found.values())
         different = {same[0] for same in found.values()}
