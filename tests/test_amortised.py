@@ -250,6 +250,8 @@ def test_shares_out_of_range_are_refused(refresh):
         (torch.arange(4, dtype=torch.int32), "int64 tensor of shape .batch,., not torch.int32"),
         (torch.arange(4)[:, None], r"int64 tensor of shape .batch,., not torch.int64 of shape \(4, 1\)"),
         ([0, 1, 2, 3], "int64 tensor of shape .batch,., not list"),
+        (3, "int64 tensor of shape .batch,., not int"),
+        (torch.tensor(3), "int64 tensor of shape .batch,., not torch.int64 of shape"),
         (torch.tensor([0, 1, 2, 2**60]), "no memory for a table of .*: number the samples 0, 1, 2"),
     ],
 )
@@ -258,6 +260,13 @@ def test_ids_that_are_none_are_refused(index, message):
     criterion = IntrospectiveLoss(perceptron(), "grad", refresh=0.5)
     with pytest.raises(InputError, match=message):
         criterion(x, y, index)
+
+
+def test_a_refused_call_does_not_count():
+    amortised = Amortised(0.5)
+    with pytest.raises(InputError):
+        amortised.recall(torch.tensor([-1]))
+    assert amortised.calls == 0
 
 
 def test_a_table_has_as_many_classes_as_it_was_begun_with():

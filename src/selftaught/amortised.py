@@ -102,9 +102,10 @@ class SimilarityTable:
 class Amortised(nn.Module):
     """Which batches are explained, and what the others are given.
 
-    Call number t, from 0, is one to explain if floor((t + 1) · r) > floor(t · r): a share r of the calls, evenly
-    spread. So is every call with a sample that was never explained. A module so that a loss that has it as a part saves
-    it in its `state_dict`; it has no parameters, no buffers, and nothing of it is cast or moved with the loss.
+    Call number t, from 0, is one to explain if floor((t + 1) · r) > floor(t · r), up to rounding: a share r of the
+    calls, evenly spread. So is every call with a sample that was never explained. A module so that a loss that has it
+    as a part saves it in its `state_dict`; it has no parameters, no buffers, and nothing of it is cast or moved with
+    the loss.
 
     Args:
         share: r, in (0, 1].
@@ -133,6 +134,7 @@ class Amortised(nn.Module):
         Raises:
             InputError: `index` is no ids.
         """
+        _checked(index)  # before the call counts
         calls, self.calls = self.calls, self.calls + 1
         if int((calls + 1) * self.share) > int(calls * self.share):
             return None

@@ -99,7 +99,8 @@ class IntrospectiveLoss(nn.Module):
                 Best on the CPU, as a loader gives them.
 
         Raises:
-            ExplanationError: the model cannot be explained, or every map is zero or one is not finite.
+            ExplanationError: the model cannot be explained, or every map is zero or one is not finite; of maps on CUDA
+                the next call that explains says it, so that no step waits for the GPU.
             InputError: labels or ids that are none, or no ids where they are needed.
         """
         if self.warmup:
@@ -123,7 +124,7 @@ class IntrospectiveLoss(nn.Module):
             raise InputError(
                 "refresh below 1 needs to know the samples: call criterion(x, y, index) with their ids, int64 (batch,)"
             )
-        if len(index) != len(y):
+        if isinstance(index, Tensor) and index.dim() == 1 and len(index) != len(y):
             raise InputError(f"index must have an id for each of {len(y)} samples, not {len(index)}")
         known = self.amortised.recall(index, y.device)
         if known is None:

@@ -253,3 +253,88 @@ class TestTheLossNeedsNoGradientOfItsInput:
         expected = selftaught.explain(model, x, "grad").maps
         model.features.stem.requires_grad_(True)
         assert relative_error(selftaught.explain(model, x, "grad").maps, expected) <= 1e-5
+
+
+class Prototypes(nn.Module):
+    """Classes are learned vectors that go through the same layer as the features."""
+
+    def __init__(self):
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(4, 6))
+        self.layer, self.projection = nn.Linear(9, 6), nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.projection(self.layer(x).relu()) @ self.projection(self.vectors).t()
+
+
+class Dynamic(nn.Module):
+    """The first convolution's kernel is made of the input; another one's of a learned vector."""
+
+    def __init__(self):
+        super().__init__()
+        self.make, self.vector = nn.Linear(3, 5 * 3 * 9), nn.Parameter(torch.randn(5))
+        self.of_vector = nn.Linear(5, 5 * 5)
+
+    def forward(self, x):
+        kernel = self.make(x.mean((0, 2, 3))).view(5, 3, 3, 3)
+        return (F.conv2d(x, kernel).relu().mean((2, 3)) @ self.of_vector(self.vector).view(5, 5))[:, :4]
+
+
+def gradients_of(model, saliency, x):
+    """Of the parameters, with the targets that the criterion made."""
+    criterion = selftaught.IntrospectiveLoss(model, saliency=saliency)
+    labels = torch.arange(len(x)) % 4
+    loss = criterion(x, labels)
+    found = torch.autograd.grad(loss, tuple(model.parameters()))
+    logits = model(x)
+    expected = F.cross_entropy(logits, criterion.targets) + criterion.weight * F.cross_entropy(logits, labels)
+    return found, torch.autograd.grad(expected, tuple(model.parameters()))
+
+
+class TestNetworksThatAreNoChains:
+    @pytest.mark.parametrize("saliency", ["grad", "grad-input", "guided-backprop"])
+    @pytest.mark.parametrize(("network", "shape"), [(Prototypes, (5, 9)), (Dynamic, (5, 3, 6, 6))])
+    def test_every_parameter_learns(self, network, shape, saliency):
+        for found, expected in zip(
+            *gradients_of(network().double(), saliency, torch.randn(shape).double()), strict=True
+        ):
+            torch.testing.assert_close(found, expected)
+            assert expected.abs().max() > 0
+
+    def test_a_kernel_made_of_the_input(self):
+        model, x = Dynamic().double(), torch.randn(3, 3, 6, 6).double().requires_grad_()
+        logits = model(x)
+        expected = [torch.autograd.grad(logits[:, k].sum(), x, retain_graph=True)[0] for k in range(4)]
+        found = selftaught.explain(model, x.detach(), "grad").maps
+        assert relative_error(found, torch.stack(expected, 1)) <= 1e-12
+
+    @pytest.mark.parametrize("kernel", [2, 3, 4])
+    @pytest.mark.parametrize("activation", [nn.ReLU(), nn.GELU()])
+    def test_padding_by_name(self, kernel, activation):
+        layers = [nn.Conv2d(3, 5, kernel, padding="same"), activation, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        model = nn.Sequential(*layers, nn.Linear(5, 4)).double()
+        x = torch.randn(3, 3, 8, 8, dtype=torch.float64)
+        expected = torch.autograd.functional.jacobian(lambda x: model(x).sum(0), x).transpose(0, 1)
+        assert relative_error(selftaught.explain(model, x, "grad").maps, expected) <= 1e-12
+
+    def test_a_hook_has_its_say(self):
+        first, second = nn.Linear(6, 8).double(), nn.Linear(8, 4).double()
+
+        class Halving(nn.Module):
+            def forward(self, x):
+                hidden = first(x)
+                if hidden.requires_grad:
+                    hidden.register_hook(lambda grad: grad / 2)
+                return second(hidden.relu())
+
+        x = torch.randn(3, 6, dtype=torch.float64)
+        plain = selftaught.explain(nn.Sequential(first, nn.ReLU(), second), x, "grad").maps
+        assert relative_error(selftaught.explain(Halving(), x, "grad").maps, plain / 2) <= 1e-12
+
+    @pytest.mark.parametrize("saliency", ["grad", "grad-input", "guided-backprop"])
+    def test_more_classes_than_features_under_autocast(self, saliency):
+        model, x = models.create("resnet8", 90, 3, 12), torch.randn(3, 3, 12, 12)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            maps = selftaught.explain(model, x, saliency).maps
+        assert maps.dtype == torch.float32
+        assert relative_error(maps, selftaught.explain(model, x, saliency).maps) < 0.3

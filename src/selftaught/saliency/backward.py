@@ -27,6 +27,23 @@ _CLAMP |= {torch.clip, torch.clip_, Tensor.clip, Tensor.clip_}
 _CLAMP |= {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
 _THRESHOLD = {F.threshold, torch.threshold, torch.threshold_}
 _ENTRANCES = {F.conv1d, F.conv2d, F.conv3d, F.linear}
+_PREPARATIONS = {
+    f"{name}Backward0"
+    for name in (
+        "Clone",
+        "Alias",
+        "View",
+        "UnsafeView",
+        "ReshapeAlias",
+        "Permute",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+    )
+}
+"""What networks do to their input before the first layer."""
+
 _RELU_NODES = {"ReluBackward0", "ThresholdBackward0"}
 _BATCH_NORM = inspect.signature(F.batch_norm)
 # torch.batch_norm is a builtin: it has no signature to bind.
@@ -96,12 +113,14 @@ class ExplanationRules(TorchFunctionMode):
 
     Attributes:
         relus: how many ReLU calls were seen.
+        hooked: whether the model put a hook on a tensor, so that a gradient is what the hook makes of it.
     """
 
     def __init__(self, guided: bool = False, target: Tensor | None = None) -> None:
         super().__init__()
         self.guided = guided
         self.target = target
+        self.hooked = False
         self.relus = 0
         self._explaining = _Flag()
         self._seen: set[Any] = set()
@@ -123,6 +142,7 @@ class ExplanationRules(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        self.hooked |= func is Tensor.register_hook
         if func in _ENTRANCES and self.target is not None:
             return self._enter(func, args, kwargs)
         out = func(*args, **kwargs)
@@ -158,10 +178,12 @@ class ExplanationRules(TorchFunctionMode):
 
     def _enter(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """A convolution or linear layer, past which the loss's gradient does not go if only the input is there."""
-        given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
-        source, weight = given["input"], given["weight"]
-        flat = func is not F.linear or source.dim() == 2
-        if not (flat and weight.requires_grad and torch.is_grad_enabled() and _made_of(source, self.target)):
+        given = dict(zip(("input", "weight", "bias", "stride", "padding"), args, strict=False)) | kwargs
+        source, weight, bias = given["input"], given["weight"], given.get("bias")
+        # A weight made of something may be made of the input as well; what it is made of is not asked.
+        learned = weight.requires_grad and weight.is_leaf and (bias is None or bias.is_leaf)
+        plain = source.dim() == weight.dim() and not isinstance(given.get("padding"), str)
+        if not (learned and plain and torch.is_grad_enabled() and _made_of(source, self.target)):
             return func(*args, **kwargs)
         rest = {name: value for name, value in kwargs.items() if name != "input"}
         out = func(source.detach(), *args[1:], **rest)
@@ -197,22 +219,17 @@ class ExplanationRules(TorchFunctionMode):
             out.register_hook(lambda grad: grad.clamp(min=0) if flag.on else grad)
 
 
-def _made_of(source: Any, target: Tensor | None) -> bool:
-    """Whether a tensor is `target` or was made of it and of nothing else that learns."""
-    if not isinstance(source, Tensor) or not source.requires_grad:
-        return False
-    if source is target:
-        return True
-    waiting, met = [source.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in met:
-            continue
-        met.add(node)
-        if not node.next_functions and getattr(node, "variable", None) is not target:
+def _made_of(source: Tensor, target: Tensor | None) -> bool:
+    """Whether a tensor is `target` or another shape or scale of it, and nothing that learns went into it."""
+    node: Any = source.grad_fn
+    if node is None:
+        return source is target
+    while node.name() in _PREPARATIONS:
+        inputs = [parent for parent, _ in node.next_functions if parent is not None]
+        if len(inputs) != 1:
             return False
-        waiting += [parent for parent, _ in node.next_functions]
-    return True
+        node = inputs[0]
+    return getattr(node, "variable", None) is target
 
 
 def _rectifies(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

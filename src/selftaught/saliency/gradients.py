@@ -46,22 +46,28 @@ class Grad:
         every = chosen(classes, captured.end)
         vectorized = pays_to_vectorize(x, model.modules())
         with rules.explaining(), torch.autocast(x.device.type, enabled=False):
-            gradients = self._all_classes(captured.end, x, every, vectorized)
+            # What a hook makes of a gradient, only autograd knows.
+            every_class = self._one_by_one if rules.hooked else self._quickly
+            gradients = every_class(captured.end, x, every, vectorized)
         return captured.logits, self._maps(gradients, as_float(x.detach()))
 
-    def _all_classes(self, logits: Tensor, x: Tensor, classes: Sequence[int], vectorized: bool) -> Tensor:
+    def _quickly(self, logits: Tensor, x: Tensor, classes: Sequence[int], vectorized: bool) -> Tensor:
         """∂logit_k/∂x of the classes, (B, K, *shape of one input)."""
         last = None if self.guided else final_linear(logits, x)
         if last is None or len(classes) <= last[0].shape[1]:
-            return self._each(logits, x, classes, vectorized)
+            return self._in_pieces(logits, x, classes, vectorized)
         # Fewer features than classes: the chain rule's last factor is the classifier's weights.
         features, weight = last
-        of_features = self._each(features, x, range(features.shape[1]), vectorized)
-        return (weight[list(classes)] @ of_features.flatten(2)).unflatten(2, x.shape[1:])
+        of_features = self._in_pieces(features, x, range(features.shape[1]), vectorized)
+        weight = weight[list(classes)].to(of_features.dtype)
+        return (weight @ of_features.flatten(2)).unflatten(2, x.shape[1:])
 
-    def _each(self, outputs: Tensor, x: Tensor, columns: Sequence[int], vectorized: bool) -> Tensor:
+    def _in_pieces(self, outputs: Tensor, x: Tensor, columns: Sequence[int], vectorized: bool) -> Tensor:
         with suppress(Unsupported):
             return Jacobian(outputs, x, self.guided)(columns, self.chunk_size)
+        return self._one_by_one(outputs, x, columns, vectorized)
+
+    def _one_by_one(self, outputs: Tensor, x: Tensor, columns: Sequence[int], vectorized: bool) -> Tensor:
         gradients = as_float(x.detach()).new_empty(x.shape[0], len(columns), *x.shape[1:])
         done = 0
         for chunk in class_gradients(outputs, x, columns, chunk_size=self.chunk_size, vectorized=vectorized):
