@@ -49,11 +49,12 @@ ORDERS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=Tru
 @given(orders=ORDERS, share=st.floats(0.05, 1.0), key=st.sampled_from(["grad", "guided-backprop"]))
 def test_what_a_batch_is_given_is_what_its_samples_were_given_last(orders, share, key):
     """A model that learns, any order of any batches: the table by sample in plain Python."""
+    torch.manual_seed(0)  # with some weights every ReLU dies on the way
     x, y = samples(10)
     model = perceptron()
     criterion = IntrospectiveLoss(model, key, refresh=share)
     explained = count_explanations(criterion)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     kept: dict[int, torch.Tensor] = {}
     for call, order in enumerate(orders):
         index = torch.tensor(order)
