@@ -251,6 +251,24 @@ def shown(cell: Any) -> str:
     return f"{cell:,.{digits}f}"
 
 
+def _folder(text: str) -> Path:
+    """A folder, made if need be: whether it can be written must not turn out after everything was measured."""
+    try:
+        Path(text).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no folder that can be made: {error.strerror}"
+        ) from None
+    return Path(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time: give a positive number of seconds")
+    return seconds
+
+
 def arguments(description: str | None, seconds: float) -> argparse.ArgumentParser:
     """The flags of every benchmark, to which one may add its own.
 
@@ -262,6 +280,6 @@ def arguments(description: str | None, seconds: float) -> argparse.ArgumentParse
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--smoke", action="store_true", help="a few seconds in all, to see that it runs")
-    parser.add_argument("--out", type=Path, default=PAGES, help="folder of the pages")
-    parser.add_argument("--seconds", type=float, default=seconds, help=f"per comparison ({seconds:g})")
+    parser.add_argument("--out", type=_folder, default=PAGES, help="folder of the pages")
+    parser.add_argument("--seconds", type=_seconds, default=seconds, help=f"per comparison ({seconds:g})")
     return parser
