@@ -234,11 +234,11 @@ def test_batches_that_are_not_explained_cost_one_forward_pass(monkeypatch):
         assert not criterion(x, y, torch.arange(4)).requires_grad
 
 
-@pytest.mark.parametrize("refresh", [0.0, -0.5, 1.5, float("nan")])
+@pytest.mark.parametrize("refresh", [0.0, -0.5, 0.009, 1.5, float("nan")])
 def test_shares_out_of_range_are_refused(refresh):
-    with pytest.raises(InputError, match=r"refresh must be in \(0, 1\], not"):
+    with pytest.raises(InputError, match=r"refresh must be in \[0.01, 1\], not"):
         IntrospectiveLoss(perceptron(), "grad", refresh=refresh)
-    with pytest.raises(InputError, match=r"refresh must be in \(0, 1\], not"):
+    with pytest.raises(InputError, match=r"refresh must be in \[0.01, 1\], not"):
         objectives.create("le", refresh=refresh)
 
 
@@ -261,6 +261,15 @@ def test_ids_that_are_none_are_refused(index, message):
     criterion = IntrospectiveLoss(perceptron(), "grad", refresh=0.5)
     with pytest.raises(InputError, match=message):
         criterion(x, y, index)
+
+
+def test_a_table_of_another_model_is_refused():
+    criterion, (x, y) = IntrospectiveLoss(perceptron(), "grad", refresh=0.5), samples(4)
+    criterion(x, y, torch.arange(4))
+    criterion.__dict__["model"] = nn.Linear(6, CLASSES + 2)
+    criterion.amortised.calls = 0  # the next one is not planned to be explained
+    with pytest.raises(InputError, match=f"similarities to {CLASSES} classes, but the model has"):
+        criterion(x, y, torch.arange(4))
 
 
 def test_a_refused_call_does_not_count():

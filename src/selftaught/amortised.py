@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from selftaught.errors import InputError
 
+LEAST_SHARE = 0.01
+"""With less, soft labels would be a hundred epochs old."""
+
 
 class SimilarityTable:
     """The similarities (C,) that each sample was given last, by its id; float32, N · C · 4 bytes.
@@ -108,7 +111,7 @@ class Amortised(nn.Module):
     the loss.
 
     Args:
-        share: r, in (0, 1].
+        share: r, in [0.01, 1].
 
     >>> amortised = Amortised(0.5)
     >>> index, explained = torch.tensor([0, 1]), []

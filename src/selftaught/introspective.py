@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from selftaught import losses, targets
 from selftaught import similarity as similarities
 from selftaught._inputs import as_float
-from selftaught.amortised import Amortised
+from selftaught.amortised import LEAST_SHARE, Amortised
 from selftaught.errors import InputError
 from selftaught.saliency import Explainer
 from selftaught.saliency.capture import as_logits
@@ -34,7 +34,7 @@ class IntrospectiveLoss(nn.Module):
         weight: λ, the weight of the one-hot cross-entropy.
         similarity: `"cosine"` (the paper's), `"multiscale-mse"` or `"wasserstein"`.
         relu: for Grad-CAM, keep only the positive part of the maps.
-        refresh: r in (0, 1], the share of the batches that are explained; 1 explains all of them. With less, the
+        refresh: r in [0.01, 1], the share of the batches that are explained; 1 explains all of them. With less, the
             others take the similarities that their samples were given last: they cost a plain forward pass, and the
             soft labels are on average 1/r - 1 epochs old. Past the warm-up, call number t (from 0) is explained if
             floor((t + 1) · r) > floor(t · r), or if one of its samples never was. The samples' ids are then needed as
@@ -79,8 +79,8 @@ class IntrospectiveLoss(nn.Module):
             raise InputError(f"alpha must be in (0, 1], not {alpha}")
         if not 0 <= weight < float("inf"):
             raise InputError(f"weight must be a finite number of at least 0, not {weight}")
-        if not 0 < refresh <= 1:
-            raise InputError(f"refresh must be in (0, 1], not {refresh}")
+        if not LEAST_SHARE <= refresh <= 1:
+            raise InputError(f"refresh must be in [{LEAST_SHARE}, 1], not {refresh}")
         # Not registered as a part: the criterion has no parameters or mode of its own.
         self.__dict__["model"] = model
         self.alpha, self.weight = alpha, weight
@@ -132,6 +132,11 @@ class IntrospectiveLoss(nn.Module):
             self.amortised.table.write(index, similarity)
             return logits, similarity
         logits = as_logits(self.model(x))
+        if logits.shape[1] != known.shape[1]:
+            raise InputError(
+                f"what is kept of the samples are similarities to {known.shape[1]} classes, but the model has "
+                f"{logits.shape[1]}: make a new criterion"
+            )
         return logits, known.to(as_float(logits).dtype)
 
     def soften(self, similarity: Tensor, labels: Tensor) -> Tensor:

@@ -118,9 +118,16 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     ),
     "alpha out of range": (lambda p: train(p.good, "--alpha", "1.5"), ["alpha", "1.5", "(0, 1)"]),
     "weight below zero": (lambda p: train(p.good, "--weight", "-1"), ["weight", "-1", "at least 0"]),
-    "a share of no batch": (lambda p: train(p.good, "--refresh", "0"), ["refresh", "0", "(0, 1]"]),
-    "a share above all": (lambda p: train(p.good, "--refresh", "1.5"), ["refresh", "1.5", "(0, 1]"]),
-    "a share that is no number": (lambda p: train(p.good, "--refresh", "nan"), ["refresh", "nan", "(0, 1]"]),
+    "a share of no batch": (lambda p: train(p.good, "--refresh", "0"), ["refresh", "0", "[0.01, 1]"]),
+    "a share that takes for ever": (
+        lambda p: train(p.good, "--refresh", "0.001"),
+        ["refresh", "0.001", "[0.01, 1]"],
+    ),
+    "a share above all": (lambda p: train(p.good, "--refresh", "1.5"), ["refresh", "1.5", "[0.01, 1]"]),
+    "a share that is no number": (
+        lambda p: train(p.good, "--refresh", "nan"),
+        ["refresh", "nan", "[0.01, 1]"],
+    ),
     "refresh without explanations": (
         lambda p: train(p.good, "--method", "ls", "--refresh", "0.5"),
         ["--refresh", "ls", "belongs to le, le-permut"],

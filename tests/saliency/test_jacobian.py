@@ -317,6 +317,14 @@ class TestNetworksThatAreNoChains:
         expected = torch.autograd.functional.jacobian(lambda x: model(x).sum(0), x).transpose(0, 1)
         assert relative_error(selftaught.explain(model, x, "grad").maps, expected) <= 1e-12
 
+    @pytest.mark.parametrize("train", [False, True])
+    def test_instance_norm_mixes_no_samples(self, train):
+        layers = [nn.Conv2d(3, 5, 3), nn.InstanceNorm2d(5, affine=True), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+        model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(5, 4)).double().train(train)
+        x = torch.randn(3, 3, 8, 8, dtype=torch.float64)
+        expected = torch.autograd.functional.jacobian(lambda x: model(x).sum(0), x).transpose(0, 1)
+        assert relative_error(selftaught.explain(model, x, "grad").maps, expected) <= 1e-12
+
     def test_a_hook_has_its_say(self):
         first, second = nn.Linear(6, 8).double(), nn.Linear(8, 4).double()
 

@@ -29,7 +29,7 @@ def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) ->
     if as_json:
         print(json.dumps({c.method: asdict(c) for c in costs}, indent=2))
     else:
-        _show(data, configs[0], costs)
+        _show(data, configs, costs)
     return DONE
 
 
@@ -45,7 +45,7 @@ def _grouped(impossible: dict[str, str]) -> dict[str, list[str]]:
     return groups
 
 
-def _show(data: str, config: RunConfig, costs: list[cost.StepCost]) -> None:
+def _show(data: str, configs: list[RunConfig], costs: list[cost.StepCost]) -> None:
     table = Table()
     table.add_column("method")
     for column in ("ms per step", "× ce", "peak MB", "× ce"):
@@ -55,8 +55,18 @@ def _show(data: str, config: RunConfig, costs: list[cost.StepCost]) -> None:
         table.add_row(
             c.method, f"{1000 * c.seconds:.2f}", f"{c.relative:.2f}", f"{megabytes:.1f}", f"{ratio:.2f}"
         )
+    config = configs[0]
     caption = f"{data}, {config.model}, batch {config.batch_size}, {config.threads} threads, {config.device}"
+    caption += "".join(f", {name} {value}" for name, value in _chosen(configs).items())
     console = Console(highlight=False)
     console.print(table)
     console.print(f"{caption}: medians over alternating steps on fresh batches")
     console.print("peak: the most that torch allocates for training, with weights, teacher and peer")
+
+
+def _chosen(configs: list[RunConfig]) -> dict[str, str]:
+    """What decides a method's cost and is not its name."""
+    names = ("saliency", "refresh")
+    found = {name: str(c.settings[name]) for c in configs for name in names if name in c.settings}
+    teacher = next((c.teacher.model for c in configs if c.teacher is not None), None)
+    return found if teacher is None else {**found, "teacher": teacher}

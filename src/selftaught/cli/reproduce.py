@@ -116,7 +116,7 @@ def _show(study: Reproduction, results: paper_results.Results, output: OutputOpt
         }
         print(json.dumps(values, indent=2))
         return
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     for table in results.tables:
         console.print(paper_render.Terminal(table))
         console.print()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selftaught.amortised import LEAST_SHARE
 from selftaught.introspective import IntrospectiveLoss
 from selftaught.objectives.base import Step, check_range, register
 from selftaught.objectives.two_stage import TwoStage
@@ -38,7 +39,9 @@ class LearningWithExplanations(TwoStage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("refresh", self.refresh, lambda share: 0 < share <= 1, "in (0, 1]")
+        check_range(
+            "refresh", self.refresh, lambda share: LEAST_SHARE <= share <= 1, f"in [{LEAST_SHARE}, 1]"
+        )
 
     def bind(
         self,

@@ -95,12 +95,14 @@ def agreement(table: "PaperTable") -> str:
 
 
 def about_le(table: "PaperTable") -> Iterator[tuple[str, str]]:
-    """For every cell of LE its place, and whether it beats CE, label smoothing and LE-Uniform after correction."""
+    """For every cell of LE its place, and how it compares with CE, label smoothing, LE-Uniform and the reference."""
     for cell in table.cells.values():
-        references = {"ce": cell.to_ce, "ls": cell.to_ls, "le-uniform": cell.to_uniform}
+        methods = {"ce": cell.to_ce, "ls": cell.to_ls, "le-uniform": cell.to_uniform}
+        references = [(table.label(method), comparison) for method, comparison in methods.items()]
+        references.append((table.recipe.reference or "", cell.to_reference))
         said = [
-            _said(comparison, table.label(method), table.recipe.metric)
-            for method, comparison in references.items()
+            _said(comparison, reference, table.recipe.metric)
+            for reference, comparison in references
             if comparison is not None
         ]
         if cell.method == "le" and said:

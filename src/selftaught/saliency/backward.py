@@ -26,6 +26,7 @@ _CLAMP = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_}
 _CLAMP |= {torch.clip, torch.clip_, Tensor.clip, Tensor.clip_}
 _CLAMP |= {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
 _THRESHOLD = {F.threshold, torch.threshold, torch.threshold_}
+_INSTANCE_NORM = {F.instance_norm, torch.instance_norm}
 _ENTRANCES = {F.conv1d, F.conv2d, F.conv3d, F.linear}
 _PREPARATIONS = {
     f"{name}Backward0"
@@ -146,6 +147,8 @@ class ExplanationRules(TorchFunctionMode):
         if func in _ENTRANCES and self.target is not None:
             return self._enter(func, args, kwargs)
         out = func(*args, **kwargs)
+        if func in _INSTANCE_NORM:
+            self._instance_norm(out)
         if func is F.batch_norm:
             return self._batch_norm(out, **_BATCH_NORM.bind(*args, **kwargs).arguments)
         if func is torch.batch_norm:
@@ -209,6 +212,13 @@ class ExplanationRules(TorchFunctionMode):
             scale = scale * weight.detach()
         scale = scale.view(1, -1, *[1] * (input.dim() - 2))
         return _FrozenStatistics.apply(out, input, scale, self._explaining)
+
+    def _instance_norm(self, out: Tensor) -> None:
+        """Made of a BatchNorm over each sample's own pixels: its statistics are differentiated, nothing is mixed."""
+        node = out.grad_fn
+        while node is not None and "BatchNormBackward" not in node.name():
+            node = node.next_functions[0][0]
+        self._seen.add(node)
 
     def _relu(self, out: Tensor) -> None:
         self.relus += 1
