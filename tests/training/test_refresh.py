@@ -50,7 +50,7 @@ def test_the_setting_reaches_the_configuration():
     assert quick.config("le").trial_id == "4a45b8e30d63"  # named by the code before
     assert quick.config("le-permut", refresh=0.25).settings["refresh"] == 0.25
     assert quick.config("ce", refresh=0.25) == quick.config("ce")
-    with pytest.raises(InputError, match=r"refresh must be in \(0, 1\], not 0.0"):
+    with pytest.raises(InputError, match=r"refresh must be in \[0.01, 1\], not 0.0"):
         quick.config("le", refresh=0)
 
 
