@@ -137,11 +137,13 @@ class Amortised(nn.Module):
         Raises:
             InputError: `index` is no ids.
         """
-        _checked(index)  # before the call counts
-        calls, self.calls = self.calls, self.calls + 1
-        if int((calls + 1) * self.share) > int(calls * self.share):
-            return None
-        return self.table.rows(index, device)
+        if int((self.calls + 1) * self.share) > int(self.calls * self.share):
+            _checked(index)  # a refused call does not count
+            known = None
+        else:
+            known = self.table.rows(index, device)
+        self.calls += 1
+        return known
 
     def get_extra_state(self) -> dict[str, Any]:
         """The table and the number of calls, as tensors."""

@@ -1,21 +1,17 @@
-import json
-
 import pytest
 import torch
 from benchmarks.saliency_speed import OURS, Cell, Contestant
 
 from benchmarks import saliency_speed
 from selftaught import saliency
+from tests.benchmarks import pages
 
 GRADIENTS = ("grad", "grad-input", "guided-backprop")
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pages")
-    saliency_speed.main(["--smoke", "--out", str(folder)])
-    assert (folder / "saliency_speed.md").read_text().startswith("# Saliency maps for all classes\n")
-    return json.loads((folder / "saliency_speed.json").read_text())
+    return pages.smoke(saliency_speed, "Saliency maps for all classes", tmp_path_factory.mktemp("pages"))
 
 
 def test_every_saliency_has_its_table_and_every_contestant_the_same_maps(page):

@@ -1,5 +1,4 @@
 import doctest
-import json
 
 import pytest
 import torch
@@ -7,16 +6,14 @@ from torch import nn
 
 from benchmarks import harness, networks, step_cost
 from selftaught import IntrospectiveLoss, objectives
+from tests.benchmarks import pages
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pages")
-    step_cost.main(["--smoke", "--out", str(folder)])
-    assert (folder / "step_cost.md").read_text().startswith("# What a step costs\n")
-    return json.loads((folder / "step_cost.json").read_text())
+    return pages.smoke(step_cost, "What a step costs", tmp_path_factory.mktemp("pages"))
 
 
 def test_every_setting_has_its_table(page):

@@ -1,17 +1,13 @@
-import json
-
 import pytest
 
 from benchmarks import studies
 from selftaught.training.environment import usable_cores
+from tests.benchmarks import pages
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pages")
-    studies.main(["--smoke", "--out", str(folder)])
-    assert (folder / "studies.md").read_text().startswith("# Trials together and one after another\n")
-    return json.loads((folder / "studies.json").read_text())
+    return pages.smoke(studies, "Trials together and one after another", tmp_path_factory.mktemp("pages"))
 
 
 def test_the_three_ways_to_run_the_trials(page):

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -7,14 +5,12 @@ from PIL import Image
 
 from benchmarks import throughput
 from selftaught.training.presets import data_of
+from tests.benchmarks import pages
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pages")
-    throughput.main(["--smoke", "--out", str(folder)])
-    assert (folder / "throughput.md").read_text().startswith("# Training throughput\n")
-    return json.loads((folder / "throughput.json").read_text())
+    return pages.smoke(throughput, "Training throughput", tmp_path_factory.mktemp("pages"))
 
 
 def test_every_network_has_its_table_with_everyone_in_it(page):

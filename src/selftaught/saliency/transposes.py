@@ -5,6 +5,7 @@ One class per kind of autograd node; `RULES` says which knows which.
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ class Unsupported(Exception):  # noqa: N818  (not a mistake of anyone)
     """The graph holds what this module does not know."""
 
 
-class Rule:
+class Rule(ABC):
     """How gradients pass one node of the graph, backwards.
 
     Args:
@@ -41,9 +42,9 @@ class Rule:
     def __init__(self, node: Any, guided: bool) -> None:
         self.node = node
 
+    @abstractmethod
     def on(self, samples: slice) -> Backward:
         """The rule for these samples, for gradients (outputs · samples, ...) of any number of outputs."""
-        raise NotImplementedError
 
 
 class Same(Rule):
@@ -94,8 +95,8 @@ class Mean(Rule):
         super().__init__(node, guided)
         self.shape = tuple(node._saved_self_sym_sizes)
         # Negative axes are stored as unsigned numbers.
-        self.dims = sorted((dim + 2**63) % 2**64 - 2**63 for dim in node._saved_dim)
-        self.dims = sorted(dim % len(self.shape) for dim in self.dims)
+        signed = ((dim + 2**63) % 2**64 - 2**63 for dim in node._saved_dim)
+        self.dims = sorted(dim % len(self.shape) for dim in signed)
         require(bool(self.dims) and 0 not in self.dims)
         self.count = math.prod(self.shape[dim] for dim in self.dims)
 
