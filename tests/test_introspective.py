@@ -65,6 +65,25 @@ def test_targets_and_gradients_are_the_formulas(saliency, like, training):
         assert torch.equal(ours, theirs), f"{name}: BatchNorm must see the batch exactly once"
 
 
+@pytest.mark.parametrize("like", ["cosine", "multiscale-mse", "wasserstein"])
+def test_upsampled_maps_are_compared_at_the_size_of_the_input(like):
+    model, (x, y) = network().double(), batch()
+    x = x.double()
+    maps = similarity.upsampled(selftaught.explain(model, x).maps, (16, 16))
+    expected = targets.introspective(similarity.get(like)(maps, y), y)
+    criterion = IntrospectiveLoss(model, similarity=like, upsample=True)
+    criterion(x, y)
+    assert torch.allclose(criterion.targets, expected, atol=1e-12)
+    as_they_are = IntrospectiveLoss(model, similarity=like)
+    as_they_are(x, y)
+    assert (as_they_are.targets - expected).abs().max() > 1e-4
+
+
+def test_only_grad_cam_has_maps_to_upsample():
+    with pytest.raises(InputError, match="upsample= belongs to saliency='grad-cam', not to 'grad'"):
+        IntrospectiveLoss(network(), saliency="grad", upsample=True)
+
+
 @pytest.mark.parametrize("saliency", SALIENCIES)
 def test_one_forward_per_step(saliency):
     model, (x, y) = network(), batch()

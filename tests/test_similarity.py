@@ -374,3 +374,19 @@ def test_one_map_whose_squares_do_not_fit_is_enough(factor):
     maps[1, 2] = maps[1, 2].sign() * factor
     expected = oracle.pairwise(oracle.cosine, maps.double().numpy(), labels.numpy())
     np.testing.assert_allclose(similarity.cosine(maps, labels), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("size", [(8, 8), (32, 32), (9, 5), (4, 6)], ids=str)
+def test_upsampled_maps_equal_the_oracle(size, dtype):
+    maps = torch.randn(2, 3, 4, 3).to(dtype)
+    result = similarity.upsampled(maps, size)
+    expected = [[oracle.upsampled(one.double().numpy(), size) for one in sample] for sample in maps]
+    assert result.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    np.testing.assert_allclose(result, expected, atol=1e-12 if dtype == torch.float64 else 2e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 4, 4)], ids=str)
+def test_maps_that_are_no_planes_are_not_upsampled(shape):
+    with pytest.raises(InputError, match="two spatial axes"):
+        similarity.upsampled(torch.ones(shape), (8, 8))

@@ -34,6 +34,7 @@ class IntrospectiveLoss(nn.Module):
         weight: λ, the weight of the one-hot cross-entropy.
         similarity: `"cosine"` (the paper's), `"multiscale-mse"` or `"wasserstein"`.
         relu: for Grad-CAM, keep only the positive part of the maps.
+        upsample: for Grad-CAM, enlarge the maps bilinearly to the size of the input before they are compared.
         refresh: r in [0.01, 1], the share of the batches that are explained; 1 explains all of them. With less, the
             others take the similarities that their samples were given last: they cost a plain forward pass, and the
             soft labels are on average 1/r - 1 epochs old. Past the warm-up, call number t (from 0) is explained if
@@ -73,6 +74,7 @@ class IntrospectiveLoss(nn.Module):
         similarity: str = "cosine",
         relu: bool = False,
         refresh: float = 1.0,
+        upsample: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < alpha <= 1:
@@ -81,9 +83,11 @@ class IntrospectiveLoss(nn.Module):
             raise InputError(f"weight must be a finite number of at least 0, not {weight}")
         if not LEAST_SHARE <= refresh <= 1:
             raise InputError(f"refresh must be in [{LEAST_SHARE}, 1], not {refresh}")
+        if upsample and saliency != "grad-cam":
+            raise InputError(f"upsample= belongs to saliency='grad-cam', not to {saliency!r}")
         # Not registered as a part: the criterion has no parameters or mode of its own.
         self.__dict__["model"] = model
-        self.alpha, self.weight = alpha, weight
+        self.alpha, self.weight, self.upsample = alpha, weight, upsample
         self.explainer = Explainer(saliency, layer, relu)
         self.similarity = similarities.get(similarity)
         self.amortised = Amortised(refresh) if refresh < 1 else None
@@ -116,7 +120,12 @@ class IntrospectiveLoss(nn.Module):
 
     def _exact(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Logits with their graph and similarities, both (B, C), of the model as it is now."""
-        return self.explainer.compare(self.model, x, y, self.similarity)
+        if not self.upsample:
+            return self.explainer.compare(self.model, x, y, self.similarity)
+        size = x.shape[-2], x.shape[-1]
+        return self.explainer.compare(
+            self.model, x, y, lambda maps, labels: self.similarity(similarities.upsampled(maps, size), labels)
+        )
 
     def _amortised(self, x: Tensor, y: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
         """The same, but the similarities may be what these samples were given before."""

@@ -58,6 +58,29 @@ def cosine(maps: Tensor, labels: Tensor) -> Tensor:
     return (dot / norm).clamp(-1, 1)
 
 
+def upsampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps enlarged bilinearly, for example to the input's size as Section 1 has them ("a heatmap of the same size").
+
+    Args:
+        maps: (B, C, h, w), floating point.
+        size: the new height and width, usually the input's.
+
+    Returns:
+        (B, C, *size); float32 where the maps are of half precision.
+
+    Raises:
+        InputError: the maps have other than two spatial axes.
+
+    >>> upsampled(torch.tensor([[[[0.0, 1.0]]]]), (1, 4))
+    tensor([[[[0.0000, 0.2500, 0.7500, 1.0000]]]])
+    """
+    if maps.dim() != 4:
+        raise InputError(
+            f"maps must have two spatial axes to be upsampled, not the shape {tuple(maps.shape)}"
+        )
+    return F.interpolate(as_float(maps), size=size, mode="bilinear", align_corners=False)
+
+
 def multiscale_mse(maps: Tensor, labels: Tensor) -> Tensor:
     """Mean over scales s of 1 - ½‖â_s - b̂_s‖², for maps average-pooled by s and then scaled to unit norm.
 

@@ -63,7 +63,7 @@ def test_both_commands_have_every_shared_flag(run, command):
     assert code == 0
     flags = """--model --method --saliency --similarity --alpha --weight --warmup --epochs --batch-size --lr --momentum
     --weight-decay --milestones --image-size --train-size --val-fraction --seed --threads --precision --device --out
-    --json --quiet --strength --drop-rate --layer --relu"""
+    --json --quiet --strength --drop-rate --layer --relu --upsample"""
     for flag in flags.split():
         assert flag in out, flag
     assert f"Example: selftaught {command} digits" in out

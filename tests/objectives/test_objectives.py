@@ -37,6 +37,7 @@ def test_the_register():
         "layer",
         "relu",
         "refresh",
+        "upsample",
     ]
     assert all(objectives.summary(key) for key in METHODS)
 

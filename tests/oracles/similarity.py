@@ -62,6 +62,22 @@ def multiscale_mse(a, b):
     return np.mean(terms)
 
 
+def upsampled(array, size):
+    """Bilinear, by where each new pixel's centre lies among the old ones; beyond the outermost centres no change."""
+
+    def weights(length, new):
+        matrix = np.zeros((new, length))
+        for i in range(new):
+            position = min(max((i + 0.5) * length / new - 0.5, 0), length - 1)
+            below = int(position)
+            above = min(below + 1, length - 1)
+            matrix[i, below] += 1 - (position - below)
+            matrix[i, above] += position - below
+        return matrix
+
+    return weights(array.shape[0], size[0]) @ array @ weights(array.shape[1], size[1]).T
+
+
 def marginal(array, axis):
     mass = np.abs(array)
     if mass.sum() == 0:

@@ -157,7 +157,66 @@ def _search(**changes):
     return recipes.parse(yaml.safe_dump(values | changes), "mine.yaml")
 
 
+class TestAlternative:
+    def _with(self, line):
+        return recipes.parse(MINE.replace("\npaper:", f"\n  - {{{line}}}\npaper:"), "mine.yaml")
+
+    def test_it_has_the_method_and_the_settings_of_what_it_is_instead_of_but_for_its_own(self):
+        recipe = self._with(
+            "label: half, instead_of: LS, settings: {}, protocol: {weight_decay: 0, warmup: 0.5}"
+        )
+        other = self._with(
+            "label: half, instead_of: LS, settings: {alpha: 0.5}, by_group: {ResNet14: {alpha: 0.4}}"
+        )
+        half = recipe.variant("half")
+        assert (half.method, half.settings, half.by_group) == (
+            "ls",
+            {"alpha": 0.9},
+            {"ResNet14": {"alpha": 0.8}},
+        )
+        assert [other.variant("half").settings_in(g)["alpha"] for g in ("ResNet8", "ResNet14")] == [0.5, 0.4]
+        protocols = [recipe.protocol_of(recipe.group("ResNet8"), recipe.variant(v)) for v in ("LS", "half")]
+        assert [(p.lr, p.weight_decay, p.warmup) for p in protocols] == [(0.05, 1e-4, 0.2), (0.05, 0, 0.5)]
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("label: half, instead_of: LSS, method: ls", r"unknown variant 'LSS': did you mean 'LS'"),
+            ("label: half, instead_of: LSS", r"variants\.3\.method is missing: add it"),
+            (
+                "label: half, instead_of: half, method: ls",
+                "'half' is instead of 'half', which is not run but by itself",
+            ),
+            (
+                "label: half, instead_of: BAN",
+                "instead of 'BAN', which is not run in group 'ResNet14': name another",
+            ),
+            (
+                "label: half, instead_of: LS, method: ls, settings: [1]",
+                r"settings is \[1\] but should be a valid mapping",
+            ),
+            ("label: half, instead_of: LS, protocol: {lr: -1}", r"variants\.3\.protocol\.lr is -1"),
+        ],
+    )
+    def test_a_mistake_is_told_in_one_line(self, line, said):
+        with pytest.raises(InputError, match=said):
+            self._with(line)
+
+    def test_a_table_on_held_out_images_must_hold_some_out(self):
+        with pytest.raises(
+            InputError, match=r"judges by held-out training images: give group 'ResNet8' a val"
+        ):
+            recipes.parse(MINE + "judged_on: held-out\n", "mine.yaml")
+
+
 class TestSearch:
+    def test_it_is_judged_on_held_out_images_and_nothing_else(self):
+        assert _search().judged_on == "held-out"
+        with pytest.raises(
+            InputError, match="a search is judged on held-out training images: leave out judged_on"
+        ):
+            _search(judged_on="test")
+
     def test_it_has_one_variant_per_value(self):
         variants = _search().variants
         assert [(v.label, v.method, v.settings) for v in variants] == [

@@ -8,7 +8,8 @@ import pytest
 
 from selftaught import objectives, recipes
 from selftaught.errors import InputError
-from selftaught.recipes.schema import BUDGETS, Selected
+from selftaught.recipes.budget import BUDGETS
+from selftaught.recipes.schema import Selected
 
 FILES = resources.files("selftaught.recipes")
 
@@ -17,7 +18,8 @@ def test_tables_come_first_then_figures():
     assert recipes.names() == [
         *(f"table{i}" for i in range(1, 7)),
         *(f"figure{i}" for i in range(1, 4)),
-        *("refresh", "search-ban", "search-cp", "search-dropout", "search-ls", "similarities", "sweep-beta"),
+        *("controls", "open-points", "refresh", "search-ban", "search-cp", "search-dropout", "search-ls"),
+        *("share", "similarities", "sweep-beta"),
     ]
 
 
@@ -40,22 +42,23 @@ def test_le_comes_with_its_control_and_with_every_setting_spelled_out(name):
         variants = [variant for variant in recipe.variants if variant.runs_in(group.label)]
         settings = {variant.label: variant.settings_in(group.label) for variant in variants}
         for variant in variants:
-            # The protocol has the warm-up; `layer` is None unless somebody wants another; `refresh` is 1.
-            asked = set(objectives.settings(variant.method)) - {"warmup", "layer", "refresh"}
-            assert set(settings[variant.label]) - {"refresh"} == asked
+            # The protocol has the warm-up; the others change nothing unless somebody wants them.
+            optional = {"layer", "refresh", "upsample"}
+            asked = set(objectives.settings(variant.method)) - {"warmup"} - optional
+            assert set(settings[variant.label]) - optional == asked
         if recipe.kind in ("table", "figure3") and any(v.method == "le" for v in variants):
+            control = settings["LE-Uniform"]
             for variant in variants:
-                if variant.method in ("le", "le-permut"):
-                    control, own = settings["LE-Uniform"], settings[variant.label]
-                    assert (
-                        (control["alpha"], control["weight"]) == (own["alpha"], own["weight"]) == (0.9, 0.1)
-                    )
+                if variant.method in ("le", "le-permut") and variant.instead_of is None:
+                    own = settings[variant.label]
+                    assert (control["alpha"], control["weight"]) == (own["alpha"], own["weight"])
+                    assert name == "share" or (own["alpha"], own["weight"]) == (0.9, 0.1)
 
 
 @pytest.mark.parametrize("name", [name for name in recipes.names() if recipes.load(name).kind == "table"])
 def test_every_table_has_the_baseline_in_every_group(name):
     recipe = recipes.load(name)
-    baseline = [variant for variant in recipe.variants if variant.method == "ce"]
+    baseline = [v for v in recipe.variants if v.method == "ce" and v.instead_of is None]
     assert [variant.groups for variant in baseline] == [None]
 
 

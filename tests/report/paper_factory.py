@@ -31,21 +31,31 @@ def write_run(
     config = parse(values | {"weight_decay": 0.0} | changes)
     directory = parent / config.trial_id
     directory.mkdir(parents=True, exist_ok=True)
-    easy = np.random.default_rng(0).normal(0, 1.0, images)
     own = np.random.default_rng([seed, *config.trial_id.encode()]).normal(0, 0.4, images)
+    tensors = _predictions(own, accuracy)
+    lines = [{"epoch": epoch + 1, "loss": 1.0, "val_accuracy": 0.1, "val_nll": 2.0} for epoch in range(4)]
+    if held_out is not None:
+        lines[-1] |= {"val_accuracy": held_out / 100, "val_nll": 0.3, "val_ece": 0.07}
+        record.write_metrics(directory, lines)
+        tensors |= {f"val_{name}": tensor for name, tensor in _predictions(own[::-1], held_out).items()}
+    save_file(tensors, directory / record.PREDICTIONS)
+    (directory / record.CONFIG).write_text(config.model_dump_json())
+    val = 0 if held_out is None else images
+    right = round(images * accuracy / 100) / images
+    (directory / record.RESULT).write_text(json.dumps(_result(config, right, images, val)))
+    return record.read(directory)
+
+
+def _predictions(own: np.ndarray, accuracy: float) -> dict[str, np.ndarray]:
+    """Logits and labels with `accuracy` % right: those that are easy for all, shifted by what is this run's `own`."""
+    images = len(own)
+    easy = np.random.default_rng(0).normal(0, 1.0, images)
     right = np.zeros(images, bool)
     right[np.argsort(-easy - own)[: round(images * accuracy / 100)]] = True
     labels = np.arange(images) % len(CLASSES)
     logits = np.zeros((images, len(CLASSES)), np.float32)
     logits[np.arange(images), np.where(right, labels, (labels + 1) % len(CLASSES))] = 3.0
-    save_file({"logits": logits, "labels": labels}, directory / record.PREDICTIONS)
-    lines = [{"epoch": epoch + 1, "loss": 1.0, "val_accuracy": 0.1, "val_nll": 2.0} for epoch in range(4)]
-    if held_out is not None:
-        lines[-1] |= {"val_accuracy": held_out / 100, "val_nll": 0.3}
-        record.write_metrics(directory, lines)
-    (directory / record.CONFIG).write_text(config.model_dump_json())
-    (directory / record.RESULT).write_text(json.dumps(_result(config, float(right.mean()), images)))
-    return record.read(directory)
+    return {"logits": logits, "labels": labels}
 
 
 def cells(
@@ -57,7 +67,7 @@ def cells(
     missing: Mapping[tuple[str, str], tuple[str, ...]] = {},
     **changes,
 ) -> list[Cell]:
-    """Every cell of a recipe; `accuracy` is asked for group, variant and seed (in a search: held-out accuracy)."""
+    """Every cell of a recipe; `accuracy`, on the images that count, is asked for group, variant and seed."""
     made = []
     for group in recipe.groups:
         for variant in recipe.variants:
@@ -71,9 +81,10 @@ def cells(
             runs = []
             for seed in range(trials - len(told)):
                 wanted = accuracy(group.label, variant.label, seed)
-                searched = {"accuracy": 12.34, "held_out": wanted} if recipe.search else {"accuracy": wanted}
+                unseen = recipe.judged_on == "held-out"
+                judged = {"accuracy": 12.34, "held_out": wanted} if unseen else {"accuracy": wanted}
                 own = {"data": group.data, "data_fingerprint": group.data, "model": group.model}
-                options = own | searched | changes
+                options = own | judged | variant.protocol.model_dump(exclude_none=True) | changes
                 runs.append(
                     write_run(parent, variant.method, seed, images=images, settings=settings, **options)
                 )
@@ -82,7 +93,7 @@ def cells(
     return made
 
 
-def _result(config, accuracy, images) -> dict:
+def _result(config, accuracy, images, val) -> dict:
     data = {"classes": CLASSES, "channels": 1, "image_size": [8, 8], "mean": [0.5], "std": [0.5]}
     return {
         "trial_id": config.trial_id,
@@ -92,6 +103,6 @@ def _result(config, accuracy, images) -> dict:
         "epochs": config.epochs,
         "seconds": 61.5,
         "images_per_second": 800.0,
-        "data": data | {"train": 1000, "val": 0, "test": images},
+        "data": data | {"train": 1000, "val": val, "test": images},
         "environment": {"selftaught": "0.1.0", "torch": "2.13.0", "threads": 1},
     }

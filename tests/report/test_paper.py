@@ -1,4 +1,5 @@
 import math
+import re
 from functools import partial
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from selftaught import recipes
 from selftaught.errors import InputError
-from selftaught.report import paper, paper_words
+from selftaught.report import paper, paper_comparisons, paper_words
 from selftaught.report.paper import Cell, tabulate
 from selftaught.report.statistics import holm, paired_test
 from selftaught.training import record
@@ -51,7 +52,7 @@ def accuracy(group, variant, seed):
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
     """As many as the tests need: what they come to is tested elsewhere."""
-    monkeypatch.setattr(paper, "paired_test", DRAWS)
+    monkeypatch.setattr(paper_comparisons, "paired_test", DRAWS)
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_errors_mirror_accuracies(cells):
         other = wrong[place]
         assert other.mean == pytest.approx(100 - cell.mean)
         assert other.std == pytest.approx(cell.std)
-        for field in paper.REFERENCES:
+        for field in paper_comparisons.REFERENCES:
             ours, theirs = getattr(cell, field), getattr(other, field)
             assert (ours is None) == (theirs is None)
             if ours is not None:
@@ -116,11 +117,13 @@ def test_differences_are_paired_tests_and_all_are_corrected_together(cells):
 
 def test_verdicts_follow_the_corrected_p_value_not_the_interval(tmp_path, monkeypatch):
     cells = factory.cells(make_recipe(), tmp_path, accuracy)
-    monkeypatch.setattr(paper, "holm", lambda values: [0.05 if p is not None else math.nan for p in values])
+    monkeypatch.setattr(
+        paper_comparisons, "holm", lambda values: [0.05 if p is not None else math.nan for p in values]
+    )
     found = tabulate(make_recipe(), cells, "paper").cells
     assert found["One", "LE"].to_ce.test.low > 0
     assert found["One", "LE"].to_ce.verdict == "no clear difference"
-    monkeypatch.setattr(paper, "holm", lambda values: [0.0499 for _ in values])
+    monkeypatch.setattr(paper_comparisons, "holm", lambda values: [0.0499 for _ in values])
     assert tabulate(make_recipe(), cells, "paper").cells["One", "LE"].to_ce.verdict == "better"
 
 
@@ -221,6 +224,49 @@ def test_what_stands_in_for_a_variant_is_compared_with_it(tmp_path):
     assert any("and the 1 difference to LE together" in line for line in table.caption)
 
 
+ALTERNATIVES = """
+  - {{label: LE without, instead_of: LE, groups: [One], protocol: {{weight_decay: 0.1}}}}
+  - {{label: CE without, instead_of: CE, groups: [One], protocol: {{weight_decay: 0.1}}}}
+"""
+
+
+def test_an_alternative_is_compared_with_what_it_is_instead_of_alone(tmp_path):
+    text = RECIPE.replace("\npaper:", f"{ALTERNATIVES}paper:").format(metric="accuracy")
+    recipe = recipes.parse(text, "table2.yaml")
+    shift = {"LE without": -1.0, "CE without": 0.5}
+    cells = factory.cells(
+        recipe, tmp_path, lambda g, v, s: accuracy(g, v.removesuffix(" without"), s) + shift.get(v, 0)
+    )
+    table = tabulate(recipe, cells, "quick")
+    found = {v: cell.to_reference for (_, v), cell in table.cells.items() if cell.to_reference}
+    assert {v: (c.base, round(c.test.estimate, 9)) for v, c in found.items()} == {
+        "LE without": ("LE", -1.0),
+        "CE without": ("CE", 0.5),
+    }
+    assert all(comparisons_of(table.cells["One", variant]) == [] for variant in shift)
+    assert table.cells["One", "LE"].to_ce.base == "CE"
+    every = [c for cell in table.cells.values() for c in [*comparisons_of(cell), cell.to_reference] if c]
+    assert [c.p_holm for c in every] == pytest.approx(holm([c.p for c in every]))
+    assert any("over the 7 differences to CE, the 4 differences to LE-Uniform" in x for x in table.caption)
+    about = dict(paper_words.about_le(table))["LE without, One"]
+    assert re.search(r"(worse than|no clear difference from) LE \(−1\.00", about)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "error"])
+def test_a_table_may_be_judged_on_held_out_images(tmp_path, metric):
+    text = RECIPE.replace("warmup: 0,", "warmup: 0, val_fraction: 0.1,").format(metric=metric)
+    recipe = recipes.parse(text + "judged_on: held-out\n", "table2.yaml")
+    cells = factory.cells(recipe, tmp_path, accuracy)
+    table = tabulate(recipe, cells, "quick")
+    cell = table.cells["One", "LE"]
+    assert cell.mean == pytest.approx(98.25 if metric == "accuracy" else 1.75)
+    assert (cell.nll, cell.ece) == (0.3, 0.07)
+    assert cell.to_ce.test.estimate == pytest.approx(8.0 if metric == "accuracy" else -8.0)
+    assert "held-out images" in table.caption[0]
+    assert table.caption[1].startswith(f"Held-out {metric} in %")
+    assert not any("test images." in line and "bootstrap" in line for line in table.caption)
+
+
 def test_one_seed_does_not_count_in_the_correction(tmp_path):
     cells = factory.cells(make_recipe(), tmp_path, accuracy)
     all_pairs = tabulate(make_recipe(), cells, "quick").cells
@@ -315,7 +361,8 @@ def test_a_search_is_judged_by_held_out_images_alone(search):
     assert [variant for (_, variant), cell in table.cells.items() if cell.selected] == ["alpha 0.7"] * 3
     cell = table.cells["ResNet8", "alpha 0.7"]
     assert (cell.mean, cell.std, cell.nll) == (pytest.approx(85.5), pytest.approx(0.5**0.5), 0.3)
-    assert cell.to_ce is cell.ece is cell.paper is None
+    assert cell.ece == 0.07
+    assert cell.to_ce is cell.paper is None
     assert paper_words.agreement(table).endswith("ResNet8: alpha 0.7 (85.50 %), the paper 0.9.")
     # A test set that says otherwise changes nothing.
     better = cells[0].records[0].result.model_copy(update={"accuracy": 1.0, "nll": 0.0})

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from selftaught import recipes
-from selftaught.report import paper, paper_page
+from selftaught.report import paper_comparisons, paper_page
 from selftaught.report.paper import Cell, tabulate
 from selftaught.report.paper_page import About, Figure
 from selftaught.report.statistics import paired_test
@@ -23,7 +23,7 @@ EVIL = '"><script>alert(1)</script>{{ 7 * 7 }}\u0001'
 @pytest.fixture(autouse=True, scope="module")
 def few_draws():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper, "paired_test", partial(paired_test, resamples=500))
+        patch.setattr(paper_comparisons, "paired_test", partial(paired_test, resamples=500))
         yield
 
 

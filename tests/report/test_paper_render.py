@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from selftaught import recipes
-from selftaught.report import paper, paper_render
+from selftaught.report import paper_comparisons, paper_render
 from selftaught.report.paper import Cell, tabulate
 from selftaught.report.statistics import paired_test
 from tests.report import paper_factory as factory
@@ -19,7 +19,7 @@ EVIL = ("a|b*c_<script>", "[bold]x[/bold]", "`code`\\", "قطة\u202e", "x" * 80
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(paper, "paired_test", partial(paired_test, resamples=500))
+    monkeypatch.setattr(paper_comparisons, "paired_test", partial(paired_test, resamples=500))
 
 
 @pytest.fixture

@@ -246,3 +246,47 @@ def test_a_figure_of_the_paper_at_the_smallest_budget(tmp_path, real_data):
     assert made == {"figure1-1.png", "figure1-2.png", "figure2.png"}
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png") == 3
+
+
+def _trials(arguments, capsys):
+    assert call("reproduce", *arguments, "--budget", "smoke", "--dry-run", "--json") == 0
+    return [trial["name"] for trial in json.loads(capsys.readouterr().out)["trials"]]
+
+
+def test_trials_come_by_seed_so_that_what_is_not_finished_can_be_compared(recipe, capsys):
+    first = ["ce resnet14 seed 10000"]
+    seeds = [
+        [f"{name} resnet8 seed {seed}" for name in ("ce", "kd", "le-uniform", "le")] for seed in range(3)
+    ]
+    assert _trials([recipe, "--trials", "3"], capsys) == first + seeds[0] + seeds[1] + seeds[2]
+
+
+def test_some_variants_alone(tmp_path, recipe, capsys):
+    only = [recipe, "--variant", "LE", "--variant", "CE", "--trials", "1"]
+    assert _trials(only, capsys) == ["ce resnet8 seed 0", "le resnet8 seed 0"]
+    out = ["--out", tmp_path / "out", "--json", "--jobs", "1"]
+    assert call("reproduce", *only, "--budget", "smoke", *out) == 0
+    [table] = json.loads(capsys.readouterr().out)["tables"]
+    assert [cell["variant"] for cell in table["cells"]] == ["CE", "LE"]
+    assert "Not asked for, and not in this table: KD; LE-Uniform." in table["caption"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--variant", "LEE"], "unknown variant 'LEE': did you mean 'LE'?"),
+        (
+            ["table1", "--variant", "LE"],
+            "table1 has none of these variants: leave it out, or name one of its own",
+        ),
+    ],
+)
+def test_unknown_variants_are_refused(recipe, capsys, arguments, message):
+    assert call("reproduce", recipe, *arguments, "--dry-run") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_alternative_brings_what_it_is_instead_of_and_searches_stay_whole(real_data, capsys):
+    names = _trials(["open-points", "--variant", "α 0.6", "--trials", "1"], capsys)
+    assert names == ["le resnet8 seed 0", "le resnet8 seed 0"]
+    assert len(_trials(["search-ls", "open-points", "--variant", "CE"], capsys)) == 4 * 3 + 2 * 2

@@ -99,6 +99,17 @@ def test_settings_of_the_run_decide_unless_a_saliency_is_named():
     assert named[0].maps.min() < 0
 
 
+def test_a_run_with_upsampled_maps_is_shown_what_it_compared():
+    model, images = trained(conv(4), classes=4, method="le", upsample=True, layer="0"), pictures(2)
+    x, labels = images.float() / 255, torch.tensor([1, 2])
+    maps = selftaught.explain(model, x, layer=model.model[0]).maps
+    compared = selftaught.similarity.upsampled(maps, tuple(x.shape[2:]))
+    found = explain_images(model, images, ["a", "b"], labels)
+    scores = selftaught.similarity.cosine(compared, labels)
+    assert found[1].maps.shape == maps.shape[1:]
+    assert found[1].similarity == pytest.approx(scores[1].numpy(), abs=1e-5)
+
+
 @pytest.mark.parametrize("extra", [0, 1, 2])
 @pytest.mark.parametrize("size", [(8, 8), (4, 8)])
 def test_tokens_become_the_grid_of_their_patches(extra, size):

@@ -107,6 +107,12 @@ def reproduce(
         int | None, typer.Option(help="Trials at once; by default as many as fit the cores.")
     ] = None,
     executor: Executor = "local",
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant", help="Run this variant only; once for each that is wanted.", metavar="LABEL"
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of a trial (1).")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
@@ -121,7 +127,7 @@ def reproduce(
     from selftaught.cli.reproduce import reproduce as command
 
     options = {"trials": trials, "threads": threads, "precision": precision, "device": device}
-    raise typer.Exit(command(names, budget, executor, jobs, dry_run, options, output))
+    raise typer.Exit(command(names, budget, executor, jobs, dry_run, variants or [], options, output))
 
 
 @app.command(epilog="Example: selftaught status runs/paper-quick")
@@ -136,6 +142,22 @@ def status(
     from selftaught.cli.status import status as command
 
     raise typer.Exit(command(directory, as_json))
+
+
+@app.command(epilog="Example: selftaught archive runs/paper-quick -o records/")
+def archive(
+    study: Annotated[
+        Path, typer.Argument(help="The directory of a comparison or reproduction.", metavar="STUDY")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The directory to copy to.")] = Path("archive"),
+) -> None:
+    """Copy what a study's numbers come from, small enough for git: records and tables, but no networks.
+
+    Tables and reports can be made of the copy, and the study can go on there.
+    """
+    from selftaught.cli.commands import archive as command
+
+    raise typer.Exit(command(study, out))
 
 
 @app.command(epilog="Example: selftaught bench digits --methods ce,ls,le")

@@ -175,6 +175,20 @@ def report(runs: list[Path], out: Path) -> int:
     return DONE
 
 
+def archive(study: Path, out: Path) -> int:
+    """Copy the records of a study."""
+    from selftaught.study.archive import archive as copy
+
+    made = copy(study, out)
+    for name in made.too_large:
+        complain(f"{name} is left out: it is larger than 1 MB")
+    print(
+        f"archived {made.trials} finished trials in {made.directory}: {made.bytes / 1e6:.1f} MB",
+        file=sys.stderr,
+    )
+    return DONE
+
+
 RESUME = "the same command goes on from here"
 
 

@@ -47,6 +47,12 @@ class RunOptions:
     relu: Annotated[
         bool | None, _flag("Keep only the positive part of Grad-CAM maps.", _METHOD, "--relu/--no-relu")
     ] = None
+    upsample: Annotated[
+        bool | None,
+        _flag(
+            "Enlarge Grad-CAM maps to the input's size to compare them.", _METHOD, "--upsample/--no-upsample"
+        ),
+    ] = None
     teacher: Annotated[
         str | None,
         _flag(

@@ -30,6 +30,7 @@ def reproduce(
     executor: str,
     jobs: int | None,
     dry_run: bool,
+    variants: list[str],
     options: dict[str, Any],
     output: OutputOptions,
 ) -> int:
@@ -38,9 +39,8 @@ def reproduce(
     check(executor, jobs)
     given = {key: value for key, value in options.items() if value is not None}
     find_device(str(given.get("device", "cpu")))
-    study = prepare(
-        names, budget, output.out or Path("runs") / f"paper-{budget}", given, ["selftaught", *sys.argv[1:]]
-    )
+    out = output.out or Path("runs") / f"paper-{budget}"
+    study = prepare(names, budget, out, given, ["selftaught", *sys.argv[1:]], variants)
     tell = teller(output.quiet)
     with reading_shown(output.quiet), redirect_stdout(sys.stderr):
         cells = study.cells()

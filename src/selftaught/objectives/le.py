@@ -34,6 +34,7 @@ class LearningWithExplanations(TwoStage):
     layer: str | None = None
     relu: bool = False
     refresh: float = 1.0
+    upsample: bool = False
     criterion: IntrospectiveLoss = field(init=False, repr=False, compare=False)
     samples: Tensor | None = field(init=False, repr=False, compare=False, default=None)
 
@@ -60,6 +61,7 @@ class LearningWithExplanations(TwoStage):
             self.similarity,
             self.relu,
             self.refresh,
+            self.upsample,
         )
 
     def start_step(self, samples: Tensor) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 from selftaught import errors
 from selftaught.errors import InputError
 from selftaught.recipes import reading
+from selftaught.recipes.budget import BUDGETS, Budget
 from selftaught.recipes.schema import (
-    BUDGETS,
-    Budget,
     DataBudget,
     Group,
     Protocol,

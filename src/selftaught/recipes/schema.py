@@ -5,7 +5,7 @@ value out of range are refused. `selftaught.recipes` reads the files and turns w
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -18,9 +18,6 @@ Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
-
-BUDGETS = ("smoke", "quick", "paper")
-"""How much of a recipe is run, the smallest first."""
 
 _VALUE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)(?:\s*±\s*([0-9]+(?:\.[0-9]+)?))?\s*")
 
@@ -145,7 +142,10 @@ class Variant(Strict):
     """A method with settings: a column of most of the paper's tables.
 
     `groups` are the labels of those it is run in, None for all. `by_group` are settings of some groups only, in place
-    of or beside `settings`.
+    of or beside `settings`; `protocol` is what it changes of how networks are trained.
+
+    `instead_of` is the label of the variant that it is an alternative to: in a recipe it has that one's method and
+    settings but for what it says itself, and it is compared with that one and no other.
     """
 
     label: Text
@@ -153,6 +153,8 @@ class Variant(Strict):
     settings: dict[str, Setting] = {}
     groups: tuple[Text, ...] | None = None
     by_group: dict[str, dict[str, Setting]] = {}
+    protocol: Changes = Changes()
+    instead_of: Text | None = None
 
     def runs_in(self, group: str) -> bool:
         """Whether it is run in the group of this label."""
@@ -205,10 +207,12 @@ class Expected(Strict):
 class DataBudget(Strict):
     """What a budget changes of the runs on one dataset; None leaves the recipe's value, or all the images.
 
-    `train_size` and `test_size` are numbers of images, drawn evenly from the classes.
+    `train_size` and `test_size` are numbers of images, drawn evenly from the classes; `val_fraction` of the former is
+    held out.
     """
 
     train_size: Annotated[int, Field(ge=2)] | None = None
+    val_fraction: Share | None = None
     test_size: Annotated[int, Field(ge=2)] | None = None
     epochs: Count | None = None
     batch_size: Annotated[int, Field(ge=2)] | None = None
@@ -228,6 +232,8 @@ class Recipe(Strict):
         quoted: rows that the paper took from elsewhere.
         teachers: the printed values of the teachers by model name.
         search: for the kind "search" only.
+        judged_on: which images the numbers are of: the test images, or held-out training images where something is to
+            be chosen by them.
         reference: the label of a variant that the others of its method are compared with as well, where they are meant
             to do the same for less.
         quick: by the name of the data, what the budget "quick" changes here, where its own would show nothing.
@@ -250,6 +256,7 @@ class Recipe(Strict):
     quoted: tuple[Quoted, ...] = ()
     teachers: dict[str, Value] = {}
     search: Search | None = None
+    judged_on: Literal["test", "held-out"] = "test"
     reference: Text | None = None
     quick: dict[str, DataBudget] = {}
     order: tuple[Text, ...] = ()
@@ -267,26 +274,53 @@ class Recipe(Strict):
             {"label": search.label(value), "method": search.method, "settings": {search.setting: value}}
             for value in search.values
         ]
-        return {**values, "variants": variants}
+        return {"judged_on": "held-out", **values, "variants": variants}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alternatives_say_what_changes(cls, values: Any) -> Any:
+        variants = values.get("variants") if isinstance(values, dict) else None
+        if not isinstance(variants, list | tuple):
+            return values
+        by_label = {str(item.get("label")): item for item in variants if isinstance(item, dict)}
+        whole = [
+            _inherited(by_label[str(item["instead_of"])], item)
+            if isinstance(item, dict) and str(item.get("instead_of")) in by_label
+            else item
+            for item in variants
+        ]
+        return {**values, "variants": whole}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
         if (self.search is None) != (self.kind != "search"):
             raise InputError("search and kind: search belong together: give both or neither")
+        if self.search and self.judged_on == "test":
+            raise InputError("a search is judged on held-out training images: leave out judged_on")
         groups = _labels("group", self.groups)
         variants = _labels("variant", self.variants)
         for group in self.groups:
             if group.data not in self.protocol:
                 raise errors.unknown("protocol", group.data, self.protocol)
-            if self.search and not self.protocol_of(group).val_fraction:
+            if self.judged_on == "held-out" and not self.protocol_of(group).val_fraction:
                 raise InputError(
-                    f"a search judges by held-out training images: give group {group.label!r} a val_fraction"
+                    f"recipe {self.name} judges by held-out training images: give group {group.label!r} a val_fraction"
                 )
         for variant in self.variants:
             _known("group", groups, [*(variant.groups or ()), *variant.by_group])
         _known("group", groups, [*self.paper, *(quoted.group for quoted in self.quoted)])
         _known("group", groups, self.search.paper_best if self.search else ())
-        _known("variant", variants, [*self.order, *([self.reference] if self.reference else [])])
+        references = [self.reference, *(variant.instead_of for variant in self.variants)]
+        _known("variant", variants, [*self.order, *(label for label in references if label is not None)])
+        for variant in self.variants:
+            base = self.variant(variant.instead_of or variant.label)
+            missing = [label for label in groups if variant.runs_in(label) and not base.runs_in(label)]
+            if variant.instead_of == variant.label or missing:
+                where = f"in group {missing[0]!r}" if missing else "but by itself"
+                raise InputError(
+                    f"variant {variant.label!r} is instead of {variant.instead_of!r}, which is not run {where}: "
+                    "name another"
+                )
         for label, cells in [*self.paper.items(), *((quoted.group, quoted.values) for quoted in self.quoted)]:
             _known("variant", variants, cells)
             for cell in cells:
@@ -305,38 +339,30 @@ class Recipe(Strict):
         """The variant of this label; KeyError where there is none."""
         return {variant.label: variant for variant in self.variants}[label]
 
-    def protocol_of(self, group: Group) -> Protocol:
-        """The data's protocol with what the group changes of it."""
+    def only(self, labels: Collection[str]) -> "Recipe":
+        """The recipe with the variants of these labels and those that they are instead of, where the former are run."""
+        asked = [self.variant(label) for label in labels]
+        wanted = {self.reference, *labels, *(variant.instead_of for variant in asked)}
+        variants = tuple(variant for variant in self.variants if variant.label in wanted)
+        groups = tuple(group for group in self.groups if any(v.runs_in(group.label) for v in asked))
+        return self.model_copy(update={"variants": variants, "groups": groups})
+
+    def protocol_of(self, group: Group, variant: Variant | None = None) -> Protocol:
+        """The data's protocol with what the group and then the variant change of it."""
         changes = group.protocol.model_dump(exclude_none=True)
+        if variant is not None:
+            changes |= variant.protocol.model_dump(exclude_none=True)
         return Protocol.model_validate(self.protocol[group.data].model_dump() | changes)
 
 
-class Budget(Strict):
-    """How much of a recipe is run.
-
-    `trials` and `search_trials` (those of each value of a search) are upper bounds, None for the recipe's own
-    number. `data` is by the name of the data; ``other`` is for all that are not named.
-    """
-
-    name: Literal["smoke", "quick", "paper"]
-    summary: Text
-    trials: Count | None = None
-    search_trials: Count | None = None
-    data: dict[str, DataBudget] = {}
-
-    def for_recipe(self, recipe: Recipe) -> "Budget":
-        """The budget with what the recipe says of its size."""
-        own = recipe.quick if self.name == "quick" else {}
-        return self.model_copy(update={"data": {**self.data, **own}})
-
-    def trials_of(self, recipe: Recipe) -> int:
-        """How many seeds of each cell of `recipe` are run."""
-        bound = self.search_trials if recipe.kind == "search" else self.trials
-        return recipe.trials if bound is None else min(bound, recipe.trials)
-
-    def of(self, data: str) -> DataBudget:
-        """What it changes of the runs on `data`."""
-        return self.data.get(data) or self.data.get("other") or DataBudget()
+def _inherited(base: dict[str, Any], alternative: dict[str, Any]) -> dict[str, Any]:
+    """A variant with the method and the settings of the one that it is instead of, but for its own."""
+    own = {name: alternative.get(name) or {} for name in ("settings", "by_group")}
+    theirs = {name: base.get(name) or {} for name in own}
+    if not all(isinstance(values, dict) for values in (*own.values(), *theirs.values())):
+        return alternative  # refused where the variant is checked
+    merged = {name: {**theirs[name], **own[name]} for name in own}
+    return {"method": base.get("method"), **alternative, **merged}
 
 
 def _labels(kind: str, items: Iterable[Group | Variant]) -> list[str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from selftaught.errors import InputError
-from selftaught.training.record import EXAMPLES, METRICS, PREDICTIONS, RESULT, Record, read_bytes
+from selftaught.training.record import ANSWERS, EXAMPLES, METRICS, PREDICTIONS, RESULT, Record, read_bytes
 
 BINS = 15
 """Bins of confidence, as in the ECE of the table."""
@@ -19,6 +19,9 @@ BINS = 15
 CURVES = ("loss", *(f"{part}_{name}" for name in ("accuracy", "nll", "ece") for part in ("train", "val")))
 """What is drawn of metrics.jsonl."""
 
+
+PARTS = {"test": "", "held-out": "val_"}
+"""The images that a network is judged on, with what the tensors of their predictions are prefixed by."""
 
 _MOST_CLASSES = 1000
 """Of more classes no confusion matrix is made: it would not fit in memory, and nobody could read it."""
@@ -149,19 +152,64 @@ def has_predictions(record: Record) -> bool:
     return (record.directory / PREDICTIONS).is_file()
 
 
-def predictions(record: Record) -> tuple[np.ndarray, np.ndarray]:
-    """Test logits, float32 (N, C), and labels, int64 (N,), checked."""
+def predictions(record: Record, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """Logits, float32 (N, C), and labels, int64 (N,), of the images of one of `PARTS`, checked."""
     path, data = record.directory / PREDICTIONS, record.result.data
-    axes = {"logits": (np.float32, "NC"), "labels": (np.int64, "N")}
-    tensors = _checked(path, _tensors(path), axes, C=len(data.classes), N=data.test)
-    _check_classes(path, tensors["labels"], len(data.classes))
-    return tensors["logits"], tensors["labels"]
+    logits, labels = (PARTS[part] + name for name in ("logits", "labels"))
+    axes = {logits: (np.float32, "NC"), labels: (np.int64, "N")}
+    tensors = _checked(path, _tensors(path), axes, C=len(data.classes), N=_size(record, part))
+    _check_classes(path, tensors[labels], len(data.classes))
+    return tensors[logits], tensors[labels]
 
 
-def correct(record: Record) -> np.ndarray:
-    """Which test images the last epoch's model got right: bool (N,)."""
-    logits, labels = predictions(record)
-    return logits.argmax(axis=1) == labels
+def has_answers(record: Record) -> bool:
+    """Whether it is known which images the run got right."""
+    return has_predictions(record) or (record.directory / ANSWERS).is_file()
+
+
+def correct(record: Record, part: str = "test") -> np.ndarray:
+    """Which images of one of `PARTS` the last epoch's model got right: bool (N,)."""
+    if has_predictions(record):
+        logits, labels = predictions(record, part)
+        return logits.argmax(axis=1) == labels
+    path, size = record.directory / ANSWERS, _size(record, part)
+    bits = _checked(path, _tensors(path), {part: (np.uint8, "n")}, n=-(-size // 8))
+    return np.unpackbits(bits[part], count=size).astype(bool)
+
+
+def packed_answers(record: Record) -> bytes:
+    """Which images the run got right, a bit for each: enough for every interval, and small enough to be kept for ever.
+
+    A safetensors file with uint8 (⌈N/8⌉,) for each of the `PARTS` that has images, the first in the highest bit.
+    """
+    parts = [part for part in PARTS if _size(record, part)]
+    return save({part: np.packbits(correct(record, part)) for part in parts})
+
+
+def _size(record: Record, part: str) -> int:
+    data = record.result.data
+    return data.test if part == "test" else data.val
+
+
+def scores(record: Record, part: str = "test") -> tuple[float, float, float]:
+    """Accuracy (a fraction), NLL (nats per image) and ECE (a fraction) of the last epoch on one of `PARTS`.
+
+    Those that were not finite are nan.
+
+    Raises:
+        InputError: of held-out images, the run held none out or its metrics are damaged.
+    """
+    if part == "test":
+        result = record.result
+        return result.accuracy, result.nll, result.ece
+    curves = metrics(record)
+    accuracy, nll, ece = (curves.get(f"val_{name}", [math.nan])[-1] for name in ("accuracy", "nll", "ece"))
+    if math.isnan(accuracy):
+        raise InputError(
+            f"{record.directory} has no accuracy on held-out images in its last epoch: train it again, with "
+            "val_fraction above 0"
+        )
+    return accuracy, nll, ece
 
 
 def metrics(record: Record) -> dict[str, list[float]]:

@@ -11,7 +11,8 @@ import numpy as np
 from selftaught.errors import InputError
 from selftaught.recipes.schema import Recipe, Value
 from selftaught.report import evidence, paper_words
-from selftaught.report.statistics import Test, holm, mean_std, paired_test
+from selftaught.report.paper_comparisons import Answers, Comparison, compared
+from selftaught.report.statistics import mean_std
 from selftaught.training.record import Record
 
 FULL = "paper"
@@ -19,15 +20,6 @@ FULL = "paper"
 
 PAPER_TRIALS = 5
 """The trials behind each printed mean ± std (Section 3)."""
-
-LEVEL = 0.05
-"""Corrected p-values below it are called a difference."""
-
-REFERENCES = {"to_ce": "ce", "to_uniform": "le-uniform", "to_ls": "ls", "to_reference": ""}
-"""The methods that cells are compared with, by the field of `PaperCell` that holds the comparison.
-
-The last stands for the variant that the recipe names.
-"""
 
 
 @dataclass(frozen=True)
@@ -47,33 +39,14 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A cell against another one of its group, in points of the table's metric.
-
-    `p_holm` is corrected over the table, None for one pair of trials; the interval is not corrected. `verdict` is
-    "better", "worse", "no clear difference" or "one seed: no verdict".
-    """
-
-    test: Test
-    p_holm: float | None
-    pairs: int
-    verdict: str
-
-    @property
-    def p(self) -> float | None:
-        """The p-value before correction."""
-        return self.test.p
-
-
-@dataclass(frozen=True)
 class PaperCell:
     """One cell: ours, the paper's, and what can be said of them.
 
-    `mean` and `std` (n − 1, None for one trial) are in % of the table's metric on the test images; in a search, of
-    accuracy on the held-out training images after the last epoch. `verdict` on the paper's value is "agrees",
+    `mean` and `std` (n − 1, None for one trial) are in % of the table's metric after the last epoch, on the images that
+    the recipe is judged on. `verdict` on the paper's value is "agrees",
     "better", "worse", "not comparable" (`why` says why) or "", where nothing is printed. `ece` is a fraction, `nll` in
-    nats per image. `to_ls` is kept for LE alone, `to_reference` for the other variants of the method of the recipe's
-    `reference`. `selected` marks the best value of a search.
+    nats per image. `to_ls` is kept for LE alone, `to_reference` for variants that are instead of another and for the
+    other variants of the method of the recipe's `reference`. `selected` marks the best value of a search.
     """
 
     group: str
@@ -156,10 +129,10 @@ class PaperTable:
 def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence[str] = ()) -> PaperTable:
     """The table of a recipe over the runs of its cells.
 
-    Differences pair trials by seed and test images by position: to CE and to LE-Uniform in the same group, and of LE to
-    label smoothing; where the recipe names a reference, of its method's other variants to that. Their p-values are
-    corrected after Holm, all of them together over the whole table. A search has no test accuracy at all: its values
-    are judged by accuracy on held-out training images.
+    Differences pair trials by seed and images by position: to CE and to LE-Uniform in the same group, and of LE to
+    label smoothing; where the recipe names a reference, of its method's other variants to that; of a variant that is
+    instead of another, to that one alone. Their p-values are corrected after Holm, all of them together over the whole
+    table. A search has no differences, and no test accuracy at all: its values are judged by held-out training images.
 
     Args:
         recipe: what the paper printed, and how the table is laid out.
@@ -172,32 +145,17 @@ def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence
             a damaged file, or a search whose trials held nothing out.
     """
     _check(recipe, cells)
-    made = [_search_cell(recipe, cell) if recipe.search else _cell(recipe, cell, budget) for cell in cells]
+    made = [_cell(recipe, cell, budget) for cell in cells]
     if recipe.search:
         made = _selected(made)
     else:
-        known = _Correct(cells)
-        made = _compared(recipe, made, known)
+        runs = {(cell.group, cell.variant): cell.records for cell in cells}
+        made = compared(recipe, made, Answers(runs, recipe.judged_on))
     records = tuple({record.config.trial_id: record for cell in cells for record in cell.records}.values())
     by_place = {(cell.group, cell.variant): cell for cell in made}
     table = PaperTable(recipe, budget, by_place, (), recipe.notes, records)
     first, *rest = paper_words.caption(table)
     return replace(table, caption=(first, *notes, *rest))
-
-
-class _Correct:
-    """Which test images the trials of each cell got right, by seed, in points; each file is read once."""
-
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self._records = {(cell.group, cell.variant): cell.records for cell in cells}
-        self._read: dict[tuple[str, str], dict[int, np.ndarray]] = {}
-
-    def __call__(self, cell: PaperCell) -> dict[int, np.ndarray]:
-        place = cell.group, cell.variant
-        if place not in self._read:
-            kept = [record for record in self._records[place] if evidence.has_predictions(record)]
-            self._read[place] = {run.config.seed: 100.0 * evidence.correct(run) for run in kept}
-        return self._read[place]
 
 
 def _check(recipe: Recipe, cells: Sequence[Cell]) -> None:
@@ -218,10 +176,9 @@ def _check(recipe: Recipe, cells: Sequence[Cell]) -> None:
 
 
 def _cell(recipe: Recipe, cell: Cell, budget: str) -> PaperCell:
-    results = [record.result for record in cell.records]
-    accuracies = [result.accuracy for result in results]
+    results = [evidence.scores(record, recipe.judged_on) for record in cell.records]
     sign, offset = (-100, 100) if recipe.metric == "error" else (100, 0)
-    mean, std = _in_percent([offset + sign * accuracy for accuracy in accuracies])
+    mean, std = _in_percent([offset + sign * accuracy for accuracy, _, _ in results])
     value = recipe.paper.get(cell.group, {}).get(cell.variant)
     verdict, why = _against_paper(recipe, budget, mean, std, len(results), value)
     return replace(
@@ -231,26 +188,9 @@ def _cell(recipe: Recipe, cell: Cell, budget: str) -> PaperCell:
         paper=value,
         verdict=verdict,
         why=why,
-        nll=_mean(result.nll for result in results),
-        ece=_mean(result.ece for result in results),
+        nll=_mean(nll for _, nll, _ in results),
+        ece=_mean(ece for _, _, ece in results),
     )
-
-
-def _search_cell(recipe: Recipe, cell: Cell) -> PaperCell:
-    """A value's accuracy and NLL on the held-out images after the last epoch; the test images are not looked at."""
-    accuracies, nlls = [], []
-    for record in cell.records:
-        curves = evidence.metrics(record)
-        last = [curves.get(name, [math.nan])[-1] for name in ("val_accuracy", "val_nll")]
-        if not math.isfinite(last[0]):
-            raise InputError(
-                f"the run in {record.directory} has no accuracy on held-out images, which {recipe.name} selects by: "
-                "train it with val_fraction above 0"
-            )
-        accuracies.append(100 * last[0])
-        nlls.append(last[1])
-    mean, std = _in_percent(accuracies)
-    return replace(_blank(recipe, cell), mean=mean, std=std, nll=_mean(nlls))
 
 
 def _blank(recipe: Recipe, cell: Cell) -> PaperCell:
@@ -327,60 +267,3 @@ def _selected(cells: list[PaperCell]) -> list[PaperCell]:
 def _merit(cell: PaperCell) -> tuple[int, float, float]:
     # Rounded so that the order of summing decides no tie.
     return cell.trials, round(cell.mean or 0.0, 10), -math.inf if cell.nll is None else -cell.nll
-
-
-def _compared(recipe: Recipe, cells: list[PaperCell], known: _Correct) -> list[PaperCell]:
-    """Fills in the cells' comparisons to the references of their groups, corrected over all of them together."""
-    sign = -1 if recipe.metric == "error" else 1
-    tests = {
-        (i, field): found
-        for field in REFERENCES
-        for i, cell in enumerate(cells)
-        if (base := _base(recipe, cells, cell, field)) and (found := _tested(base, cell, known, sign))
-    }
-    corrected = dict(zip(tests, holm([test.p for test, _ in tests.values()]), strict=True))
-    cells = list(cells)
-    for (i, field), (test, pairs) in tests.items():
-        p = None if math.isnan(corrected[i, field]) else corrected[i, field]
-        changes: dict[str, Any] = {field: Comparison(test, p, pairs, _verdict(sign * test.estimate, p))}
-        cells[i] = replace(cells[i], **changes)
-    return cells
-
-
-def _base(recipe: Recipe, cells: list[PaperCell], cell: PaperCell, field: str) -> PaperCell | None:
-    """What a cell is compared with in this field; None where it is not, or where that was not run in its group."""
-    here = [other for other in cells if other.group == cell.group]
-    if REFERENCES[field]:
-        asked = _is_compared(cell.method, field)
-        return next((other for other in here if asked and other.method == REFERENCES[field]), None)
-    base = next((other for other in here if other.variant == recipe.reference), None)
-    return base if base and base.method == cell.method and base is not cell else None
-
-
-def _tested(base: PaperCell, cell: PaperCell, known: _Correct, sign: int) -> tuple[Test, int] | None:
-    """The difference of a cell to another one and the number of paired seeds, None without any."""
-    ours, theirs = known(cell), known(base)
-    seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
-        return None
-    test = paired_test([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
-    return (test if sign > 0 else _mirrored(test)), len(seeds)
-
-
-def _is_compared(method: str, field: str) -> bool:
-    """Whether a method is compared in this field: no reference with itself, and no pair in two families."""
-    references = list(REFERENCES.values())[: list(REFERENCES).index(field) + 1]
-    return method == "le" if field == "to_ls" else method not in references
-
-
-def _mirrored(test: Test) -> Test:
-    """Of errors rather than accuracies."""
-    return Test(0.0 - test.estimate, 0.0 - test.high, 0.0 - test.low, test.p)
-
-
-def _verdict(gain: float, p: float | None) -> str:
-    if p is None:
-        return "one seed: no verdict"
-    if p >= LEVEL:
-        return "no clear difference"
-    return "better" if gain > 0 else "worse"

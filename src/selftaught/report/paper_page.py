@@ -174,18 +174,20 @@ def _row(cell: PaperCell, columns: Sequence[paper_render.Column]) -> list[dict[s
 
 
 def _charts(table: PaperTable) -> list[dict[str, Any]]:
-    """For each group the intervals of the differences to CE."""
+    """For each group the intervals of the differences to CE, and of alternatives to what they are instead of."""
     styles = {variant: 1 + i % (svg.STYLES - 1) for i, variant in enumerate(table.variants)}
     shown = []
     for group in table.groups:
-        tests = {cell.variant: cell.to_ce.test for cell in table.of(group) if cell.to_ce}
-        intervals = {
-            variant: Interval(test.estimate / 100, test.low / 100, test.high / 100)
-            for variant, test in tests.items()
-        }
-        if intervals:
-            chart = charts.differences(intervals, table.label("ce"), styles, table.recipe.metric)
-            shown.append({"group": group, "baseline": table.label("ce"), "chart": chart})
+        intervals: dict[str, dict[str, Interval]] = {}
+        for cell in table.of(group):
+            comparison = cell.to_ce or cell.to_reference
+            if comparison:
+                low, high = comparison.test.low / 100, comparison.test.high / 100
+                of_base = intervals.setdefault(comparison.base, {})
+                of_base[cell.variant] = Interval(comparison.test.estimate / 100, low, high)
+        for base, of_base in intervals.items():
+            chart = charts.differences(of_base, base, styles, table.recipe.metric)
+            shown.append({"group": group, "baseline": base, "chart": chart})
     return shown
 
 

@@ -13,13 +13,15 @@ from rich.text import Text
 
 from selftaught.recipes.schema import Value
 from selftaught.report import paper_words as words
-from selftaught.report.paper import REFERENCES, Comparison, PaperCell, PaperTable
+from selftaught.report.paper import PaperCell, PaperTable
+from selftaught.report.paper_comparisons import REFERENCES, Comparison
 from selftaught.report.render import ABSENT, STEP
 
 WIDE = 118
 """Columns of a terminal from which on nothing is left out."""
 
 VARIANT, PAPER, VERDICT, SELECTED, EXTRA = "variant", "paper", "verdict", "selected", "extra networks"
+REFERENCE = "Δ to the default"
 """Titles of columns that are not shown everywhere, or not as numbers."""
 
 _SHORT = {"no clear difference": "unclear", "one seed: no verdict": "one seed"}
@@ -30,7 +32,7 @@ _COLOURS = {"better": "green", "worse": "red", "agrees": "green"}
 _COMPARED = tuple(
     f"{field}_{name}"
     for field in REFERENCES
-    for name in ("estimate", "low", "high", "p", "p_holm", "pairs", "verdict")
+    for name in ("base", "estimate", "low", "high", "p", "p_holm", "pairs", "verdict")
 )
 
 FIELDS = (
@@ -73,7 +75,7 @@ def columns(table: PaperTable) -> list[Column]:
             Column(VERDICT, lambda cell: cell.verdict or ABSENT, numeric=False),
             Column(f"Δ to {table.label('ce')}", lambda cell: _difference(cell.to_ce)),
             Column(f"Δ to {table.label('le-uniform')}", lambda cell: _difference(cell.to_uniform)),
-            Column(f"Δ to {table.recipe.reference}", lambda cell: _difference(cell.to_reference)),
+            _to_reference(table),
             Column("NLL", lambda cell: _number(cell.nll, ".3f")),
             Column("ECE %", lambda cell: _number(None if cell.ece is None else 100 * cell.ece, ".2f")),
             Column(STEP, lambda cell: _number(cell.cost, ".2f")),
@@ -237,12 +239,20 @@ def _rich_cell(column: Column, cell: PaperCell, wide: bool) -> Text:
     return shown
 
 
-def _difference(comparison: Comparison | None) -> str:
+def _to_reference(table: PaperTable) -> Column:
+    """Differences to what the recipe names; where that is not the same for all, each says to what."""
+    bases = {cell.to_reference.base for cell in table.cells.values() if cell.to_reference}
+    title = f"Δ to {bases.pop()}" if len(bases) == 1 else REFERENCE
+    return Column(title, lambda cell: _difference(cell.to_reference, named=title == REFERENCE))
+
+
+def _difference(comparison: Comparison | None, named: bool = False) -> str:
     """Two lines: the difference with its interval; the corrected p-value and what it allows to say."""
     if comparison is None:
         return ABSENT
     told = [text for text in (words.p_value(comparison), comparison.verdict) if text]
-    return f"{words.points(comparison.test)}\n{', '.join(told)}"
+    base = f"to {comparison.base}: " if named else ""
+    return f"{base}{words.points(comparison.test)}\n{', '.join(told)}"
 
 
 def _plain_ours(cell: PaperCell) -> str:
@@ -268,7 +278,7 @@ def _common(table: PaperTable) -> dict[str, Any]:
         "budget": table.budget,
         "paper_protocol": not table.reduced,
         "metric": table.recipe.metric,
-        "part": "held-out" if table.recipe.search else "test",
+        "part": table.recipe.judged_on,
     }
 
 
@@ -320,6 +330,7 @@ def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
         return None
     ends = {name: _fraction(getattr(comparison.test, name)) for name in ("estimate", "low", "high")}
     return ends | {
+        "base": comparison.base,
         "p": comparison.p,
         "p_holm": comparison.p_holm,
         "pairs": comparison.pairs,

@@ -1,5 +1,6 @@
 """What a table of the paper allows to say: its caption, and what agrees with the paper, in sentences."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,14 +26,15 @@ def protocol(table: "PaperTable") -> str:
     of_data: dict[str, list[tuple[int, int, int]]] = {}
     for run in table.records:
         data = run.result.data
-        sizes = data.train, data.test, run.config.epochs
+        sizes = data.train, data.test if table.recipe.judged_on == "test" else data.val, run.config.epochs
         of_data.setdefault(called(run.config.data), []).append(sizes)
     parts = []
     for data_name, sizes_of in of_data.items():
-        train, test, epochs = (_range(values) for values in zip(*sizes_of, strict=True))
+        train, on, epochs = (_range(values) for values in zip(*sizes_of, strict=True))
         prefix = f"{data_name}: " if len(of_data) > 1 else ""
-        tested = "" if table.recipe.search else f", {test} test images"
-        parts.append(f"{prefix}{train} training images{tested}, {epochs} epochs")
+        kind = "test" if table.recipe.judged_on == "test" else "held-out"
+        judged = "" if table.recipe.search else f", {on} {kind} images"
+        parts.append(f"{prefix}{train} training images{judged}, {epochs} epochs")
     counts = [cell.trials for cell in table.cells.values() if cell.trials]
     if counts:
         parts.append(f"{_range(counts)} trial{'s' if max(counts) > 1 else ''}")
@@ -48,18 +50,22 @@ def caption(table: "PaperTable") -> Iterator[str]:
     """What the reader must know, the budget first."""
     yield protocol(table)
     cells = list(table.cells.values())
-    if table.recipe.search:
+    recipe = table.recipe
+    if recipe.search:
         yield (
             "Accuracy in % and NLL on held-out training images after the last epoch, mean over trials ± standard "
             "deviation (n−1), in brackets the number of trials. Of the values with the most finished trials that with "
             "the highest accuracy is selected, at a tie that with the lower NLL. The test images play no part."
         )
     else:
-        better = ", lower is better" if table.recipe.metric == "error" else ""
+        better = ", lower is better" if recipe.metric == "error" else ""
+        where = "Test" if recipe.judged_on == "test" else "Held-out"
         yield (
-            f"Test {table.recipe.metric} in %{better}, after the last epoch, mean over trials ± standard deviation "
+            f"{where} {recipe.metric} in %{better}, after the last epoch, mean over trials ± standard deviation "
             "(n−1), in brackets the number of trials."
         )
+        if recipe.judged_on == "held-out":
+            yield "Held out of the training images: no number here is of the test images."
         yield from _about_verdicts(cells)
         yield from _about_comparisons(table)
         if any(cell.cost is not None for cell in cells):
@@ -97,13 +103,9 @@ def agreement(table: "PaperTable") -> str:
 def about_le(table: "PaperTable") -> Iterator[tuple[str, str]]:
     """For every cell of LE its place, and how it compares with CE, label smoothing, LE-Uniform and the reference."""
     for cell in table.cells.values():
-        methods = {"ce": cell.to_ce, "ls": cell.to_ls, "le-uniform": cell.to_uniform}
-        references = [(table.label(method), comparison) for method, comparison in methods.items()]
-        references.append((table.recipe.reference or "", cell.to_reference))
+        comparisons = (cell.to_ce, cell.to_ls, cell.to_uniform, cell.to_reference)
         said = [
-            _said(comparison, reference, table.recipe.metric)
-            for reference, comparison in references
-            if comparison is not None
+            _said(comparison, table.recipe.metric) for comparison in comparisons if comparison is not None
         ]
         if cell.method == "le" and said:
             yield f"{cell.variant}, {cell.group}", "; ".join(said) + "."
@@ -164,9 +166,9 @@ def p_value(comparison: "Comparison") -> str:
     return "p < 0.001" if comparison.p_holm < 0.001 else f"p {comparison.p_holm:.3f}"
 
 
-def _said(comparison: "Comparison", reference: str, metric: str) -> str:
+def _said(comparison: "Comparison", metric: str) -> str:
     p = p_value(comparison)
-    against = _AGAINST[comparison.verdict].format(reference=reference)
+    against = _AGAINST[comparison.verdict].format(reference=comparison.base)
     return f"{against} ({points(comparison.test)} points of {metric}{', ' if p else ''}{p})"
 
 
@@ -186,29 +188,22 @@ def _about_verdicts(cells: Sequence["PaperCell"]) -> Iterator[str]:
 
 def _about_comparisons(table: "PaperTable") -> Iterator[str]:
     cells = list(table.cells.values())
-    families = {
-        table.label(method): [c for c in comparisons if c is not None]
-        for method, comparisons in {
-            "ce": [cell.to_ce for cell in cells],
-            "le-uniform": [cell.to_uniform for cell in cells],
-            "ls": [cell.to_ls for cell in cells],
-        }.items()
-    }
-    if table.recipe.reference:
-        families[table.recipe.reference] = [cell.to_reference for cell in cells if cell.to_reference]
-    told = [
-        f"the {len(of)} difference{'s' if len(of) > 1 else ''} to {name}"
-        for name, of in families.items()
-        if of
+    every = [
+        comparison
+        for field in ("to_ce", "to_uniform", "to_ls", "to_reference")
+        for cell in cells
+        if (comparison := getattr(cell, field)) is not None
     ]
-    every = [comparison for of in families.values() for comparison in of]
+    counts = Counter(comparison.base for comparison in every)
+    told = [f"the {n} difference{'s' if n > 1 else ''} to {base}" for base, n in counts.items()]
+    images = f"{table.recipe.judged_on} images"
     if every:
         yield (
-            "Δ: difference in points with its 95 % interval, a paired bootstrap over seeds and test images, not "
+            f"Δ: difference in points with its 95 % interval, a paired bootstrap over seeds and {images}, not "
             f"corrected. p: corrected after Holm over {_listed(told)} together; better and worse mean p < 0.05."
         )
     if any(comparison.pairs == 1 for comparison in every):
-        yield "With one seed an interval covers the test images only: there is no p-value and no verdict."
+        yield f"With one seed an interval covers the {images} only: there is no p-value and no verdict."
     fewer = [
         f"{cell.group} {cell.variant} ({cell.to_ce.pairs})"
         for cell in cells

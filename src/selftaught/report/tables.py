@@ -96,7 +96,7 @@ def tabulate(
     baseline = "ce" if "ce" in methods else methods[0]
     by_method = {method: _by_seed(records, method) for method in methods}
     correct = {
-        method: {seed: evidence.correct(run) for seed, run in runs.items() if evidence.has_predictions(run)}
+        method: {seed: evidence.correct(run) for seed, run in runs.items() if evidence.has_answers(run)}
         for method, runs in by_method.items()
     }
     per_trial = _splits(records) > 1

@@ -67,9 +67,10 @@ def expand(
     cells: dict[str, list[Cell]] = {}
     # Data is kept for the next run in memory, one at a time.
     for group in sorted(recipe.groups, key=lambda group: group.data):
-        options = _protocol_options(recipe.protocol_of(group), group, size) | machine
         cells[group.label] = [
-            _cell(recipe, group, variant, {**options, **_settings(group, variant, chosen)}, seed, count)
+            _cell(
+                recipe, group, variant, _options(recipe, group, variant, size, chosen) | machine, seed, count
+            )
             for variant in recipe.variants
             if variant.runs_in(group.label)
         ]
@@ -136,29 +137,12 @@ def select(
     return chosen
 
 
-def held_out(record: Record) -> tuple[float, float]:
-    """Accuracy and NLL of a finished run on its held-out training images after the last epoch.
-
-    An NLL that was not finite is infinite.
-
-    Raises:
-        InputError: the run held nothing out, or its metrics are damaged.
-    """
-    curves = evidence.metrics(record)
-    accuracy, nll = (curves.get(name, [math.nan])[-1] for name in ("val_accuracy", "val_nll"))
-    if math.isnan(accuracy):
-        raise InputError(
-            f"{record.directory} has no held-out accuracy of its last epoch: remove it and train it again"
-        )
-    return accuracy, math.inf if math.isnan(nll) else nll
-
-
 def _merit(records: Sequence[Record]) -> tuple[int, float, float]:
     if not records:
         return 0, 0.0, 0.0
-    accuracy, nll = np.mean([held_out(record) for record in records], axis=0)
+    accuracy, nll, _ = np.mean([evidence.scores(record, "held-out") for record in records], axis=0)
     # Rounded so that the order of summing decides no tie.
-    return len(records), round(float(accuracy), 12), -float(nll)
+    return len(records), round(float(accuracy), 12), -math.inf if math.isnan(nll) else -float(nll)
 
 
 def _told(recipe: Recipe, ask: Any) -> Any:
@@ -183,6 +167,14 @@ def _cell(
     return Cell(group, variant, tuple(configs))
 
 
+def _options(
+    recipe: Recipe, group: Group, variant: Variant, budget: Budget, chosen: Chosen
+) -> dict[str, Any]:
+    """What a variant's runs in a group are given, but for seed and machine."""
+    options = _protocol_options(recipe.protocol_of(group, variant), group, budget)
+    return options | _settings(group, variant, chosen)
+
+
 def _protocol_options(protocol: Protocol, group: Group, budget: Budget) -> dict[str, Any]:
     """The protocol at a budget, in epochs: where there are two or more, no stage is left without one."""
     bound = budget.of(group.data)
@@ -192,7 +184,7 @@ def _protocol_options(protocol: Protocol, group: Group, budget: Budget) -> dict[
     return {
         "train_size": bound.train_size,
         "test_size": bound.test_size,
-        "val_fraction": protocol.val_fraction,
+        "val_fraction": protocol.val_fraction if bound.val_fraction is None else bound.val_fraction,
         "split_seed": 0,
         "epochs": epochs,
         "batch_size": bound.batch_size or protocol.batch_size,

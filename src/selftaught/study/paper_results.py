@@ -92,6 +92,8 @@ def _table(study: Reproduction, recipe: Recipe, cells: list[Cell], costs: dict[s
     notes = (
         _teachers(study, recipe, cells) if cells else ["Not run yet: a search it refers to is not finished."]
     )
+    if left_out := study.left_out.get(recipe.name):
+        notes.append(f"Not asked for, and not in this table: {'; '.join(left_out)}.")
     return paper.tabulate(recipe, found, study.budget, notes)
 
 

@@ -20,6 +20,7 @@ from selftaught.study.graph import GraphFile, with_teachers
 from selftaught.study.plan import Trial
 from selftaught.training import record
 from selftaught.training.config import RunConfig
+from selftaught.training.teaching import lineage
 
 Cells = dict[str, list[Cell]]
 """The cells of each recipe that can be planned, by the recipe's name."""
@@ -42,6 +43,7 @@ class Reproduction:
         options: of `selftaught.study.expand.expand`: trials, seed, threads, device, precision.
         command: what the user typed.
         asked: the names of those that were asked for.
+        left_out: the labels of their variants that were not asked for, by recipe.
         failed: why a trial failed in this session, by its name.
     """
 
@@ -51,6 +53,7 @@ class Reproduction:
     options: Mapping[str, Any]
     command: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     _expanded: dict[Any, list[Cell]] = field(default_factory=dict, init=False, repr=False)
 
@@ -98,11 +101,20 @@ class Reproduction:
         return found
 
     def trials(self, cells: Cells) -> list[Trial]:
-        """Every trial of the cells once, teachers before whoever learns from them."""
+        """Every trial of the cells once: teachers, then by seed all that is compared.
+
+        A study that is not finished has compared pairs, not one method's trials alone.
+        """
         configs = {c.trial_id: c for of in cells.values() for cell in of for c in cell.configs}
         teachers, students = with_teachers(list(configs.values()), self.directory / folder.TRIALS, {})
         ordered = {trial.config.trial_id: trial for trial in (*teachers, *students)}
-        return sorted(ordered.values(), key=lambda trial: _generation(trial.config))
+        teaching = {above.trial_id for trial in ordered.values() for above in lineage(trial.config)[:-1]}
+
+        def place(trial: Trial) -> tuple[int, int, int]:
+            generation, seed = len(lineage(trial.config)), trial.config.seed
+            return (0, generation, seed) if trial.config.trial_id in teaching else (1, seed, 0)
+
+        return sorted(ordered.values(), key=place)
 
     def pending(self) -> list[Trial]:
         """The trials that can be planned and are neither finished nor failed in this session."""
@@ -158,6 +170,7 @@ def prepare(
     out: str | os.PathLike,
     options: Mapping[str, Any],
     command: Sequence[str] = (),
+    variants: Sequence[str] = (),
 ) -> Reproduction:
     """A reproduction in directory `out`, which is looked at but not touched.
 
@@ -167,14 +180,16 @@ def prepare(
         out: the directory; finished trials that are there are kept.
         options: see `Reproduction`.
         command: what the user typed.
+        variants: labels of the variants to run of what is asked for, searches aside; all of them if empty.
 
     Raises:
-        InputError: an unknown recipe or budget, a value out of range, or `out` holds something else.
+        InputError: an unknown recipe, variant or budget, a value out of range, or `out` holds something else.
     """
     wanted = [n for name in names for n in (recipes.names() if name == ALL else [name])]
     if not wanted:
         raise InputError(f"no recipe given: name some of {', '.join(recipes.names())}, or all")
-    asked = list(map(recipes.load, dict.fromkeys(wanted)))
+    whole = list(map(recipes.load, dict.fromkeys(wanted)))
+    asked = _chosen(whole, variants)
     for recipe in asked:
         from_file = recipe.name not in wanted
         if (
@@ -198,7 +213,29 @@ def prepare(
             "choose another --out"
         )
     own = tuple(recipe.name for recipe in asked)
-    return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), own)
+    left_out = {
+        recipe.name: tuple(v.label for v in recipe.variants if v not in found[recipe.name].variants)
+        for recipe in whole
+    }
+    return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), own, left_out)
+
+
+def _chosen(asked: Sequence[Recipe], variants: Sequence[str]) -> list[Recipe]:
+    """The recipes with the variants of these labels alone; searches keep theirs, since they select among them."""
+    tables = [recipe for recipe in asked if recipe.search is None]
+    known = [variant.label for recipe in tables for variant in recipe.variants]
+    for label in variants:
+        if label not in known:
+            raise errors.unknown("variant", label, known)
+    chosen = []
+    for recipe in asked:
+        own = [variant.label for variant in recipe.variants if variant.label in variants]
+        if variants and recipe in tables and not own:
+            raise InputError(
+                f"{recipe.name} has none of these variants: leave it out, or name one of its own"
+            )
+        chosen.append(recipe.only(own) if variants and recipe in tables else recipe)
+    return chosen
 
 
 def _searches_for(asked: Sequence[Recipe]) -> dict[str, Recipe]:
@@ -214,8 +251,3 @@ def _searches_for(asked: Sequence[Recipe]) -> dict[str, Recipe]:
         )
         for name, recipe in sorted(needed.items())
     }
-
-
-def _generation(config: RunConfig) -> int:
-    """How many networks are trained before this one."""
-    return 1 + _generation(config.teacher) if config.teacher else 0

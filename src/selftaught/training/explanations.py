@@ -84,7 +84,7 @@ def explain_images(
         images: as the model takes them.
         names: N names.
         labels: (N,) int64 true classes; the predicted ones are the reference where None.
-        saliency: which maps; if None those the run was trained with, and its layer, ReLU and similarity.
+        saliency: which maps; if None those the run was trained with, and its layer, ReLU, upsampling and similarity.
         layer: Grad-CAM's layer in the network, if another.
         most: how many classes to explain, where there are more.
 
@@ -222,7 +222,7 @@ def maps_and_similarity(
         images: uint8 (N, K, H, W).
         classes: int64 (N, k), which classes to explain of each image.
         reference: int64 (N,), each among its image's `classes`.
-        saliency: which maps; if None those the run was trained with, and its layer, ReLU and similarity.
+        saliency: which maps; if None those the run was trained with, and its layer, ReLU, upsampling and similarity.
         layer: Grad-CAM's layer in the network, if another.
 
     Returns:
@@ -249,7 +249,8 @@ def maps_and_similarity(
         maps = explanation.maps.cpu()[
             torch.arange(len(kept))[:, None], torch.searchsorted(union, kept.contiguous())
         ]
-        likeness.append(compare(maps, (kept == truth[:, None]).int().argmax(1)))
+        compared = similarity.upsampled(maps, model.input_shape[1:]) if settings.get("upsample") else maps
+        likeness.append(compare(compared, (kept == truth[:, None]).int().argmax(1)))
         found.append(_as_pictures(maps, model.input_shape[1:]))
     return torch.cat(found).float(), torch.cat(likeness).float()
 

@@ -1,0 +1,149 @@
+"""What is kept of a study is enough to make all of its tables again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from selftaught import cli
+from selftaught.errors import InputError
+from selftaught.report import evidence
+from selftaught.study.archive import archive
+from selftaught.training import cost, record
+from tests.report.paper_factory import write_run
+
+RECIPE = """
+name: mine
+title: A choice
+kind: table
+source: a test
+command: selftaught reproduce mine.yaml
+expected: {smoke: seconds, quick: seconds, paper: a minute}
+trials: 2
+judged_on: held-out
+protocol:
+  digits: {epochs: 2, batch_size: 32, lr: 0.05, momentum: 0.9, weight_decay: 0.0001,
+           milestones: [], warmup: 0.5, augment: none, val_fraction: 0.3}
+groups:
+  - {label: ResNet8, data: digits, model: resnet8}
+variants:
+  - {label: CE, method: ce}
+  - {label: CE without decay, instead_of: CE, protocol: {weight_decay: 0}}
+  - {label: LE-Uniform, method: le-uniform, settings: {alpha: 0.9, weight: 0.1}}
+"""
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    return ended.value.code
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The recipe's file, its study and an archive of it."""
+    home = tmp_path_factory.mktemp("archive")
+    recipe = home / "mine.yaml"
+    recipe.write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        told = [cost.StepCost("", 1.0, 1.25)]
+        patch.setattr(cost, "measure", lambda configs, steps: told * len(configs))
+        command = ("reproduce", recipe, "--budget", "smoke", "--jobs", "1", "-q", "--out")
+        assert call(*command, home / "study") == 0
+        assert call("archive", home / "study", "-o", home / "kept") == 0
+        made = {path.name: path.read_bytes() for path in (home / "kept").glob("mine.*")}
+        assert call(*command, home / "kept") == 0
+    return home, made
+
+
+def test_tables_are_made_again_to_the_byte(study):
+    home, made = study
+    assert set(made) == {"mine.md", "mine.csv", "mine.json"}
+    for name, content in made.items():
+        assert (home / "study" / name).read_bytes() == content
+        assert (home / "kept" / name).read_bytes() == content, f"{name} is another one of the archive alone"
+    cells = {cell["variant"]: cell for cell in json.loads(made["mine.json"])["cells"]}
+    assert cells["CE without decay"]["to_reference"]["base"] == "CE"
+    assert cells["CE without decay"]["to_ce"] is None
+    assert cells["LE-Uniform"]["to_ce"]["low"] < cells["LE-Uniform"]["to_ce"]["high"]
+
+
+def test_neither_networks_nor_logits_nor_paths_are_kept(study):
+    home, _ = study
+    trials = sorted((home / "kept" / "trials").iterdir())
+    assert [path.name for path in trials] == sorted(
+        path.name for path in (home / "study" / "trials").iterdir()
+    )
+    kept = {"answers.safetensors", "config.json", "metrics.jsonl", "result.json"}
+    assert all({path.name for path in trial.iterdir()} == kept for trial in trials)
+    assert all(str(home) not in path.read_text() for path in (home / "kept").glob("*.json"))
+    assert sum(path.stat().st_size for trial in trials for path in trial.iterdir()) < 6 * 8000
+
+
+def test_the_table_judges_by_the_held_out_images(study):
+    home, made = study
+    cells = {cell["variant"]: cell for cell in json.loads(made["mine.json"])["cells"]}
+    runs = [record.read(path) for path in (home / "kept" / "trials").iterdir()]
+    uniform = [evidence.scores(run, "held-out")[0] for run in runs if run.config.method == "le-uniform"]
+    tested = [run.result.accuracy for run in runs if run.config.method == "le-uniform"]
+    assert cells["LE-Uniform"]["mean"] == pytest.approx(np.mean(uniform))
+    assert np.mean(uniform) != pytest.approx(np.mean(tested))
+    for run in runs:
+        right = evidence.correct(run, "held-out")
+        assert right.dtype == bool
+        assert (len(right), right.mean()) == (
+            run.result.data.val,
+            pytest.approx(evidence.scores(run, "held-out")[0]),
+        )
+        assert evidence.correct(run).mean() == pytest.approx(run.result.accuracy)
+
+
+@pytest.mark.parametrize("images", [1, 7, 8, 401])
+def test_answers_are_a_bit_per_image(tmp_path, images):
+    run = write_run(tmp_path / "study" / "trials", images=images)
+    logits, labels = evidence.predictions(run)
+    archive(tmp_path / "study", tmp_path / "kept")
+    kept = record.read(tmp_path / "kept" / "trials" / run.config.trial_id)
+    assert not evidence.has_predictions(kept)
+    np.testing.assert_array_equal(evidence.correct(kept), logits.argmax(1) == labels)
+    # safetensors begins with eight bytes for the length of its header.
+    assert (kept.directory / record.ANSWERS).stat().st_size < 200 + images / 8
+
+
+def test_answers_of_another_size_are_damaged(tmp_path):
+    run = write_run(tmp_path / "study" / "trials", images=40)
+    other = write_run(tmp_path / "other" / "trials", images=80)
+    archive(tmp_path / "study", tmp_path / "kept")
+    kept = record.read(tmp_path / "kept" / "trials" / run.config.trial_id)
+    (kept.directory / record.ANSWERS).write_bytes(evidence.packed_answers(other))
+    with pytest.raises(InputError, match=r"answers.safetensors is damaged \(test has the wrong shape"):
+        evidence.correct(kept)
+
+
+def test_an_archive_is_brought_up_to_date(tmp_path):
+    write_run(tmp_path / "study" / "trials", seed=0)
+    assert archive(tmp_path / "study", tmp_path / "kept").trials == 1
+    write_run(tmp_path / "study" / "trials", seed=1)
+    (tmp_path / "study" / "table.md").write_text("x" * 2_000_000)
+    made = archive(tmp_path / "study", tmp_path / "kept")
+    assert (made.trials, made.too_large) == (2, ("table.md",))
+    again = archive(tmp_path / "kept", tmp_path / "second")
+    assert again.trials == 2
+    for path in (tmp_path / "kept" / "trials").rglob("*.*"):
+        assert (tmp_path / "second" / path.relative_to(tmp_path / "kept")).read_bytes() == path.read_bytes()
+
+
+def test_what_cannot_be_archived_is_said(tmp_path):
+    with pytest.raises(InputError, match="is not a study: it has no trials/"):
+        archive(tmp_path / "nothing", tmp_path / "kept")
+    (tmp_path / "study" / "trials").mkdir(parents=True)
+    with pytest.raises(InputError, match="no finished trial: there is nothing to archive yet"):
+        archive(tmp_path / "study", tmp_path / "kept")
+    write_run(tmp_path / "study" / "trials")
+    with pytest.raises(InputError, match="is the study itself"):
+        archive(tmp_path / "study", tmp_path / "study")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and not a comparison"):
+        archive(tmp_path / "study", tmp_path / "thesis")
+    assert not (tmp_path / "kept").exists()
