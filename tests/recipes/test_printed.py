@@ -143,7 +143,9 @@ def test_the_searches_go_over_the_spaces_of_section_5():
         "search-ls": ("ls", "alpha", (0.6, 0.7, 0.8, 0.9)),
         "search-cp": ("cp", "strength", (0.1, 0.3, 0.5, 1.0, 2.0, 4.0, 8.0)),
         "search-ban": ("ban", "temperature", (1, 2, 5, 10, 20)),
+        "search-fsp": ("fsp", "flow_weight", (0.1, 0.01, 0.001, 0.0001)),
     }
+    assert found["search-fsp"].settings == KD
     best = {"search-dropout": 0.1, "search-ls": 0.9, "search-cp": 0.5}
     for name, search in found.items():
         value = best.get(name)
@@ -170,6 +172,7 @@ TAUGHT = {
     ("table5", "AT + KD"): ("at", {**KD, "attention_weight": 1000}),
     ("table5", "FSP + KD"): ("fsp", {**KD, "flow_weight": 0.01}),
     ("table5", "TAKD"): ("takd", KD),
+    ("controls", "KD"): ("kd", KD),
 }
 """Sections 3, 5.2 and 5.3, and what is chosen where they are silent."""
 

@@ -18,8 +18,8 @@ def test_tables_come_first_then_figures():
     assert recipes.names() == [
         *(f"table{i}" for i in range(1, 7)),
         *(f"figure{i}" for i in range(1, 4)),
-        *("controls", "open-points", "refresh", "search-ban", "search-cp", "search-dropout", "search-ls"),
-        *("share", "similarities", "sweep-beta"),
+        *("controls", "open-points", "refresh", "search-ban", "search-cp", "search-dropout", "search-fsp"),
+        *("search-ls", "share", "similarities", "sweep-beta"),
     ]
 
 

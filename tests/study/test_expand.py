@@ -140,11 +140,17 @@ class TestSharing:
         found = {}
         for name in recipes.names():
             recipe = recipes.load(name)
-            alone = name if recipe.kind == "search" else str(recipe.quick) if budget == "quick" else ""
+            alone = name if recipe.kind == "search" else ""
             for (group, _), configs in _expanded(name, budget, trials=2).items():
                 settings = json.dumps(configs[0].settings, sort_keys=True)
                 described = (group.split(" at ")[0], configs[0].method, settings, alone)
-                described += (configs[0].weight_decay, configs[0].val_fraction)
+                sizes = (
+                    configs[0].train_size,
+                    configs[0].val_fraction,
+                    configs[0].epochs,
+                    configs[0].batch_size,
+                )
+                described += (configs[0].weight_decay, *sizes)
                 found.setdefault(described, []).append(tuple(_ids(configs)))
         assert all(len(set(same)) == 1 for same in found.values())
         different = {same[0] for same in found.values()}

@@ -176,12 +176,13 @@ class Quoted(Strict):
 class Search(Strict):
     """Which value of one setting is best on held-out training images.
 
-    `paper_best` is what the paper says it found, by group label; groups that it says nothing of are left out.
+    `settings` are the method's others. `paper_best` is what the paper says it found, by group label; groups that it says nothing of are left out.
     """
 
     method: Text
     setting: Text
     values: tuple[float, ...] = Field(min_length=2)
+    settings: dict[str, Setting] = {}
     paper_best: dict[str, float] = {}
 
     def label(self, value: float) -> str:
@@ -271,7 +272,11 @@ class Recipe(Strict):
             raise InputError("variants are made from the search's values: leave out variants or search")
         search = Search.model_validate(values["search"])
         variants = [
-            {"label": search.label(value), "method": search.method, "settings": {search.setting: value}}
+            {
+                "label": search.label(value),
+                "method": search.method,
+                "settings": {**search.settings, search.setting: value},
+            }
             for value in search.values
         ]
         return {"judged_on": "held-out", **values, "variants": variants}
