@@ -1,4 +1,4 @@
-"""Soft targets: from similarities (Eq. 6), permuted (LE-Permut), and smoothed labels.
+"""Soft targets: from similarities (Eq. 6) or other weights, permuted (LE-Permut), and smoothed labels.
 
 Rows sum to 1. Targets are constants: no gradient flows through them.
 """
@@ -31,10 +31,33 @@ def introspective(similarity: Tensor, labels: Tensor, alpha: float = 0.9) -> Ten
     >>> introspective(similarity, torch.tensor([0]), alpha=0.6)
     tensor([[0.6000, 0.3000, 0.0000, 0.1000]])
     """
-    batch, classes = batch_and_classes("similarity", similarity)
+    batch_and_classes("similarity", similarity)
+    return proportional((as_float(similarity.detach()) + 1).clamp_min(0), labels, alpha)
+
+
+def proportional(weights: Tensor, labels: Tensor, alpha: float = 0.9) -> Tensor:
+    """Alpha on the truth, 1 - alpha on the other classes in proportion to their weights: q_k = (1 - alpha) w_k / Σ w_m.
+
+    Where every other class has weight 0 the rest is spread evenly.
+
+    Args:
+        weights: (B, C), at least 0; the column of the truth is not used.
+        labels: (B,), int64.
+        alpha: the target of the true class, in (0, 1].
+
+    Returns:
+        (B, C) in the weights' dtype (float32 for half precision), detached.
+
+    Raises:
+        InputError: fewer than two classes, alpha out of range, labels of the wrong shape, dtype or range.
+
+    >>> proportional(torch.tensor([[9.0, 3.0, 0.0, 1.0]]), torch.tensor([0]), alpha=0.6)
+    tensor([[0.6000, 0.3000, 0.0000, 0.1000]])
+    """
+    batch, classes = batch_and_classes("weights", weights)
     _check(labels, batch, classes, alpha)
     truth = labels[:, None]
-    weight = (as_float(similarity.detach()) + 1).clamp_min(0).scatter(1, truth, 0)
+    weight = as_float(weights.detach()).scatter(1, truth, 0)
     total = weight.sum(1, keepdim=True)
     share = torch.where(total == 0, 1 / (classes - 1), weight / total)
     return ((1 - alpha) * share).scatter(1, truth, alpha)

@@ -20,6 +20,7 @@ TAUGHT = {
     "at": {},
     "fsp": {"warmup": 1},
     "takd": {},
+    "le-teacher": {},
 }
 """The methods with a teacher, each with the setting that gives it all of its stages."""
 

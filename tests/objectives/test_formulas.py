@@ -33,6 +33,13 @@ STEPS = {
     "at, other weight": ("at", {"attention_weight": 5.0}, lambda g: oracle.at(g, attention_weight=5.0)),
     "fsp, stage 1": ("fsp", {"warmup": 1}, oracle.fsp_stage_1),
     "fsp, stage 2": ("fsp", {}, oracle.kd),
+    "le-teacher": ("le-teacher", {}, oracle.le_teacher),
+    "le-teacher, other settings": (
+        "le-teacher",
+        {"alpha": 0.6, "weight": 0.3, "temperature": 1.5},
+        lambda g: oracle.le_teacher(g, 0.6, 0.3, 1.5),
+    ),
+    "le-teacher, stage 1": ("le-teacher", {"warmup": 1}, oracle.cross_entropy),
 }
 
 
@@ -84,6 +91,14 @@ def test_every_shape_and_setting(batch, classes, scale, temperature, weight, see
             weight=weight,
         )
     table_loss("ban", lambda g: oracle.ban(g, temperature), **shape, temperature=temperature)
+    table_loss(
+        "le-teacher",
+        lambda g: oracle.le_teacher(g, 0.7, weight, temperature),
+        **shape,
+        alpha=0.7,
+        weight=weight,
+        temperature=temperature,
+    )
     table_loss("cwtm", oracle.cwtm, **shape)
     table_loss("dml", lambda g: oracle.dml(g, weight), **shape, weight=weight)
 
@@ -105,6 +120,8 @@ def test_every_shape_and_setting(batch, classes, scale, temperature, weight, see
         ("at", {"weight": 0.25, "attention_weight": 7.0}, {"kd": 1, "ce": 0.25, "at": 7.0}),
         ("fsp", {"warmup": 1}, {"flow12": 1, "flow23": 1}),
         ("fsp", {"weight": 0.25}, {"kd": 1, "ce": 0.25}),
+        ("le-teacher", {"weight": 0.25}, {"soft": 1, "ce": 0.25}),
+        ("le-teacher", {"weight": 0.25, "warmup": 1}, {"ce": 1}),
     ],
 )
 def test_the_terms_make_up_the_loss(key, options, weights):
@@ -203,6 +220,6 @@ def test_both_networks_of_dml_learn_and_start_apart():
 
 
 def test_every_method_of_the_paper_is_there_in_the_order_of_the_design():
-    without = "ce dropout ls cp le le-permut le-uniform"
+    without = "ce dropout ls cp le le-permut le-uniform le-teacher"
     taught = "kd cwtm cwtm-permut cwtm-random dkpp ban ban+l dml hint at fsp takd"
     assert objectives.names() == [*without.split(), *taught.split()]

@@ -192,7 +192,9 @@ def test_what_a_method_learns_from_and_with():
         **dict.fromkeys(
             ["ce", "dropout", "ls", "cp", "le", "le-permut", "le-uniform", "cwtm-random"], ("", 0)
         ),
-        **dict.fromkeys(["kd", "cwtm", "cwtm-permut", "dkpp", "hint", "at", "fsp"], ("teacher", 0)),
+        **dict.fromkeys(
+            ["kd", "cwtm", "cwtm-permut", "dkpp", "hint", "at", "fsp", "le-teacher"], ("teacher", 0)
+        ),
         **dict.fromkeys(["ban", "ban+l"], ("twin", 0)),
         "takd": ("assistant", 0),
         "dml": ("", 1),

@@ -21,6 +21,19 @@ def ban(given, temperature=4.0):
     return losses.distillation(given.own, given.teacher, temperature)
 
 
+def le_teacher(given, alpha=0.9, weight=0.1, temperature=4.0):
+    """Cross-entropy with alpha on the truth, the rest as the softened teacher divides it among the others."""
+    softened = losses.softmax(given.teacher / temperature)
+    log_p = np.log(losses.softmax(given.own))
+    total = 0.0
+    for i, label in enumerate(given.labels):
+        others = [k for k in range(len(log_p[i])) if k != label]
+        theirs = sum(softened[i, k] for k in others)
+        total -= alpha * log_p[i, label]
+        total -= sum((1 - alpha) * softened[i, k] / theirs * log_p[i, k] for k in others)
+    return total / len(given.labels) + weight * cross_entropy(given)
+
+
 def cwtm(given):
     return losses.confidence_weighted(given.own, losses.softmax(given.teacher).max(axis=1), given.labels)
 

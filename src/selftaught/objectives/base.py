@@ -106,7 +106,7 @@ class Objective(ABC):
 _METHODS: dict[str, type[Objective]] = {}
 _ORDER = [
     *("ce", "dropout", "ls", "cp"),
-    *("le", "le-permut", "le-uniform"),
+    *("le", "le-permut", "le-uniform", "le-teacher"),
     *("kd", "cwtm", "cwtm-permut", "cwtm-random", "dkpp"),
     *("ban", "ban+l", "dml"),
     *("hint", "at", "fsp", "takd"),

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from selftaught import losses, targets
+from selftaught import targets
 from selftaught.objectives.base import Step, register
 from selftaught.objectives.two_stage import TwoStage
 
@@ -25,8 +24,4 @@ class UniformExplanations(TwoStage):
     def step(self, x: Tensor, y: Tensor) -> Step:
         """One forward pass and the two terms."""
         logits = self.model(x)
-        ce = F.cross_entropy(logits, y)
-        if self.warming_up:
-            return Step(ce, logits.detach(), {"ce": ce.detach()})
-        soft = losses.soft_cross_entropy(logits, targets.smooth(y, logits.shape[1], self.alpha))
-        return Step(soft + self.weight * ce, logits.detach(), {"soft": soft.detach(), "ce": ce.detach()})
+        return self.learned(logits, y, lambda: targets.smooth(y, logits.shape[1], self.alpha))

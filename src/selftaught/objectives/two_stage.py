@@ -3,9 +3,14 @@
 LE and its controls share the latter, so that they differ in targets only.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from selftaught.objectives.base import Objective, check_range
+import torch.nn.functional as F
+from torch import Tensor
+
+from selftaught import losses
+from selftaught.objectives.base import Objective, Step, check_range
 
 
 class WarmsUp:
@@ -40,3 +45,11 @@ class TwoStage(WarmsUp, Objective):
         check_range("alpha", self.alpha, lambda alpha: 0 < alpha < 1, "in (0, 1)")
         check_range("weight", self.weight, lambda weight: 0 <= weight < float("inf"), "at least 0")
         self.check_warmup()
+
+    def learned(self, logits: Tensor, y: Tensor, soft_labels: Callable[[], Tensor]) -> Step:
+        """The step that logits (B, C) and labels (B,) make; of stage 2 alone `soft_labels` (B, C) are asked for."""
+        ce = F.cross_entropy(logits, y)
+        if self.warming_up:
+            return Step(ce, logits.detach(), {"ce": ce.detach()})
+        soft = losses.soft_cross_entropy(logits, soft_labels())
+        return Step(soft + self.weight * ce, logits.detach(), {"soft": soft.detach(), "ce": ce.detach()})

@@ -176,7 +176,8 @@ class Quoted(Strict):
 class Search(Strict):
     """Which value of one setting is best on held-out training images.
 
-    `settings` are the method's others. `paper_best` is what the paper says it found, by group label; groups that it says nothing of are left out.
+    `settings` are the method's others. `paper_best` is what the paper says it found, by group label; groups that it
+    says nothing of are left out.
     """
 
     method: Text
