@@ -68,20 +68,6 @@ def test_lines_come_about_every_ten_seconds(trials, monkeypatch, capsys):
     assert printed[2] == "ce seed 0: stopped and saved"
 
 
-def test_a_study_with_several_models_names_them_and_one_with_several_settings_too(tmp_path):
-    configs = [quick.config("ce"), quick.config("ce", model="resnet26", seed=10_000)]
-    trials = [Trial(config, tmp_path) for config in configs]
-    assert progress.names(trials) == ["ce resnet8 seed 0", "ce resnet26 seed 10000"]
-    assert progress.names(trials[1:]) == ["ce seed 10000"]
-    configs = [quick.config("le", saliency=saliency) for saliency in ("grad-cam", "grad")] + [
-        quick.config("ls")
-    ]
-    assert progress.names([Trial(config, tmp_path) for config in configs]) == [
-        "le seed 0 (saliency grad-cam)", "le seed 0 (saliency grad)", "ls seed 0",
-    ]  # fmt: skip
-    assert progress.names([]) == []
-
-
 STUDENTS = [Event(1, waits_for=0), Event(2, waits_for=0)]
 SECOND_TRY = [
     Event(0),

@@ -76,6 +76,6 @@ def test_failures_are_kept_for_status(tmp_path):
 
 
 def test_a_teacher_option_without_anyone_to_teach_is_refused():
-    with pytest.raises(InputError, match="--teacher is of no use to ce, ban: it belongs to kd"):
+    with pytest.raises(InputError, match="--teacher is of no use to ce, ban: it belongs to le-teacher, kd"):
         plan("digits", ["ce", "ban"], trials=1, teacher="resnet14", **quick.OPTIONS)
     assert teaching.lesson("le", "resnet8", None, None) is None

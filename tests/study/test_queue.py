@@ -96,8 +96,8 @@ def test_with_the_teacher_all_who_learn_from_it_have_failed():
     errors = {event.index: event.outcome.error for event in events if event.outcome}
     assert errors == {
         0: "no room",
-        1: "its teacher (ce mlp seed 0) failed",
-        2: "its teacher (ce mlp seed 1) failed",
+        1: "its teacher (ce seed 0) failed",
+        2: "its teacher (ce seed 1) failed",
     }
     assert [outcome.error for outcome in queue.outcomes[:3]] == list(errors.values())
     assert queue.outcomes[1].foreseen
@@ -160,7 +160,7 @@ def test_what_was_put_back_comes_next_and_has_not_failed():
 
 @pytest.mark.parametrize("teachers", [(0,), (None, 2, 1), (1, 2, 3, 1)])
 def test_trials_that_wait_for_each_other_are_refused(teachers):
-    with pytest.raises(InputError, match=r"ce mlp seed \d would learn from itself: give it another teacher"):
+    with pytest.raises(InputError, match=r"ce seed \d would learn from itself: give it another teacher"):
         start(*teachers)
 
 

@@ -263,7 +263,7 @@ def test_trials_come_by_seed_so_that_what_is_not_finished_can_be_compared(recipe
 
 def test_some_variants_alone(tmp_path, recipe, capsys):
     only = [recipe, "--variant", "LE", "--variant", "CE", "--trials", "1"]
-    assert _trials(only, capsys) == ["ce resnet8 seed 0", "le resnet8 seed 0"]
+    assert _trials(only, capsys) == ["ce seed 0", "le seed 0"]
     out = ["--out", tmp_path / "out", "--json", "--jobs", "1"]
     assert call("reproduce", *only, "--budget", "smoke", *out) == 0
     [table] = json.loads(capsys.readouterr().out)["tables"]
@@ -288,5 +288,5 @@ def test_unknown_variants_are_refused(recipe, capsys, arguments, message):
 
 def test_an_alternative_brings_what_it_is_instead_of_and_searches_stay_whole(real_data, capsys):
     names = _trials(["open-points", "--variant", "α 0.6", "--trials", "1"], capsys)
-    assert names == ["le resnet8 seed 0", "le resnet8 seed 0"]
+    assert names == ["le seed 0 (alpha 0.9)", "le seed 0 (alpha 0.6)"]
     assert len(_trials(["search-ls", "open-points", "--variant", "CE"], capsys)) == 4 * 3 + 2 * 2

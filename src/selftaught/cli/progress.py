@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from selftaught.study.executor import Event, Outcome
+from selftaught.study.naming import names
 from selftaught.study.plan import Trial
 from selftaught.training.presets import ON_DECODING
 from selftaught.training.progress import Progress
@@ -200,23 +201,6 @@ class Bars(Silent):
             if waiting
             else ""
         )
-
-
-def names(trials: Sequence[Trial]) -> list[str]:
-    """How the trials are called on screen: method and seed, and as far as it takes to tell them apart, the rest."""
-    configs = [trial.config for trial in trials]
-    several = len({config.model for config in configs}) > 1
-    plain = [
-        f"{c.method} {c.model} seed {c.seed}" if several else f"{c.method} seed {c.seed}" for c in configs
-    ]
-    called = list(plain)
-    for index, name in enumerate(plain):
-        alike = [config.settings for config, other in zip(configs, plain, strict=True) if other == name]
-        own = configs[index].settings
-        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
-        if differing:
-            called[index] = f"{name} ({', '.join(f'{key} {own[key]}' for key in differing)})"
-    return called
 
 
 def resumption(progress: Progress) -> str:

@@ -19,13 +19,13 @@ from selftaught.report import paper_render
 from selftaught.report.tables import called
 from selftaught.study import paper_results
 from selftaught.study.executors import check, executor_for
-from selftaught.study.queue import name
+from selftaught.study.naming import names
 from selftaught.study.reproduce import Cells, Reproduction, prepare
 from selftaught.training.run import Stopped
 
 
 def reproduce(
-    names: list[str],
+    asked: list[str],
     budget: str,
     executor: str,
     jobs: int | None,
@@ -40,7 +40,7 @@ def reproduce(
     given = {key: value for key, value in options.items() if value is not None}
     find_device(str(given.get("device", "cpu")))
     out = output.out or Path("runs") / f"paper-{budget}"
-    study = prepare(names, budget, out, given, ["selftaught", *sys.argv[1:]], variants)
+    study = prepare(asked, budget, out, given, ["selftaught", *sys.argv[1:]], variants)
     tell = teller(output.quiet)
     with reading_shown(output.quiet), redirect_stdout(sys.stderr):
         cells = study.cells()
@@ -65,9 +65,10 @@ def reproduce(
             tell(f"interrupted: the trials in {study.directory} are finished and kept; {RESUME}")
             return INTERRUPTED
     _show(study, results, output)
-    for trial in study.trials(study.cells()):
+    trials = study.trials(study.cells())
+    for trial, name in zip(trials, names(trials), strict=True):
         if error := study.failed.get(trial.config.trial_id):
-            complain(f"{name(trial)} ({trial.directory}) failed: {error}")
+            complain(f"{name} ({trial.directory}) failed: {error}")
     for problem in results.problems:
         complain(problem)
     return FAILED if study.failed or results.problems else DONE
@@ -94,13 +95,14 @@ def _announcement(study: Reproduction, cells: Cells) -> list[str]:
 
 
 def _plan(study: Reproduction, cells: Cells) -> dict[str, Any]:
+    trials = study.trials(cells)
     return {
         "directory": str(study.directory),
         "budget": study.budget,
         "recipes": {r.name: getattr(r.expected, study.budget) for r in study.recipes},
         "trials": [
-            {"trial_id": trial.config.trial_id, "name": name(trial), "open": study.is_open(trial.config)}
-            for trial in study.trials(cells)
+            {"trial_id": trial.config.trial_id, "name": name, "open": study.is_open(trial.config)}
+            for trial, name in zip(trials, names(trials), strict=True)
         ],
     }
 

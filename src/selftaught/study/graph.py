@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 from selftaught.study import folder
 from selftaught.study.executor import Event
+from selftaught.study.naming import names
 from selftaught.study.plan import Trial
-from selftaught.study.queue import name
 from selftaught.training.config import RunConfig
 from selftaught.training.teaching import lineage
 
@@ -65,7 +65,10 @@ class GraphFile:
         budget: str = "",
     ) -> None:
         self.directory, self.trials = directory, trials
-        nodes = tuple(_node(trial, errors.get(trial.config.trial_id)) for trial in trials)
+        nodes = tuple(
+            _node(trial, name, errors.get(trial.config.trial_id))
+            for trial, name in zip(trials, names(trials), strict=True)
+        )
         self.graph = folder.Graph(title=title, command=tuple(command), jobs=jobs, budget=budget, nodes=nodes)
         folder.write_graph(directory, self.graph)
 
@@ -90,11 +93,11 @@ class GraphFile:
         folder.write_graph(self.directory, self.graph)
 
 
-def _node(trial: Trial, error: str | None) -> folder.Node:
+def _node(trial: Trial, name: str, error: str | None) -> folder.Node:
     config = trial.config
     return folder.Node(
         trial_id=config.trial_id,
-        name=name(trial),
+        name=name,
         model=config.model,
         method=config.method,
         seed=config.seed,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from selftaught.errors import InputError
+from selftaught.study.naming import names
 from selftaught.study.plan import Trial
 from selftaught.training.progress import Progress
 from selftaught.training.record import Result
@@ -120,7 +121,7 @@ class Queue:
         for of, index in refused:
             self.waiting.discard(index)
             self.outcomes[index] = Outcome(
-                error=f"its teacher ({name(self.trials[of])}) failed", foreseen=True
+                error=f"its teacher ({names(self.trials)[of]}) failed", foreseen=True
             )
             self.on_event(Event(index, outcome=self.outcomes[index]))
             refused.extend((index, student) for student in self.students.get(index, []))
@@ -132,10 +133,5 @@ class Queue:
         never = self.waiting.difference(reached)
         if never:
             raise InputError(
-                f"{name(self.trials[min(never)])} would learn from itself: give it another teacher"
+                f"{names(self.trials)[min(never)]} would learn from itself: give it another teacher"
             )
-
-
-def name(trial: Trial) -> str:
-    """What tells a trial from the others of a study with several models."""
-    return f"{trial.config.method} {trial.config.model} seed {trial.config.seed}"
