@@ -15,8 +15,8 @@ KEPT = (record.CONFIG, record.METRICS, record.RESULT)
 _SHOWN = ("*.md", "*.csv", "*.json", "*.png")
 """What lies beside the trials and is copied: tables, figures, costs and measures."""
 
-_LEFT_OUT = (folder.GRAPH, folder.STUDY)
-"""They name commands with their paths; a study goes on without them."""
+_REWRITTEN = (folder.GRAPH, folder.STUDY)
+"""What names commands and errors, with paths of the machine they were on: these are left out."""
 
 LARGEST = 2**20
 """Bytes beyond which a file is left out."""
@@ -56,21 +56,10 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
     found = [path.parent for path in sorted((source / folder.TRIALS).glob(f"*/{record.RESULT}"))]
     if not found:
         raise InputError(f"{source} has no finished trial: there is nothing to archive yet")
-    written = 0
-    for directory in found:
-        run = record.read(directory)
-        inside = target / folder.TRIALS / run.config.trial_id
-        record.make_directory(inside)
-        files = {name: record.read_bytes(directory / name) for name in KEPT if (directory / name).is_file()}
-        if evidence.has_answers(run):
-            files[record.ANSWERS] = evidence.packed_answers(run)
-        # The result comes last: with it a trial counts as finished.
-        for name in sorted(files, key=lambda name: name == record.RESULT):
-            record.write(inside / name, files[name])
-            written += len(files[name])
+    written = sum(_copy_trial(directory, target / folder.TRIALS) for directory in found)
     too_large = []
     for path in sorted(path for pattern in _SHOWN for path in source.glob(pattern)):
-        if path.name in _LEFT_OUT:
+        if path.name in _REWRITTEN:
             continue
         if path.stat().st_size > LARGEST:
             too_large.append(path.name)
@@ -78,4 +67,31 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
         content = record.read_bytes(path)
         record.write(target / path.name, content)
         written += len(content)
+    _describe(source, target)
     return Archive(target, len(found), written, tuple(too_large))
+
+
+def _copy_trial(directory: Path, trials: Path) -> int:
+    """Copy what is kept of a trial; its size in bytes."""
+    run = record.read(directory)
+    inside = trials / run.config.trial_id
+    record.make_directory(inside)
+    files = {name: record.read_bytes(directory / name) for name in KEPT if (directory / name).is_file()}
+    if evidence.has_answers(run):
+        files[record.ANSWERS] = evidence.packed_answers(run)
+    # The result comes last: with it a trial counts as finished.
+    for name in sorted(files, key=lambda name: name == record.RESULT):
+        record.write(inside / name, files[name])
+    return sum(map(len, files.values()))
+
+
+def _describe(source: Path, target: Path) -> None:
+    """What the study says of itself, without commands and errors."""
+    study, graph = folder.read_study(source), folder.read_graph(source)
+    if study is not None:
+        silent = [missing.model_copy(update={"error": None}) for missing in study.missing]
+        nothing = {"command": (), "commands": (), "missing": tuple(silent)}
+        folder.write_study(target, study.model_copy(update=nothing))
+    if graph is not None:
+        nodes = tuple(node.model_copy(update={"error": None}) for node in graph.nodes)
+        folder.write_graph(target, graph.model_copy(update={"command": (), "nodes": nodes}))

@@ -1,0 +1,183 @@
+"""What LE's soft labels say: how far they are from even ones, and whom they agree with.
+
+    python -m benchmarks.soft_labels STUDY... -o results/soft-labels
+
+Networks of the studies that were trained with CE, LE-Uniform or LE, with the library's settings, are asked on images
+held out of their training. Their explanations make soft labels (Eq. 6), of which OUT.md and OUT.json tell
+
+moved: how much of the probability lies elsewhere than in even soft labels, half the sum of the absolute differences;
+agreement: Spearman's rank correlation over the classes that are not the true one, of the soft labels with the network's
+own logits, of the soft labels with a teacher's logits, and of the network's own logits with the teacher's.
+
+The teacher is the study's ResNet26; where it has none, its columns stay empty.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+import selftaught
+from selftaught import models, similarity, targets
+from selftaught.report.statistics import mean_std
+from selftaught.training import record
+from selftaught.training.presets import data_of, preset_for
+
+ALPHA = 0.9
+METHODS = {"ce": {}, "le-uniform": {"alpha": ALPHA, "weight": 0.1}, "le": {"alpha": ALPHA, "weight": 0.1}}
+"""Who is asked, and the settings that they have; others, but the warm-up, are the method's defaults."""
+
+TEACHER = "resnet26"
+
+COLUMNS = {
+    "moved": "moved, % of the probability",
+    "own": "soft labels with own logits",
+    "taught": "soft labels with the teacher's",
+    "logits": "own logits with the teacher's",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the soft labels of one network say; `taught` and `logits` are None where there is no teacher."""
+
+    networks: str
+    trial_id: str
+    images: int
+    moved: float
+    own: float
+    taught: float | None
+    logits: float | None
+
+
+def others(values: Tensor, labels: Tensor) -> np.ndarray:
+    """The entries (B, C - 1) of (B, C) that do not belong to the true class."""
+    mask = torch.ones_like(values, dtype=torch.bool).scatter(1, labels[:, None], False)
+    return values[mask].view(len(values), -1).double().numpy()
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over the rows of (B, K) of Spearman's rank correlation; a constant row counts as 0."""
+    a, b = (rankdata(values, axis=1) for values in (a, b))
+    a, b = (values - values.mean(axis=1, keepdims=True) for values in (a, b))
+    norms = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return float(np.mean((a * b).sum(axis=1) / np.where(norms == 0, 1, norms)))
+
+
+def moved(soft: np.ndarray) -> float:
+    """How much of the probability of soft labels (B, K) of the other classes is elsewhere than in even ones, in %."""
+    even = soft.sum(axis=1, keepdims=True) / soft.shape[1]
+    return 100 * float(np.abs(soft - even).sum(axis=1).mean()) / 2
+
+
+def ask(run: record.Record, teacher: record.Record | None, images: int) -> Asked:
+    """One network about the first of its held-out images."""
+    config, data = run.config, data_of(run.config)
+    x, y = data.val_images[:images].float() / 255, data.val_labels[:images]
+    saliency = "grad-cam" if models.is_spatial(config.model) else "grad"
+    explanation = selftaught.explain(selftaught.load(run.directory), x, saliency)
+    soft = others(targets.introspective(similarity.cosine(explanation.maps, y), y, ALPHA), y)
+    own, theirs = others(explanation.logits, y), None
+    if teacher is not None:
+        with torch.no_grad():
+            theirs = others(selftaught.load(teacher.directory)(x), y)
+    return Asked(
+        f"{config.model} on {config.data}, {len(data.train_labels):,} images, {config.epochs} epochs: {config.method}",
+        config.trial_id,
+        len(y),
+        moved(soft),
+        agreement(soft, own),
+        None if theirs is None else agreement(soft, theirs),
+        None if theirs is None else agreement(own, theirs),
+    )
+
+
+def finished(study: Path) -> Iterator[record.Record]:
+    """The networks of a study that are there."""
+    for directory in sorted((study / "trials").iterdir()):
+        if record.is_finished(directory) and (directory / record.WEIGHTS).is_file():
+            yield record.read(directory)
+
+
+def usual(run: record.Record) -> bool:
+    """Whether a network was trained with the library's settings."""
+    config = run.config
+    wanted = METHODS.get(config.method)
+    if wanted is None or config.weight_decay != preset_for(config.data, config.model).weight_decay:
+        return False
+    defaults = {
+        "relu": False,
+        "similarity": "cosine",
+        "layer": None,
+        "upsample": False,
+        "refresh": 1.0,
+        **wanted,
+    }
+    return (
+        config.model != TEACHER
+        and all(config.settings.get(name, value) == value for name, value in defaults.items())
+        and config.warmup in (0 if config.method == "ce" else round(0.2 * config.epochs),)
+    )
+
+
+def of_study(study: Path, images: int) -> Iterator[Asked]:
+    """All usual networks of a study."""
+    runs = list(finished(study))
+    teachers = {
+        run.config.data_fingerprint: run
+        for run in runs
+        if (run.config.model, run.config.method) == (TEACHER, "ce")
+    }
+    for run in filter(usual, runs):
+        yield ask(run, teachers.get(run.config.data_fingerprint), images)
+
+
+def page(found: Sequence[Asked]) -> str:
+    """The table in Markdown, a line for all networks that were trained alike."""
+    alike: dict[str, list[Asked]] = defaultdict(list)
+    for one in sorted(found, key=lambda one: one.networks):
+        alike[one.networks].append(one)
+    lines = [
+        f"| networks | trials | {' | '.join(COLUMNS.values())} |",
+        f"|---|{'---:|' * (1 + len(COLUMNS))}",
+    ]
+    for name, those in alike.items():
+        cells = [_told([getattr(one, column) for one in those]) for column in COLUMNS]
+        lines.append(f"| {name} | {len(those)} | {' | '.join(cells)} |")
+    told = (__doc__ or "").split("\n\n", 2)[2].replace("OUT.md and OUT.json tell", "this page tells")
+    return f"# What LE's soft labels say\n\n{told.strip()}\n\n" + "\n".join(lines) + "\n"
+
+
+def _told(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    mean, std = mean_std(known)
+    return f"{mean:.2f} ± {std:.2f}" if len(known) > 1 else f"{mean:.2f}"
+
+
+def main() -> None:
+    """Ask the networks, write what they say."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("studies", nargs="+", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=1000)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    found = [one for study in arguments.studies for one in of_study(study, arguments.images)]
+    arguments.out.with_suffix(".md").write_text(page(found), encoding="utf-8")
+    values = [asdict(one) for one in found]
+    arguments.out.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

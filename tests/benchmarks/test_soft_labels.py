@@ -1,0 +1,54 @@
+"""What is told of soft labels, on labels of which it is known."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from benchmarks import soft_labels
+from selftaught import targets
+from selftaught.study.compare import compare
+
+
+def test_even_labels_move_nothing_and_the_whole_rest_on_one_class_moves_nearly_all_of_it():
+    y = torch.tensor([0, 2, 4])
+    even = soft_labels.others(targets.smooth(y, 5, 0.9), y)
+    assert even.shape == (3, 4)
+    assert soft_labels.moved(even) == pytest.approx(0, abs=1e-5)
+    one = torch.full((3, 5), -1.0).scatter(1, (y[:, None] + 1) % 5, 1.0)
+    assert soft_labels.moved(soft_labels.others(targets.introspective(one, y, 0.9), y)) == pytest.approx(7.5)
+
+
+def test_agreement_is_the_mean_of_spearmans():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(20, 9)), rng.integers(0, 3, (20, 9)).astype(float)
+    expected = np.mean([spearmanr(x, y).statistic for x, y in zip(a, b, strict=True)])
+    assert soft_labels.agreement(a, b) == pytest.approx(expected)
+    assert soft_labels.agreement(a, 2 * a + 1) == pytest.approx(1)
+    assert soft_labels.agreement(a, np.ones_like(a)) == 0
+
+
+def test_networks_of_a_study_are_asked(tmp_path, monkeypatch):
+    options = {
+        "model": "resnet8",
+        "epochs": 5,
+        "batch_size": 64,
+        "train_size": 60,
+        "val_fraction": 0.5,
+        "warmup": 1,
+    }
+    compare("digits", ["ce", "le", "kd"], trials=2, out=tmp_path / "study", teacher="resnet26", **options)
+    compare("digits", ["le"], trials=1, out=tmp_path / "other", alpha=0.6, **options)
+    studies = [str(tmp_path / name) for name in ("study", "other")]
+    monkeypatch.setattr("sys.argv", ["soft_labels", *studies, "-o", str(tmp_path / "said"), "--images", "20"])
+    soft_labels.main()
+    found = json.loads((tmp_path / "said.json").read_text())
+    assert [one["networks"].split()[-1] for one in found].count("le") == 2
+    assert len(found) == 4
+    assert all(-1 <= one[key] <= 1 for one in found for key in ("own", "taught", "logits"))
+    assert all(0 < one["moved"] < 10 for one in found)
+    assert all(one["images"] == 20 for one in found)
+    page = (tmp_path / "said.md").read_text()
+    assert page.count("| resnet8 on digits, 30 images, 5 epochs: ") == 2
