@@ -84,7 +84,10 @@ def cells(
                 unseen = recipe.judged_on == "held-out"
                 judged = {"accuracy": 12.34, "held_out": wanted} if unseen else {"accuracy": wanted}
                 own = {"data": group.data, "data_fingerprint": group.data, "model": group.model}
-                options = own | judged | variant.protocol.model_dump(exclude_none=True) | changes
+                protocol = variant.protocol.model_dump(exclude_none=True)
+                if "warmup" in protocol:
+                    settings["warmup"] = round(4 * protocol.pop("warmup"))
+                options = own | judged | protocol | changes
                 runs.append(
                     write_run(parent, variant.method, seed, images=images, settings=settings, **options)
                 )

@@ -196,3 +196,33 @@ def test_what_is_named_stays_in_sight_on_a_telephone(visit, written):  # noqa: F
     assert name.bounding_box()["x"] >= 0
     assert name.bounding_box()["width"] <= 130
     assert opened.locator("img.drawing").first.evaluate("i => i.complete && i.naturalWidth") == 300
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory):
+    """The page of a recipe with many alternatives."""
+    folder, recipe = tmp_path_factory.mktemp("points"), recipes.load("open-points")
+    cells = factory.cells(recipe, folder, lambda g, v, s: 60 + len(v) / 9 + 0.25 * s)
+    path = folder / "page.html"
+    paper_page.write(path, [tabulate(recipe, cells, "quick")], [], About("quick"))
+    return path
+
+
+def test_alternatives_are_shown_beside_what_they_are_instead_of(points):
+    words = Page(points.read_text()).words
+    for group, bases in {"ResNet8": ("CE", "LE"), "MNIST MLP": ("CE", "LE-Uniform", "LE")}.items():
+        for base in bases:
+            assert re.search(rf"{group}\W*: difference to\W*{base}\W*with its 95 % interval", words), base
+    assert "to LE: +" in words
+    assert "to CE: +" in words
+    assert "Δ to the default" in words
+    assert "over the 7 differences to CE, the 3 differences to LE-Uniform and the 17 differences to LE" in words
+    assert "Held-out accuracy in %" in words
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_many_alternatives_fit(visit, points, width):  # noqa: F811
+    opened = visit(points, width)
+    opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert opened.evaluate("document.documentElement.scrollWidth") == width
+    assert opened.evaluate(OVERFLOW) == []
