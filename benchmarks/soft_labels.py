@@ -3,7 +3,7 @@
     python -m benchmarks.soft_labels STUDY... -o results/soft-labels
 
 Networks of the studies that were trained with CE, LE-Uniform or LE, with the library's settings, are asked on images
-held out of their training. Their explanations make soft labels (Eq. 6), of which OUT.md and OUT.json tell
+held out of their training, in eval mode. Their explanations make soft labels (Eq. 6), of which OUT.md and OUT.json tell
 
 moved: how much of the probability lies elsewhere than in even soft labels, half the sum of the absolute differences;
 agreement: Spearman's rank correlation over the classes that are not the true one, of the soft labels with the network's
@@ -107,36 +107,33 @@ def finished(study: Path) -> Iterator[record.Record]:
 
 
 def usual(run: record.Record) -> bool:
-    """Whether a network was trained with the library's settings."""
+    """Whether a network was trained with the library's settings, and held something out to be asked about."""
     config = run.config
-    wanted = METHODS.get(config.method)
-    if wanted is None or config.weight_decay != preset_for(config.data, config.model).weight_decay:
+    if config.method not in METHODS or config.model == TEACHER or not run.result.data.val:
         return False
-    defaults = {
-        "relu": False,
-        "similarity": "cosine",
-        "layer": None,
-        "upsample": False,
-        "refresh": 1.0,
-        **wanted,
-    }
-    return (
-        config.model != TEACHER
-        and all(config.settings.get(name, value) == value for name, value in defaults.items())
-        and config.warmup in (0 if config.method == "ce" else round(0.2 * config.epochs),)
+    saliency = "grad-cam" if models.is_spatial(config.model) else "grad"
+    defaults = {"saliency": saliency, "relu": False, "similarity": "cosine", "layer": None, "upsample": False}
+    wanted = defaults | {"refresh": 1.0, "warmup": round(0.2 * config.epochs)} | METHODS[config.method]
+    decay = preset_for(config.data, config.model).weight_decay
+    return config.weight_decay == decay and all(
+        config.settings.get(name, value) == value for name, value in wanted.items()
     )
 
 
-def of_study(study: Path, images: int) -> Iterator[Asked]:
-    """All usual networks of a study."""
-    runs = list(finished(study))
-    teachers = {
-        run.config.data_fingerprint: run
-        for run in runs
-        if (run.config.model, run.config.method) == (TEACHER, "ce")
-    }
-    for run in filter(usual, runs):
-        yield ask(run, teachers.get(run.config.data_fingerprint), images)
+def of_studies(studies: Sequence[Path], images: int) -> Iterator[Asked]:
+    """All usual networks of studies, each once."""
+    known: set[str] = set()
+    for study in studies:
+        runs = list(finished(study))
+        teachers = {
+            run.config.data_fingerprint: run
+            for run in runs
+            if (run.config.model, run.config.method) == (TEACHER, "ce")
+        }
+        for run in filter(usual, runs):
+            if run.config.trial_id not in known:
+                known.add(run.config.trial_id)
+                yield ask(run, teachers.get(run.config.data_fingerprint), images)
 
 
 def page(found: Sequence[Asked]) -> str:
@@ -173,7 +170,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = [one for study in arguments.studies for one in of_study(study, arguments.images)]
+    found = list(of_studies(arguments.studies, arguments.images))
     arguments.out.with_suffix(".md").write_text(page(found), encoding="utf-8")
     values = [asdict(one) for one in found]
     arguments.out.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

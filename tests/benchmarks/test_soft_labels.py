@@ -41,7 +41,10 @@ def test_networks_of_a_study_are_asked(tmp_path, monkeypatch):
     }
     compare("digits", ["ce", "le", "kd"], trials=2, out=tmp_path / "study", teacher="resnet26", **options)
     compare("digits", ["le"], trials=1, out=tmp_path / "other", alpha=0.6, **options)
-    studies = [str(tmp_path / name) for name in ("study", "other")]
+    compare("digits", ["le"], trials=1, out=tmp_path / "grad", saliency="grad", **options)
+    nothing = {**options, "val_fraction": 0.0}
+    compare("digits", ["le"], trials=1, out=tmp_path / "nothing", **nothing)
+    studies = [str(tmp_path / name) for name in ("study", "other", "grad", "nothing", "study")]
     monkeypatch.setattr("sys.argv", ["soft_labels", *studies, "-o", str(tmp_path / "said"), "--images", "20"])
     soft_labels.main()
     found = json.loads((tmp_path / "said.json").read_text())

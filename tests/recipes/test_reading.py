@@ -202,6 +202,36 @@ class TestAlternative:
         with pytest.raises(InputError, match=said):
             self._with(line)
 
+    def test_what_it_says_itself_goes_before_what_the_other_has_for_a_group(self):
+        recipe = self._with("label: half, instead_of: LS, settings: {alpha: 0.5}")
+        assert recipe.variant("half").settings_in("ResNet14") == {"alpha": 0.5}
+
+    def test_an_alternative_to_an_alternative_has_what_both_say(self):
+        first = "label: half, instead_of: LS, settings: {alpha: 0.5}, protocol: {weight_decay: 0}}"
+        recipe = self._with(first + "\n  - {label: both, instead_of: half, protocol: {warmup: 0.5}")
+        both = recipe.variant("both")
+        assert (both.method, both.settings, both.instead_of) == ("ls", {"alpha": 0.5}, "half")
+        protocol = recipe.protocol_of(recipe.group("ResNet8"), both)
+        assert (protocol.weight_decay, protocol.warmup) == (0, 0.5)
+
+    def test_all_variants_have_the_same_images(self):
+        with pytest.raises(
+            InputError, match="'half' changes val_fraction, but variants must have the same images"
+        ):
+            self._with("label: half, instead_of: LS, protocol: {val_fraction: 0.5}")
+
+    def test_printed_values_are_not_of_held_out_images(self):
+        held_out = MINE.replace("augment: crop", "augment: crop, val_fraction: 0.1") + "judged_on: held-out\n"
+        with pytest.raises(InputError, match="what the paper prints is of the test images: leave out paper"):
+            recipes.parse(held_out, "mine.yaml")
+        nothing = (
+            held_out.partition("\npaper:")[0] + "\njudged_on: held-out\nquick: {cifar10: {val_fraction: 0}}\n"
+        )
+        with pytest.raises(
+            InputError, match="judges by held-out training images: give group 'ResNet8' a val"
+        ):
+            recipes.parse(nothing, "mine.yaml")
+
     def test_a_table_on_held_out_images_must_hold_some_out(self):
         with pytest.raises(
             InputError, match=r"judges by held-out training images: give group 'ResNet8' a val"

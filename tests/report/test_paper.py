@@ -1,5 +1,4 @@
 import math
-import re
 from functools import partial
 
 import numpy as np
@@ -205,66 +204,6 @@ def test_one_seed_has_no_verdict_and_no_nan(tmp_path):
 
 def comparisons_of(cell):
     return [c for c in (cell.to_ce, cell.to_uniform, cell.to_ls) if c is not None]
-
-
-def test_what_stands_in_for_a_variant_is_compared_with_it(tmp_path):
-    cheap = "  - {{label: cheap, method: le, settings: {{refresh: 0.5}}, groups: [One]}}\nreference: LE"
-    text = RECIPE.replace("\npaper:", f"\n{cheap}\npaper:")
-    recipe = recipes.parse(text.format(metric="accuracy"), "table2.yaml")
-    cells = factory.cells(
-        recipe, tmp_path, lambda g, v, s: accuracy(g, "LE" if v == "cheap" else v, s) - (v == "cheap")
-    )
-    table = tabulate(recipe, cells, "quick")
-    compared = {place: cell.to_reference for place, cell in table.cells.items() if cell.to_reference}
-    assert list(compared) == [("One", "cheap")]
-    [comparison] = compared.values()
-    assert comparison.test.estimate == pytest.approx(-1.0)
-    every = [c for cell in table.cells.values() for c in [*comparisons_of(cell), cell.to_reference] if c]
-    assert [c.p_holm for c in every] == pytest.approx(holm([c.p for c in every]))
-    assert any("and the 1 difference to LE together" in line for line in table.caption)
-
-
-ALTERNATIVES = """
-  - {{label: LE without, instead_of: LE, groups: [One], protocol: {{weight_decay: 0.1}}}}
-  - {{label: CE without, instead_of: CE, groups: [One], protocol: {{weight_decay: 0.1}}}}
-"""
-
-
-def test_an_alternative_is_compared_with_what_it_is_instead_of_alone(tmp_path):
-    text = RECIPE.replace("\npaper:", f"{ALTERNATIVES}paper:").format(metric="accuracy")
-    recipe = recipes.parse(text, "table2.yaml")
-    shift = {"LE without": -1.0, "CE without": 0.5}
-    cells = factory.cells(
-        recipe, tmp_path, lambda g, v, s: accuracy(g, v.removesuffix(" without"), s) + shift.get(v, 0)
-    )
-    table = tabulate(recipe, cells, "quick")
-    found = {v: cell.to_reference for (_, v), cell in table.cells.items() if cell.to_reference}
-    assert {v: (c.base, round(c.test.estimate, 9)) for v, c in found.items()} == {
-        "LE without": ("LE", -1.0),
-        "CE without": ("CE", 0.5),
-    }
-    assert all(comparisons_of(table.cells["One", variant]) == [] for variant in shift)
-    assert table.cells["One", "LE"].to_ce.base == "CE"
-    every = [c for cell in table.cells.values() for c in [*comparisons_of(cell), cell.to_reference] if c]
-    assert [c.p_holm for c in every] == pytest.approx(holm([c.p for c in every]))
-    assert any("over the 7 differences to CE, the 4 differences to LE-Uniform" in x for x in table.caption)
-    about = dict(paper_words.about_le(table))["LE without, One"]
-    assert re.search(r"(worse than|no clear difference from) LE \(−1\.00", about)
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "error"])
-def test_a_table_may_be_judged_on_held_out_images(tmp_path, metric):
-    text = RECIPE.replace("warmup: 0,", "warmup: 0, val_fraction: 0.1,").format(metric=metric)
-    recipe = recipes.parse(text + "judged_on: held-out\n", "table2.yaml")
-    cells = factory.cells(recipe, tmp_path, accuracy)
-    table = tabulate(recipe, cells, "quick")
-    cell = table.cells["One", "LE"]
-    assert cell.mean == pytest.approx(98.25 if metric == "accuracy" else 1.75)
-    assert (cell.nll, cell.ece) == (0.3, 0.07)
-    assert cell.to_ce.test.estimate == pytest.approx(8.0 if metric == "accuracy" else -8.0)
-    assert "held-out images" in table.caption[0]
-    assert table.caption[1].startswith(f"Held-out {metric} in %")
-    assert not any("test images." in line and "bootstrap" in line for line in table.caption)
 
 
 def test_one_seed_does_not_count_in_the_correction(tmp_path):

@@ -215,8 +215,10 @@ def test_alternatives_are_shown_beside_what_they_are_instead_of(points):
             assert re.search(rf"{group}\W*: difference to\W*{base}\W*with its 95 % interval", words), base
     assert "to LE: +" in words
     assert "to CE: +" in words
-    assert "Δ to the default" in words
-    assert "over the 7 differences to CE, the 3 differences to LE-Uniform and the 17 differences to LE" in words
+    assert "Δ to its reference" in words
+    assert (
+        "over the 7 differences to CE, the 3 differences to LE-Uniform and the 17 differences to LE" in words
+    )
     assert "Held-out accuracy in %" in words
 
 

@@ -5,10 +5,15 @@ import json
 import numpy as np
 import pytest
 
+import selftaught
 from selftaught import cli
 from selftaught.errors import InputError
-from selftaught.report import evidence
+from selftaught.report import evidence, render
+from selftaught.report.study import read
+from selftaught.report.tables import tabulate
+from selftaught.study import folder
 from selftaught.study.archive import archive
+from selftaught.study.folder import Missing, StudyFile
 from selftaught.training import cost, record
 from tests.report.paper_factory import write_run
 
@@ -96,6 +101,54 @@ def test_the_table_judges_by_the_held_out_images(study):
             pytest.approx(evidence.scores(run, "held-out")[0]),
         )
         assert evidence.correct(run).mean() == pytest.approx(run.result.accuracy)
+
+
+def test_of_paths_the_last_part_is_kept(tmp_path):
+    """Of data, of a network of one's own, and of what went wrong."""
+    source, kept = tmp_path / "mine", tmp_path / "kept" / "mine"
+    folders = {"data": f"{tmp_path}/secret/photos", "model": f"{tmp_path}/secret/net.py:net"}
+    run = write_run(source / "trials", **folders, model_fingerprint="m")
+    lost = Missing(
+        trial_id="0" * 12, method="le", seed=3, error=f"cannot read {tmp_path}/secret/a.jpg: no picture"
+    )
+    described = StudyFile(
+        command=("selftaught", folders["data"]),
+        methods=("ce", "le"),
+        trials=(run.config.trial_id, lost.trial_id),
+        missing=(lost,),
+    )
+    folder.write_study(source, described)
+    found = read([source])
+    (source / "table.md").write_text(render.markdown(tabulate(found.records, found.methods, {}, found.notes)))
+    assert "secret" in (source / "table.md").read_text()
+    archive(source, kept)
+    assert not [path for path in kept.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
+    again = read([kept])
+    assert again.records[0].config.data == "photos"
+    assert again.records[0].config.trial_id == run.config.trial_id
+    made = render.markdown(tabulate(again.records, again.methods, {}, again.notes))
+    assert made == (kept / "table.md").read_text()
+    assert "cannot read a.jpg: no picture" in made
+    assert "survivorship" in made
+
+
+def test_what_is_archived_says_where_its_network_is(tmp_path):
+    run = write_run(tmp_path / "study" / "trials")
+    archive(tmp_path / "study", tmp_path / "kept")
+    with pytest.raises(
+        InputError, match="is archived without its network: use the study that it was copied from"
+    ):
+        selftaught.load(tmp_path / "kept" / "trials" / run.config.trial_id)
+
+
+def test_another_study_is_not_written_into(tmp_path):
+    write_run(tmp_path / "study" / "trials", seed=0)
+    write_run(tmp_path / "other" / "trials", seed=1)
+    with pytest.raises(InputError, match="other is a study itself, with its networks: choose another --out"):
+        archive(tmp_path / "study", tmp_path / "other")
+    archive(tmp_path / "other", tmp_path / "kept")
+    with pytest.raises(InputError, match=r"kept has the trial [0-9a-f]{12}, which the study has not"):
+        archive(tmp_path / "study", tmp_path / "kept")
 
 
 @pytest.mark.parametrize("images", [1, 7, 8, 401])

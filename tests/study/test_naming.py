@@ -39,10 +39,15 @@ def test_what_most_trials_have_is_not_said(tmp_path):
         "le seed 0",
         "le seed 0 (alpha 0.6)",
         "le seed 0 (weight_decay 0.0)",
-        "le seed 0 (relu True, upsample True)",
+        "le seed 0 (upsample True, relu True)",
         "le seed 0 (milestones none)",
     ]
     assert len(set(found)) == len(found)
+
+
+def test_a_setting_that_is_left_out_of_configurations_has_its_value(tmp_path):
+    configs = [quick.config("le"), quick.config("le", upsample=True)]
+    assert called(tmp_path, *configs) == ["le seed 0 (upsample False)", "le seed 0 (upsample True)"]
 
 
 def test_students_of_different_teachers_are_told_apart(tmp_path):

@@ -1,7 +1,8 @@
-"""LE-Teacher, the control that shows what soft labels of LE's shape could do at best."""
+"""LE-Teacher, the control whose class similarity comes from outside."""
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from selftaught import targets
@@ -15,12 +16,12 @@ from selftaught.objectives.two_stage import TwoStage
 class TeacherResponses(TwoStage, Taught):
     """LE with a teacher's responses in place of the explanations: same alpha, weight and warm-up.
 
-    The other classes share 1 − α as the teacher's output, softened by `temperature`, has it. Where even that is no
-    better than LE-Uniform, no explanation could be: what is shared out is too little, or not used.
+    The other classes share 1 − α as the teacher's output, softened by `temperature`, has it: soft labels of the same
+    shape as LE's, with the class similarity of a network that is not the one being trained.
     """
 
     key = "le-teacher"
-    summary = "LE with a bigger network's responses for explanations: what soft labels could do at best"
+    summary = "LE with a bigger network's responses for explanations: similarity from outside (control)"
 
     temperature: float = 4.0
 
@@ -34,5 +35,6 @@ class TeacherResponses(TwoStage, Taught):
 
     def responses(self, x: Tensor, y: Tensor) -> Tensor:
         """Soft labels (B, C) with alpha on the truth."""
-        softened = (self.teacher_logits(x) / self.temperature).softmax(1)
-        return targets.proportional(softened, y, self.alpha)
+        # Without the true class from the start, lest the others underflow beside it.
+        others = self.teacher_logits(x).scatter(1, y[:, None], -torch.inf)
+        return targets.proportional((others / self.temperature).softmax(1), y, self.alpha)

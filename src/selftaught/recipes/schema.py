@@ -144,8 +144,8 @@ class Variant(Strict):
     `groups` are the labels of those it is run in, None for all. `by_group` are settings of some groups only, in place
     of or beside `settings`; `protocol` is what it changes of how networks are trained.
 
-    `instead_of` is the label of the variant that it is an alternative to: in a recipe it has that one's method and
-    settings but for what it says itself, and it is compared with that one and no other.
+    `instead_of` is the label of the variant, above it in the recipe, that it is an alternative to: it has that one's
+    method, settings and protocol but for what it says itself, and is compared with that one and no other.
     """
 
     label: Text
@@ -288,13 +288,11 @@ class Recipe(Strict):
         variants = values.get("variants") if isinstance(values, dict) else None
         if not isinstance(variants, list | tuple):
             return values
-        by_label = {str(item.get("label")): item for item in variants if isinstance(item, dict)}
-        whole = [
-            _inherited(by_label[str(item["instead_of"])], item)
-            if isinstance(item, dict) and str(item.get("instead_of")) in by_label
-            else item
-            for item in variants
-        ]
+        whole: list[Any] = []
+        for item in variants:
+            above = {str(other.get("label")): other for other in whole if isinstance(other, dict)}
+            base = above.get(str(item.get("instead_of"))) if isinstance(item, dict) else None
+            whole.append(item if base is None else _inherited(base, item))
         return {**values, "variants": whole}
 
     @model_validator(mode="after")
@@ -308,7 +306,8 @@ class Recipe(Strict):
         for group in self.groups:
             if group.data not in self.protocol:
                 raise errors.unknown("protocol", group.data, self.protocol)
-            if self.judged_on == "held-out" and not self.protocol_of(group).val_fraction:
+            quick = self.quick.get(group.data, DataBudget()).val_fraction
+            if self.judged_on == "held-out" and (quick == 0 or not self.protocol_of(group).val_fraction):
                 raise InputError(
                     f"recipe {self.name} judges by held-out training images: give group {group.label!r} a val_fraction"
                 )
@@ -318,7 +317,14 @@ class Recipe(Strict):
         _known("group", groups, self.search.paper_best if self.search else ())
         references = [self.reference, *(variant.instead_of for variant in self.variants)]
         _known("variant", variants, [*self.order, *(label for label in references if label is not None)])
+        if self.judged_on == "held-out" and self.paper:
+            raise InputError("what the paper prints is of the test images: leave out paper or judged_on")
         for variant in self.variants:
+            if variant.protocol.val_fraction is not None:
+                raise InputError(
+                    f"variant {variant.label!r} changes val_fraction, but variants must have the same images: "
+                    "change it for the group"
+                )
             base = self.variant(variant.instead_of or variant.label)
             missing = [label for label in groups if variant.runs_in(label) and not base.runs_in(label)]
             if variant.instead_of == variant.label or missing:
@@ -362,12 +368,17 @@ class Recipe(Strict):
 
 
 def _inherited(base: dict[str, Any], alternative: dict[str, Any]) -> dict[str, Any]:
-    """A variant with the method and the settings of the one that it is instead of, but for its own."""
-    own = {name: alternative.get(name) or {} for name in ("settings", "by_group")}
-    theirs = {name: base.get(name) or {} for name in own}
-    if not all(isinstance(values, dict) for values in (*own.values(), *theirs.values())):
+    """A variant with the method, settings and protocol of the one that it is instead of, but for its own."""
+    parts = ("settings", "by_group", "protocol")
+    own, theirs = ({name: values.get(name) or {} for name in parts} for values in (alternative, base))
+    if not all(isinstance(values, dict) for values in (*own.values(), *own["by_group"].values())):
         return alternative  # refused where the variant is checked
-    merged = {name: {**theirs[name], **own[name]} for name in own}
+    merged = {name: {**theirs[name], **own[name]} for name in ("settings", "protocol")}
+    # What it says itself goes before what the other one has for a group.
+    merged["by_group"] = own["by_group"] | {
+        group: {**settings, **own["settings"], **own["by_group"].get(group, {})}
+        for group, settings in theirs["by_group"].items()
+    }
     return {"method": base.get("method"), **alternative, **merged}
 
 

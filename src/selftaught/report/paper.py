@@ -121,8 +121,9 @@ class PaperTable:
         return [cell for cell in self.cells.values() if cell.group == group]
 
     def label(self, method: str) -> str:
-        """What the table calls a method: the label of its first variant; the method's key where there is none."""
-        return next((cell.variant for cell in self.cells.values() if cell.method == method), method)
+        """What the table calls a method: its first variant that is no alternative, its key where there is none."""
+        plain = (c.variant for c in self.cells.values() if not self.recipe.variant(c.variant).instead_of)
+        return next((label for label in plain if self.recipe.variant(label).method == method), method)
 
 
 @np.errstate(all="ignore")  # records may hold numbers of any size

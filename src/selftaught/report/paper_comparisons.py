@@ -89,14 +89,17 @@ def compared(recipe: Recipe, cells: list["PaperCell"], answers: Answers) -> list
 def _base(recipe: Recipe, cells: list["PaperCell"], cell: "PaperCell", field: str) -> "PaperCell | None":
     """What a cell is compared with in this field; None where it is not, or where that was not run in its group."""
     here = [other for other in cells if other.group == cell.group]
-    alternative_to = recipe.variant(cell.variant).instead_of
+    alternatives = {variant.label: variant.instead_of for variant in recipe.variants if variant.instead_of}
+    alternative_to = alternatives.get(cell.variant)
     if not REFERENCES[field]:
         label = alternative_to or recipe.reference
         base = next((other for other in here if other.variant == label), None)
         same = alternative_to or (base and base.method == cell.method)
         return base if same and base is not cell else None
-    asked = alternative_to is None and _is_compared(cell.method, field)
-    return next((other for other in here if asked and other.method == REFERENCES[field]), None)
+    if alternative_to or not _is_compared(cell.method, field):
+        return None
+    plain = [other for other in here if other.variant not in alternatives]
+    return next((other for other in plain if other.method == REFERENCES[field]), None)
 
 
 def _tested(base: "PaperCell", cell: "PaperCell", answers: Answers, sign: int) -> tuple[Test, int] | None:

@@ -21,7 +21,7 @@ WIDE = 118
 """Columns of a terminal from which on nothing is left out."""
 
 VARIANT, PAPER, VERDICT, SELECTED, EXTRA = "variant", "paper", "verdict", "selected", "extra networks"
-REFERENCE = "Δ to the default"
+REFERENCE = "Δ to its reference"
 """Titles of columns that are not shown everywhere, or not as numbers."""
 
 _SHORT = {"no clear difference": "unclear", "one seed: no verdict": "one seed"}

@@ -65,7 +65,7 @@ def caption(table: "PaperTable") -> Iterator[str]:
             "(n−1), in brackets the number of trials."
         )
         if recipe.judged_on == "held-out":
-            yield "Held out of the training images: no number here is of the test images."
+            yield "Held out of the training images: no number of this table is of the test images."
         yield from _about_verdicts(cells)
         yield from _about_comparisons(table)
         if any(cell.cost is not None for cell in cells):
@@ -114,8 +114,12 @@ def about_le(table: "PaperTable") -> Iterator[tuple[str, str]]:
 def le_in_short(tables: Sequence["PaperTable"]) -> str:
     """Whether LE beats CE, label smoothing and LE-Uniform, over all tables in one sentence; empty without LE.
 
-    A cell that is in several tables counts once, with the least that any of them allows to say.
+    A cell that is in several tables counts once, with the least that any of them allows to say. Tables on held-out
+    images count where there are no others.
     """
+    tested = [table for table in tables if table.recipe.judged_on == "test"]
+    where = "" if tested else "on held-out images "
+    tables = tested or tables
     parts = []
     for method, field in (("ce", "to_ce"), ("ls", "to_ls"), ("le-uniform", "to_uniform")):
         found: dict[tuple[str, ...], set[str]] = {}
@@ -124,7 +128,7 @@ def le_in_short(tables: Sequence["PaperTable"]) -> str:
                 comparison = getattr(cell, field)
                 if cell.method == "le" and comparison is not None:
                     place = table.recipe.group(cell.group)
-                    key = place.data, place.model, cell.variant
+                    key = place.data, place.model, cell.variant, str(cell.settings)
                     found.setdefault(key, set()).add(comparison.verdict)
         if found:
             label = next((t.label(method) for t in tables if t.label(method) != method), method)
@@ -135,8 +139,9 @@ def le_in_short(tables: Sequence["PaperTable"]) -> str:
             cells = f"{len(found)} cell{'s' if len(found) > 1 else ''}"
             parts.append(f"{label} in {clear['better']} of {cells}{worse}")
     reduced = {table.budget for table in tables if table.reduced}
-    when = f"At the {_listed(sorted(reduced))} budget and after" if reduced else "After"
-    return f"{when} correction LE is clearly better than {_listed(parts)}." if parts else ""
+    when = f"at the {_listed(sorted(reduced))} budget and after" if reduced else "after"
+    said = f"{where}{when} correction LE is clearly better than {_listed(parts)}."
+    return said[0].upper() + said[1:] if parts else ""
 
 
 def points(test: "Test") -> str:
@@ -204,11 +209,12 @@ def _about_comparisons(table: "PaperTable") -> Iterator[str]:
         )
     if any(comparison.pairs == 1 for comparison in every):
         yield f"With one seed an interval covers the {images} only: there is no p-value and no verdict."
-    fewer = [
-        f"{cell.group} {cell.variant} ({cell.to_ce.pairs})"
+    fewer = {
+        f"{cell.group} {cell.variant} ({comparison.pairs})": None
         for cell in cells
-        if cell.to_ce and cell.to_ce.pairs < cell.trials
-    ]
+        for comparison in (cell.to_ce, cell.to_reference)
+        if comparison and comparison.pairs < cell.trials
+    }
     if fewer:
         yield f"Only seeds that both cells finished with stored predictions count: {', '.join(fewer)}."
     methods = {cell.group: {c.method for c in table.of(cell.group) if c.trials} for cell in cells}

@@ -1,25 +1,31 @@
 """What a study's numbers come from, small enough to be kept in git: everything but networks and logits."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from selftaught.errors import InputError
 from selftaught.report import evidence
+from selftaught.report.tables import called
 from selftaught.study import folder
 from selftaught.training import record
+from selftaught.training.config import RunConfig
 
-KEPT = (record.CONFIG, record.METRICS, record.RESULT)
-"""The files of a trial that are copied as they are."""
+_TRIAL = (record.METRICS, record.RESULT)
+"""The files of a trial that are copied as they are; the result last: with it a trial counts as finished."""
 
 _SHOWN = ("*.md", "*.csv", "*.json", "*.png")
 """What lies beside the trials and is copied: tables, figures, costs and measures."""
 
-_REWRITTEN = (folder.GRAPH, folder.STUDY)
-"""What names commands and errors, with paths of the machine they were on: these are left out."""
+_DESCRIBED = (folder.GRAPH, folder.STUDY)
+"""What names the commands as well: it is written anew, without them."""
+
+_PATH = re.compile(r"(?<![\w.])(?:~|\.{0,2})/(?:[^\s/:;,'\"()\[\]|\\]+/)*(?=[^\s/:;,'\"()\[\]|\\])")
+"""Everything of a path but its last part."""
 
 LARGEST = 2**20
-"""Bytes beyond which a file is left out."""
+"""Bytes beyond which a table or figure is left out."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +44,15 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
     Of a trial its configuration, metrics and result are kept, and of its predictions one bit per image: right or
     wrong (`selftaught.report.evidence.packed_answers`). That is enough to make every table again, with its intervals,
     and for the study to go on there: what is archived counts as finished. The networks are not there to be used or to
-    be learnt from.
+    be learnt from. Of paths only the last part is kept, and no command.
 
     Args:
         study: the directory of a comparison or a reproduction.
         out: the directory to copy to; an earlier archive of the study is brought up to date.
 
     Raises:
-        InputError: `study` is no study or has no finished trial, a file of it is damaged, or `out` is itself, holds
-            something else or cannot be written.
+        InputError: `study` is no study or has no finished trial, one is damaged, or `out` is itself, holds something
+            else, a study with its networks or trials that `study` has not, or cannot be written.
     """
     source, target = Path(study), folder.checked(out)
     if not (source / folder.TRIALS).is_dir():
@@ -56,42 +62,81 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
     found = [path.parent for path in sorted((source / folder.TRIALS).glob(f"*/{record.RESULT}"))]
     if not found:
         raise InputError(f"{source} has no finished trial: there is nothing to archive yet")
-    written = sum(_copy_trial(directory, target / folder.TRIALS) for directory in found)
+    runs = [record.read(directory) for directory in found]  # before anything is written
+    _check_target(target, runs)
+    written = sum(_copy_trial(run, target / folder.TRIALS) for run in runs)
     too_large = []
     for path in sorted(path for pattern in _SHOWN for path in source.glob(pattern)):
-        if path.name in _REWRITTEN:
+        if path.name in _DESCRIBED:
             continue
         if path.stat().st_size > LARGEST:
             too_large.append(path.name)
             continue
         content = record.read_bytes(path)
+        if path.suffix != ".png":
+            content = without_paths(content.decode(errors="replace")).encode()
         record.write(target / path.name, content)
         written += len(content)
     _describe(source, target)
-    return Archive(target, len(found), written, tuple(too_large))
+    return Archive(target, len(runs), written, tuple(too_large))
 
 
-def _copy_trial(directory: Path, trials: Path) -> int:
+def without_paths(text: str) -> str:
+    """A text in which of every path the last part alone is left.
+
+    >>> without_paths("failed: cannot read /home/me/photos/a.png: it is no picture; 1/2 done, see ~/notes")
+    'failed: cannot read a.png: it is no picture; 1/2 done, see notes'
+    """
+    return _PATH.sub("", text)
+
+
+def _check_target(target: Path, runs: list[record.Record]) -> None:
+    """Refuse to write into what is not an archive of these runs."""
+    known = {run.config.trial_id for run in runs}
+    for directory in sorted((target / folder.TRIALS).glob("*")):
+        if any(
+            (directory / name).exists() for name in (record.WEIGHTS, record.CHECKPOINT, record.PREDICTIONS)
+        ):
+            raise InputError(f"{target} is a study itself, with its networks: choose another --out")
+        if directory.name not in known:
+            raise InputError(
+                f"{target} has the trial {directory.name}, which the study has not: choose another --out"
+            )
+
+
+def _copy_trial(run: record.Record, trials: Path) -> int:
     """Copy what is kept of a trial; its size in bytes."""
-    run = record.read(directory)
     inside = trials / run.config.trial_id
     record.make_directory(inside)
-    files = {name: record.read_bytes(directory / name) for name in KEPT if (directory / name).is_file()}
+    files = {record.CONFIG: (_nameless(run.config).model_dump_json(indent=2) + "\n").encode()}
     if evidence.has_answers(run):
         files[record.ANSWERS] = evidence.packed_answers(run)
-    # The result comes last: with it a trial counts as finished.
-    for name in sorted(files, key=lambda name: name == record.RESULT):
-        record.write(inside / name, files[name])
+    files |= {
+        name: record.read_bytes(run.directory / name) for name in _TRIAL if (run.directory / name).is_file()
+    }
+    for name, content in files.items():
+        record.write(inside / name, content)
     return sum(map(len, files.values()))
 
 
+def _nameless(config: RunConfig) -> RunConfig:
+    """The configuration without the folders that data and model lie in; its trial is the same."""
+    teacher = config.teacher and _nameless(config.teacher)
+    return config.model_copy(
+        update={"data": called(config.data), "model": called(config.model), "teacher": teacher}
+    )
+
+
 def _describe(source: Path, target: Path) -> None:
-    """What the study says of itself, without commands and errors."""
+    """What the study says of itself, without commands and paths."""
     study, graph = folder.read_study(source), folder.read_graph(source)
     if study is not None:
-        silent = [missing.model_copy(update={"error": None}) for missing in study.missing]
-        nothing = {"command": (), "commands": (), "missing": tuple(silent)}
-        folder.write_study(target, study.model_copy(update=nothing))
+        missing = tuple(
+            m.model_copy(update={"error": m.error and without_paths(m.error)}) for m in study.missing
+        )
+        changes = {"command": (), "commands": (), "missing": missing}
+        folder.write_study(target, study.model_copy(update=changes))
     if graph is not None:
-        nodes = tuple(node.model_copy(update={"error": None}) for node in graph.nodes)
-        folder.write_graph(target, graph.model_copy(update={"command": (), "nodes": nodes}))
+        nodes = tuple(n.model_copy(update={"error": n.error and without_paths(n.error)}) for n in graph.nodes)
+        title = without_paths(graph.title)
+        folder.write_graph(target, graph.model_copy(update={"title": title, "command": (), "nodes": nodes}))

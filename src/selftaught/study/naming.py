@@ -4,8 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from selftaught import objectives
 from selftaught.study.plan import Trial
-from selftaught.training.config import RunConfig
+from selftaught.training.config import NEUTRAL, RunConfig
 
 _SAID = {
     "method",
@@ -44,7 +45,9 @@ def names(trials: Sequence[Trial]) -> list[str]:
 def _facts(config: RunConfig) -> dict[str, Any]:
     """What a trial may differ in from another one of its method, model and seed."""
     fields = config.model_dump(exclude=_SAID)
-    return {**config.settings, **fields, "teacher": config.teacher and config.teacher.model}
+    own = objectives.settings(config.method)
+    left_out = {name: value for name, value in NEUTRAL.items() if name in own}
+    return {**left_out, **config.settings, **fields, "teacher": config.teacher and config.teacher.model}
 
 
 def _usual(facts: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from selftaught.errors import SelftaughtError
 from selftaught.recipes import Recipe
-from selftaught.report import paper, paper_figures, paper_page, paper_render
+from selftaught.report import evidence, paper, paper_figures, paper_page, paper_render
 from selftaught.report.drawing import Drawing
 from selftaught.report.paper import PaperTable
 from selftaught.report.paper_page import About, Figure
@@ -104,12 +104,13 @@ def _teachers(study: Reproduction, recipe: Recipe, cells: list[Cell]) -> list[st
     for config in above.values():
         if not record.is_finished(study.trial(config)):
             continue
-        accuracy = 100 * record.read(study.trial(config)).result.accuracy
-        printed = recipe.teachers.get(config.model) if config.method == "ce" else None
+        accuracy = 100 * evidence.scores(record.read(study.trial(config)), recipe.judged_on)[0]
+        tested = recipe.judged_on == "test" and config.method == "ce"
+        printed = recipe.teachers.get(config.model) if tested else None
         beside = f", the paper's {printed.mean:.2f} %" if printed else ""
         lines.append(
-            f"Learnt from: {config.model} ({config.method}, seed {config.seed}), {accuracy:.2f} % on the test images"
-            f"{beside}; one for all trials, so no interval says what another one would have done."
+            f"Learnt from: {config.model} ({config.method}, seed {config.seed}), {accuracy:.2f} % on the "
+            f"{recipe.judged_on} images{beside}; one for all trials, so no interval says what another would have done."
         )
     return lines
 

@@ -162,6 +162,10 @@ def _weights(run: record.Record) -> dict[str, torch.Tensor]:
 def _content(run: record.Record, name: str) -> bytes:
     """A file of the run; refused where it is missing or not what the run's result says."""
     path = run.directory / name
+    if not path.exists() and (run.directory / record.ANSWERS).exists():
+        raise InputError(
+            f"{run.directory} is archived without its network: use the study that it was copied from"
+        )
     if not path.exists():
         raise InputError(
             f"{path} is missing: remove {path.with_name(record.RESULT)}, and the run's command writes it again"
