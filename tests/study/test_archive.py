@@ -30,11 +30,12 @@ protocol:
   digits: {epochs: 2, batch_size: 32, lr: 0.05, momentum: 0.9, weight_decay: 0.0001,
            milestones: [], warmup: 0.5, augment: none, val_fraction: 0.3}
 groups:
-  - {label: ResNet8, data: digits, model: resnet8}
+  - {label: ResNet8, data: digits, model: resnet8, teacher: resnet14}
 variants:
   - {label: CE, method: ce}
   - {label: CE without decay, instead_of: CE, protocol: {weight_decay: 0}}
   - {label: LE-Uniform, method: le-uniform, settings: {alpha: 0.9, weight: 0.1}}
+  - {label: LE-Teacher, method: le-teacher, settings: {alpha: 0.9, weight: 0.1}}
 """
 
 
@@ -82,7 +83,7 @@ def test_neither_networks_nor_logits_nor_paths_are_kept(study):
     kept = {"answers.safetensors", "config.json", "metrics.jsonl", "result.json"}
     assert all({path.name for path in trial.iterdir()} == kept for trial in trials)
     assert all(str(home) not in path.read_text() for path in (home / "kept").glob("*.json"))
-    assert sum(path.stat().st_size for trial in trials for path in trial.iterdir()) < 6 * 8000
+    assert sum(path.stat().st_size for trial in trials for path in trial.iterdir()) < 8000 * len(trials)
 
 
 def test_the_table_judges_by_the_held_out_images(study):
@@ -149,6 +150,15 @@ def test_another_study_is_not_written_into(tmp_path):
     archive(tmp_path / "other", tmp_path / "kept")
     with pytest.raises(InputError, match=r"kept has the trial [0-9a-f]{12}, which the study has not"):
         archive(tmp_path / "study", tmp_path / "kept")
+
+
+def test_the_teacher_is_told_by_the_same_images_as_its_students(study):
+    home, made = study
+    runs = [record.read(path) for path in (home / "kept" / "trials").iterdir()]
+    [teacher] = [run for run in runs if run.config.model == "resnet14"]
+    accuracy = 100 * evidence.scores(teacher, "held-out")[0]
+    assert f"resnet14 (ce, seed 10000), {accuracy:.2f} % on the held-out images" in made["mine.md"].decode()
+    assert "test images;" not in made["mine.md"].decode()
 
 
 @pytest.mark.parametrize("images", [1, 7, 8, 401])
