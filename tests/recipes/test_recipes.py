@@ -19,7 +19,7 @@ def test_tables_come_first_then_figures():
         *(f"table{i}" for i in range(1, 7)),
         *(f"figure{i}" for i in range(1, 4)),
         *("controls", "open-points", "refresh", "search-ban", "search-cp", "search-dropout", "search-fsp"),
-        *("search-ls", "share", "similarities", "sweep-beta"),
+        *("search-ls", "share", "similarities", "sweep-beta", "weight-decay"),
     ]
 
 

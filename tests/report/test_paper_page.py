@@ -217,7 +217,7 @@ def test_alternatives_are_shown_beside_what_they_are_instead_of(points):
     assert "to CE: +" in words
     assert "Δ to its reference" in words
     assert (
-        "over the 7 differences to CE, the 3 differences to LE-Uniform and the 17 differences to LE" in words
+        "over the 8 differences to CE, the 4 differences to LE-Uniform and the 17 differences to LE" in words
     )
     assert "Held-out accuracy in %" in words
 

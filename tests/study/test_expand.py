@@ -14,7 +14,7 @@ from selftaught.training import presets, teaching
 from selftaught.training.teaching import lineage
 from tests.data.conftest import encode, random_pictures, write_parquet
 
-IMAGES = 10_000
+IMAGES = {"mnist": 10_000, "cifar10": 25_000}
 """As many as any recipe's quick version asks for."""
 
 CHOSEN = {
@@ -31,10 +31,12 @@ def stand_ins(tmp_path_factory):
     home = tmp_path_factory.mktemp("stand-ins")
     classes = [str(k) for k in range(10)]
     for name, channels, seed in (("mnist", 1, 0), ("cifar10", 3, 2)):
-        for part in (0, 1):
-            blobs = [encode(p, "BMP") for p in random_pictures(IMAGES, (8, 8), channels, seed + part)]
-            path = home / name / f"{('train', 'test')[part]}-00000.parquet"
-            write_parquet(path, blobs, [i % 10 for i in range(IMAGES)], classes)
+        for part, count in (("train", IMAGES[name]), ("test", 5000)):
+            pictures = random_pictures(count, (8, 8), channels, seed + (part == "test"))
+            blobs = [encode(picture, "BMP") for picture in pictures]
+            write_parquet(
+                home / name / f"{part}-00000.parquet", blobs, [i % 10 for i in range(count)], classes
+            )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SELFTAUGHT_DATA", str(home))
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
@@ -149,7 +151,7 @@ class TestSharing:
                     configs[0].epochs,
                     configs[0].batch_size,
                 )
-                described += (configs[0].weight_decay, *sizes)
+                described += (configs[0].lr, configs[0].weight_decay, *sizes)
                 found.setdefault(described, []).append(tuple(_ids(configs)))
         assert all(len(set(same)) == 1 for same in found.values())
         different = {same[0] for same in found.values()}
