@@ -13,6 +13,9 @@ from selftaught.report.statistics import Interval
 _ROW, _LEFT, _RIGHT = 34, 92, 346
 """Height of a method's row, and where the values of a chart with rows begin and end."""
 
+_SHORT, _LONGEST, _CHARACTER = 13, 22, 7
+"""Characters of a row's name, where there is little room and where there is more, and how wide one is."""
+
 _TIE = 4
 """How far down a dot goes for each dot that is in its place already."""
 
@@ -36,7 +39,7 @@ def seeds(values: Mapping[str, Mapping[int, float]], styles: Mapping[str, int]) 
     for method, of in values.items():
         mean = x(float(np.mean(list(of.values()))))
         parts.append(svg.line([(mean, rows[method] - 11), (mean, rows[method] + 11)], "mean"))
-        parts.append(_row_label(method, rows[method]))
+        parts.append(_row_label(svg.shorten(method, _SHORT), rows[method]))
         drawn: list[float] = []
         for seed, value in of.items():
             at = x(value)
@@ -63,14 +66,16 @@ def differences(
 ) -> Markup:
     """Each method's difference to the baseline in points of the metric, with its interval."""
     ends = [100 * end for interval in values.values() for end in interval]
-    x = svg.scale([0.0, *ends], _LEFT, _RIGHT)
+    names = [svg.shorten(method, _LONGEST) for method in values]
+    left = max(_LEFT, 12 + _CHARACTER * max(map(len, names)))
+    x = svg.scale([0.0, *ends], left, _RIGHT)
     bottom = 24 + _ROW * len(values) - 8
     parts = [*svg.x_axis(x, bottom, f"points of {metric} against {baseline}", signed=True)]
     parts.append(svg.line([(x(0), 6), (x(0), bottom)], "zero"))
     for row, (method, interval) in enumerate(values.items()):
         y = 24 + _ROW * row
         estimate, low, high = (100 * value for value in interval)
-        parts.append(_row_label(method, y))
+        parts.append(_row_label(names[row], y, left))
         parts.append(svg.line([(x(low), y), (x(high), y)], "interval", styles[method], dashed=False))
         for end in (low, high):
             parts.append(
@@ -188,8 +193,8 @@ def difference(interval: Interval) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
-def _row_label(method: str, y: float) -> Markup:
-    return svg.text(_LEFT - 12, y + 4, svg.shorten(method, 13), "end", "name")
+def _row_label(name: str, y: float, left: float = _LEFT) -> Markup:
+    return svg.text(left - 12, y + 4, name, "end", "name")
 
 
 def _points(table: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,6 +18,9 @@ from selftaught.training.record import Record
 FULL = "paper"
 """The budget that follows the paper's protocol."""
 
+_SIDE_BY_SIDE = 12
+"""Variants that a reader can follow along a line; Table 1 has 7."""
+
 PAPER_TRIALS = 5
 """The trials behind each printed mean ± std (Section 3)."""
 
@@ -105,6 +108,11 @@ class PaperTable:
         """The recipe's title after its number in the paper; of a reduced budget it says so."""
         title = f"{self.recipe.title}{f' ({self.budget} budget)' if self.reduced else ''}"
         return f"{self.place}: {title}" if self.place else title
+
+    @property
+    def fits_a_line(self) -> bool:
+        """Whether the variants can stand side by side, as the paper has them."""
+        return bool(self.cells) and not self.recipe.search and len(self.variants) <= _SIDE_BY_SIDE
 
     @property
     def groups(self) -> list[str]:

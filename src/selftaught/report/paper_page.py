@@ -142,7 +142,7 @@ def _section(table: PaperTable, place: str) -> dict[str, Any]:
         "title": table.title,
         "reduced": table.reduced,
         "budget": table.caption[0],
-        "overview": None if table.recipe.search or not table.cells else paper_render.overview(table),
+        "overview": paper_render.overview(table) if table.fits_a_line else None,
         "headers": [(column.title, column.numeric) for column in columns],
         "groups": [(group, [_row(cell, columns) for cell in table.of(group)]) for group in table.groups],
         "charts": [] if table.recipe.search else _charts(table),

@@ -132,7 +132,7 @@ def overview(table: PaperTable) -> tuple[list[str], list[list[str]]]:
 def markdown(table: PaperTable) -> str:
     """The paper's layout, a detailed table per group, and the caption, for GitHub."""
     parts = [f"## {_escaped(table.title)}", f"**{_escaped(table.caption[0])}**"]
-    if table.cells and not table.recipe.search:
+    if table.fits_a_line:
         parts.append(_grid(*overview(table), [False] + [True] * len(table.variants)))
     shown = columns(table)
     for group in table.groups:

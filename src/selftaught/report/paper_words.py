@@ -73,8 +73,12 @@ def caption(table: "PaperTable") -> Iterator[str]:
         if any(cell.extra for cell in cells):
             yield "Extra networks: how many others are trained for one student (teachers, assistants, peers)."
     for cell in cells:
+        seeds: dict[str, list[str]] = {}
         for line in cell.missing:
-            yield f"Missing: {cell.group}, {cell.variant}: {' '.join(line.split())}"
+            seed, _, why = " ".join(line.split()).partition(": ")
+            seeds.setdefault(why, []).append(seed)
+        for why, those in seeds.items():
+            yield f"Missing: {cell.group}, {cell.variant}: {', '.join(those)}{': ' if why else ''}{why}"
 
 
 def agreement(table: "PaperTable") -> str:
