@@ -104,7 +104,7 @@ def test_idle_workers_wait_for_a_teacher_and_leave_when_nothing_can_come(pool):
     turn(pool, again, Outcome(error="no room", foreseen=True))
     assert at(pool) == []
     assert [outcome.error for outcome in pool.queue.outcomes[1:3]] == [
-        "its teacher (ce resnet8 seed 0) failed"
+        "its teacher (ce seed 0) failed"
     ] * 2
 
 
