@@ -103,9 +103,7 @@ def test_idle_workers_wait_for_a_teacher_and_leave_when_nothing_can_come(pool):
     again = next(worker for worker in Scripted.hired if worker.index == 0)
     turn(pool, again, Outcome(error="no room", foreseen=True))
     assert at(pool) == []
-    assert [outcome.error for outcome in pool.queue.outcomes[1:3]] == [
-        "its teacher (ce seed 0) failed"
-    ] * 2
+    assert [outcome.error for outcome in pool.queue.outcomes[1:3]] == ["its teacher (ce seed 0) failed"] * 2
 
 
 def test_when_the_teacher_is_done_its_students_go_to_all_who_are_free(pool):
