@@ -21,13 +21,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 import selftaught
 from selftaught import models, similarity, targets
+from selftaught.report import paper_render
 from selftaught.report.statistics import mean_std
 from selftaught.training import record
+from selftaught.training.explanations import default_saliency
 from selftaught.training.presets import data_of, preset_for
 
 ALPHA = 0.9
@@ -65,10 +66,9 @@ def others(values: Tensor, labels: Tensor) -> np.ndarray:
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:
     """Mean over the rows of (B, K) of Spearman's rank correlation; a constant row counts as 0."""
-    a, b = (rankdata(values, axis=1) for values in (a, b))
-    a, b = (values - values.mean(axis=1, keepdims=True) for values in (a, b))
-    norms = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    return float(np.mean((a * b).sum(axis=1) / np.where(norms == 0, 1, norms)))
+    pairs = torch.from_numpy(np.stack([a, b], axis=1))
+    first = torch.zeros(len(pairs), dtype=torch.int64)
+    return float(similarity.rank_correlation(pairs, first)[:, 1].mean())
 
 
 def moved(soft: np.ndarray) -> float:
@@ -81,8 +81,8 @@ def ask(run: record.Record, teacher: record.Record | None, images: int) -> Asked
     """One network about the first of its held-out images."""
     config, data = run.config, data_of(run.config)
     x, y = data.val_images[:images].float() / 255, data.val_labels[:images]
-    saliency = "grad-cam" if models.is_spatial(config.model) else "grad"
-    explanation = selftaught.explain(selftaught.load(run.directory), x, saliency)
+    model = selftaught.load(run.directory)
+    explanation = selftaught.explain(model, x, default_saliency(model))
     soft = others(targets.introspective(similarity.cosine(explanation.maps, y), y, ALPHA), y)
     own, theirs = others(explanation.logits, y), None
     if teacher is not None:
@@ -157,7 +157,7 @@ def _told(values: Sequence[float | None]) -> str:
     if not known:
         return "–"
     mean, std = mean_std(known)
-    return f"{mean:.2f} ± {std:.2f}" if len(known) > 1 else f"{mean:.2f}"
+    return paper_render.mean_std(mean, std if len(known) > 1 else None)
 
 
 def main() -> None:

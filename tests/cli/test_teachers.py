@@ -2,8 +2,8 @@
 
 import pytest
 
-from selftaught import cli
 from selftaught.training import record
+from tests.commands import call
 
 SMALL = ["--image-size", "8", "--train-size", "40", "--epochs", "1", "--batch-size", "8", "--quiet"]
 CODE = """
@@ -15,12 +15,6 @@ Path({marker!r}).touch()
 def build(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
 """
-
-
-def call(*arguments):
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    return ended.value.code
 
 
 def test_a_finished_run_teaches_and_is_not_trained_again(tmp_path):

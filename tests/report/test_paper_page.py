@@ -171,12 +171,16 @@ def test_several_drawings_of_one_figure_and_its_numbers_have_names_of_their_own(
         assert title in found.words
 
 
-@pytest.mark.parametrize("width", [360, 1200])
-def test_nothing_overflows(visit, written, width):  # noqa: F811
-    opened = visit(written, width)
+def check_fits(opened, width):
+    """With everything unfolded, nothing on an opened page is wider than its place."""
     opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert opened.evaluate("document.documentElement.scrollWidth") == width
     assert opened.evaluate(OVERFLOW) == []
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_overflows(visit, written, width):  # noqa: F811
+    check_fits(visit(written, width), width)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -224,7 +228,4 @@ def test_alternatives_are_shown_beside_what_they_are_instead_of(points):
 
 @pytest.mark.parametrize("width", [360, 1200])
 def test_many_alternatives_fit(visit, points, width):  # noqa: F811
-    opened = visit(points, width)
-    opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert opened.evaluate("document.documentElement.scrollWidth") == width
-    assert opened.evaluate(OVERFLOW) == []
+    check_fits(visit(points, width), width)

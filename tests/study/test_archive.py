@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import selftaught
-from selftaught import cli
 from selftaught.errors import InputError
 from selftaught.report import evidence, render
 from selftaught.report.study import read
@@ -15,6 +14,7 @@ from selftaught.study import folder
 from selftaught.study.archive import archive
 from selftaught.study.folder import Missing, StudyFile
 from selftaught.training import cost, record
+from tests.commands import call
 from tests.report.paper_factory import write_run
 
 RECIPE = """
@@ -37,12 +37,6 @@ variants:
   - {label: LE-Uniform, method: le-uniform, settings: {alpha: 0.9, weight: 0.1}}
   - {label: LE-Teacher, method: le-teacher, settings: {alpha: 0.9, weight: 0.1}}
 """
-
-
-def call(*arguments):
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    return ended.value.code
 
 
 @pytest.fixture(scope="module")

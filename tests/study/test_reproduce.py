@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from selftaught import cli
 from selftaught.errors import InputError
 from selftaught.report.evidence import metrics
 from selftaught.study import folder, reproduce
 from selftaught.study.executor import in_this_process
 from selftaught.study.expand import select
 from selftaught.training import cost, record
+from tests.commands import call
 from tests.training import quick
 
 RECIPE = """
@@ -47,12 +47,6 @@ def _costs_nothing(monkeypatch):
     """Timing steps is tested where it is done."""
     told = [cost.StepCost("", 1.0, 1.25)]
     monkeypatch.setattr(cost, "measure", lambda configs, steps: told * len(configs))
-
-
-def call(*arguments):
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    return ended.value.code
 
 
 def files(directory: Path) -> dict[str, bytes]:

@@ -28,14 +28,14 @@ def names(trials: Sequence[Trial]) -> list[str]:
     """
     configs = [trial.config for trial in trials]
     several = len({config.model for config in configs}) > 1
+    facts_of = [_facts(config) for config in configs]
     alike: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for config in configs:
-        alike[config.method, config.model].append(_facts(config))
+    for config, facts in zip(configs, facts_of, strict=True):
+        alike[config.method, config.model].append(facts)
     usual = {key: _usual(facts) for key, facts in alike.items()}
     called = []
-    for config in configs:
+    for config, facts in zip(configs, facts_of, strict=True):
         apart = usual[config.method, config.model]
-        facts = _facts(config)
         own = [f"{name} {_told(facts.get(name))}" for name in apart if apart[name] != repr(facts.get(name))]
         what = f"{config.method} {config.model}" if several else config.method
         called.append(f"{what} seed {config.seed}" + (f" ({', '.join(own)})" if own else ""))

@@ -117,12 +117,11 @@ class Queue:
 
     def _refuse_students(self, teacher: int) -> None:
         """Those who learn from a trial that failed, and those who learn from them."""
+        called = names(self.trials)
         refused = [(teacher, student) for student in self.students.get(teacher, [])]
         for of, index in refused:
             self.waiting.discard(index)
-            self.outcomes[index] = Outcome(
-                error=f"its teacher ({names(self.trials)[of]}) failed", foreseen=True
-            )
+            self.outcomes[index] = Outcome(error=f"its teacher ({called[of]}) failed", foreseen=True)
             self.on_event(Event(index, outcome=self.outcomes[index]))
             refused.extend((index, student) for student in self.students.get(index, []))
 
