@@ -1,5 +1,7 @@
 """What a run ran on, for its record."""
 
+import functools
+import hashlib
 import platform
 from pathlib import Path
 
@@ -13,6 +15,7 @@ def describe(device: torch.device) -> dict[str, str | int]:
     """Versions and hardware; nothing that names the machine or its user."""
     return {
         "selftaught": selftaught.__version__,
+        "code": _code(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
@@ -20,6 +23,16 @@ def describe(device: torch.device) -> dict[str, str | int]:
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "none",
         "threads": torch.get_num_threads(),
     }
+
+
+@functools.cache
+def _code() -> str:
+    """A digest of the package's Python files: a version has many states while it is being worked on."""
+    package = Path(selftaught.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
 
 
 def _processor() -> str:
