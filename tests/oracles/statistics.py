@@ -28,13 +28,17 @@ def student(rng, freedom):
     return rng.gauss(0, 1) / (rng.gammavariate(freedom / 2, 2) / freedom) ** 0.5
 
 
-def paired_interval(difference, level, resamples, seed):
+def resampled_means(difference, resamples, seed):
     rng = random.Random(seed)
     grand, error, of_image = parts(difference)
-    means = sorted(
+    return sorted(
         grand
         + (error * student(rng, len(difference) - 1) if len(difference) > 1 else 0.0)
         + statistics.fmean(rng.choices(of_image, k=len(of_image)))
         for _ in range(resamples)
     )
+
+
+def paired_interval(difference, level, resamples, seed):
+    means = resampled_means(difference, resamples, seed)
     return means[round((1 - level) / 2 * (resamples - 1))], means[round((1 + level) / 2 * (resamples - 1))]
