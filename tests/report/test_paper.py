@@ -79,13 +79,12 @@ def test_errors_mirror_accuracies(cells):
         other = wrong[place]
         assert other.mean == pytest.approx(100 - cell.mean)
         assert other.std == pytest.approx(cell.std)
-        for field in paper_comparisons.REFERENCES:
-            ours, theirs = getattr(cell, field), getattr(other, field)
-            assert (ours is None) == (theirs is None)
-            if ours is not None:
-                assert theirs.test.estimate == pytest.approx(-ours.test.estimate)
-                assert (theirs.test.low, theirs.test.high) == pytest.approx((-ours.test.high, -ours.test.low))
-                assert (theirs.verdict, theirs.p_holm) == (ours.verdict, ours.p_holm)
+        assert cell.compared.keys() == other.compared.keys()
+        for base, ours in cell.compared.items():
+            theirs = other.compared[base]
+            assert theirs.test.estimate == pytest.approx(-ours.test.estimate)
+            assert (theirs.test.low, theirs.test.high) == pytest.approx((-ours.test.high, -ours.test.low))
+            assert (theirs.verdict, theirs.p_holm) == (ours.verdict, ours.p_holm)
 
 
 def test_differences_are_paired_tests_and_all_are_corrected_together(cells):
@@ -96,22 +95,22 @@ def test_differences_are_paired_tests_and_all_are_corrected_together(cells):
         tensors = [paper.evidence.predictions(run) for run in runs[place]]
         return np.array([100.0 * (logits.argmax(1) == labels) for logits, labels in tensors])
 
-    families = {
-        "to_ce": ("CE", ["LS", "LE-Uniform", "LE"]),
-        "to_uniform": ("LE-Uniform", ["LS", "LE"]),
-        "to_ls": ("LS", ["LE"]),
+    pairs = {
+        "ce": ("CE", ["LS", "LE-Uniform", "LE"]),
+        "le-uniform": ("LE-Uniform", ["LS", "LE"]),
+        "ls": ("LS", ["LE"]),
     }
     tests = {}
-    for field, (base, variants) in families.items():
+    for method, (base, variants) in pairs.items():
         places = [(group, variant) for group in ("One", "Two") for variant in variants]
-        assert [place for place, cell in found.items() if getattr(cell, field)] == places
-        tests |= {(field, place): DRAWS(right(place), right((place[0], base))) for place in places}
-    for (field, place), p in zip(tests, holm([test.p for test in tests.values()]), strict=True):
-        comparison = getattr(found[place], field)
-        assert comparison.test == tests[field, place]
+        assert [place for place, cell in found.items() if method in cell.compared] == places
+        tests |= {(method, place): DRAWS(right(place), right((place[0], base))) for place in places}
+    for (method, place), p in zip(tests, holm([test.p for test in tests.values()]), strict=True):
+        comparison = found[place].compared[method]
+        assert comparison.test == tests[method, place]
         assert comparison.p_holm == p
-        assert comparison.p == tests[field, place].p
-        assert comparison.pairs == 3
+        assert comparison.p == tests[method, place].p
+        assert (comparison.pairs, comparison.among) == (3, len(tests))
 
 
 def test_verdicts_follow_the_corrected_p_value_not_the_interval(tmp_path, monkeypatch):
@@ -120,10 +119,10 @@ def test_verdicts_follow_the_corrected_p_value_not_the_interval(tmp_path, monkey
         paper_comparisons, "holm", lambda values: [0.05 if p is not None else math.nan for p in values]
     )
     found = tabulate(make_recipe(), cells, "paper").cells
-    assert found["One", "LE"].to_ce.test.low > 0
-    assert found["One", "LE"].to_ce.verdict == "no clear difference"
+    assert found["One", "LE"].compared["ce"].test.low > 0
+    assert found["One", "LE"].compared["ce"].verdict == "no clear difference"
     monkeypatch.setattr(paper_comparisons, "holm", lambda values: [0.0499 for _ in values])
-    assert tabulate(make_recipe(), cells, "paper").cells["One", "LE"].to_ce.verdict == "better"
+    assert tabulate(make_recipe(), cells, "paper").cells["One", "LE"].compared["ce"].verdict == "better"
 
 
 def test_better_and_worse_have_the_right_sense(tmp_path):
@@ -131,10 +130,11 @@ def test_better_and_worse_have_the_right_sense(tmp_path):
         return {"CE": 90, "LS": 97, "LE-Uniform": 90, "LE": 70}[variant] + 0.25 * seed
 
     for metric in ("accuracy", "error"):
-        found = tabulate(make_recipe(metric), factory.cells(make_recipe(), tmp_path, worse), "paper").cells
-        assert found["One", "LS"].to_ce.verdict == "better"
-        assert found["One", "LE"].to_ce.verdict == "worse"
-        assert found["One", "LE"].to_ls.verdict == "worse"
+        cells = factory.cells(make_recipe(), tmp_path, worse, trials=5)
+        found = tabulate(make_recipe(metric), cells, "paper").cells
+        assert found["One", "LS"].compared["ce"].verdict == "better"
+        assert found["One", "LE"].compared["ce"].verdict == "worse"
+        assert found["One", "LE"].compared["ls"].verdict == "worse"
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "error"])
@@ -186,45 +186,53 @@ def test_a_reduced_budget_is_said_first_and_in_the_title(cells, budget):
     assert table.reduced
     assert f"{budget} budget" in table.title
     assert table.caption[0] == (
-        f"{budget} budget: 1,000 training images, 400 test images, 4 epochs, 3 trials: NOT the paper's protocol."
+        f"{budget} budget: 1,000 training images, 400 test images, 4 epochs, batches of 8, 3 trials: "
+        "NOT the paper's protocol."
     )
+    assert not table.follows_the_paper
     full = tabulate(make_recipe(), cells, "paper")
     assert full.title == "Table 2: A table"
     assert "NOT" not in full.caption[0]
+    assert full.follows_the_paper
+
+
+def test_fewer_trials_than_the_papers_are_not_its_protocol(cells):
+    fewer = replace_cell(cells, "One", "CE", records=cells[0].records[:2])
+    table = tabulate(make_recipe(), fewer, "paper")
+    assert not table.reduced
+    assert not table.follows_the_paper
+    assert table.caption[0].endswith("batches of 8, 2–3 trials of 3.")
 
 
 def test_one_seed_has_no_verdict_and_no_nan(tmp_path):
     table = tabulate(make_recipe(), factory.cells(make_recipe(), tmp_path, accuracy, trials=1), "quick")
-    comparison = table.cells["One", "LE"].to_ce
+    comparison = table.cells["One", "LE"].compared["ce"]
     assert (comparison.verdict, comparison.p_holm, comparison.p) == ("one seed: no verdict", None, None)
     assert table.cells["One", "LE"].std is None
     assert any("With one seed" in line for line in table.caption)
     assert "no verdict against CE, one seed" in dict(paper_words.about_le(table))["LE, One"]
 
 
-def comparisons_of(cell):
-    return [c for c in (cell.to_ce, cell.to_uniform, cell.to_ls) if c is not None]
-
-
-def test_one_seed_does_not_count_in_the_correction(tmp_path):
+def test_what_cannot_be_tested_yet_counts_in_the_correction(tmp_path):
+    """No verdict may hang on which of the other trials have been run so far."""
     cells = factory.cells(make_recipe(), tmp_path, accuracy)
-    all_pairs = tabulate(make_recipe(), cells, "quick").cells
-    one = replace_cell(cells, "Two", "LS", records=cells[5].records[:1])
-    found = tabulate(make_recipe(), one, "quick").cells
-    assert found["Two", "LS"].to_ce.p_holm is None
-    counted = [c for cell in found.values() for c in comparisons_of(cell) if c.p is not None]
-    everything = [c for cell in all_pairs.values() for c in comparisons_of(cell)]
-    assert len(everything) - len(counted) == 3  # LS to CE and to LE-Uniform, and LE to LS
-    assert min(c.p_holm for c in counted) == pytest.approx(len(counted) * min(c.p for c in counted))
-    assert min(c.p_holm for c in everything) == pytest.approx(len(everything) * min(c.p for c in everything))
+    comparisons = 2 * 6
+    for records in (cells[5].records[:1], ()):
+        one = replace_cell(cells, "Two", "LS", records=records)
+        found = tabulate(make_recipe(), one, "quick").cells
+        every = [comparison for cell in found.values() for comparison in cell.compared.values()]
+        tested = [comparison for comparison in every if comparison.p is not None]
+        assert len(tested) == comparisons - 3  # LS to CE and to LE-Uniform, and LE to LS
+        assert {comparison.among for comparison in every} == {comparisons}
+        assert min(c.p_holm for c in tested) == pytest.approx(comparisons * min(c.p for c in tested))
+        assert all(c.p_holm is None for c in every if c not in tested)
 
 
 def test_without_ce_there_is_no_difference_and_it_is_said(cells):
     cells = replace_cell(cells, "One", "CE", records=(), missing=("seed 0 failed: out of\nmemory",))
     table = tabulate(make_recipe(), cells, "paper")
-    assert table.cells["One", "LE"].to_ce is None
-    assert table.cells["One", "LE"].to_uniform is not None
-    assert table.cells["Two", "LE"].to_ce is not None
+    assert list(table.cells["One", "LE"].compared) == ["ls", "le-uniform"]
+    assert list(table.cells["Two", "LE"].compared) == ["ce", "ls", "le-uniform"]
     empty = table.cells["One", "CE"]
     assert (empty.mean, empty.std, empty.nll, empty.verdict) == (None, None, None, "")
     assert any(line.startswith("No difference to CE in One:") for line in table.caption)
@@ -235,7 +243,7 @@ def test_trials_without_predictions_do_not_pair(cells):
     (cells[0].records[0].directory / record.PREDICTIONS).unlink()
     found = tabulate(make_recipe(), cells, "paper")
     assert found.cells["One", "CE"].trials == 3
-    assert found.cells["One", "LE"].to_ce.pairs == 2
+    assert found.cells["One", "LE"].compared["ce"].pairs == 2
     assert any("One LE (2)" in line for line in found.caption)
 
 
@@ -275,13 +283,31 @@ def test_agreement_counts_what_can_be_compared(cells):
     assert paper_words.agreement(quick) == "None of 5 printed values can be compared: reduced budget."
 
 
-def test_le_in_short_counts_a_shared_cell_once(cells):
+def test_le_in_short_counts_a_shared_cell_once(tmp_path):
+    cells = factory.cells(make_recipe(), tmp_path, accuracy, trials=5)
     table = tabulate(make_recipe(), cells, "paper")
-    assert [cell.to_ce.verdict for cell in table.cells.values() if cell.method == "le"] == ["better"] * 2
+    assert [cell.compared["ce"].verdict for cell in table.cells.values() if cell.method == "le"] == [
+        "better"
+    ] * 2
     once = paper_words.le_in_short([table])
-    assert once == paper_words.le_in_short([table, table])
+    renamed = make_recipe().model_copy(
+        update={
+            "variants": tuple(
+                variant.model_copy(update={"label": "LE (cosine)"}) if variant.method == "le" else variant
+                for variant in make_recipe().variants
+            ),
+            "paper": {},
+        }
+    )
+    same = [
+        Cell(**{**vars(cell), "variant": cell.variant.replace("LE", "LE (cosine)")})
+        if cell.variant == "LE"
+        else cell
+        for cell in cells
+    ]
+    assert once == paper_words.le_in_short([table, tabulate(renamed, same, "paper")])
     assert once.startswith(
-        "After correction LE is clearly better than CE in 2 of 2 cells, LS in 1 of 2 cells"
+        "After correction LE is clearly better than CE in 2 of 2 cells, LS in 2 of 2 cells"
     )
     quick = paper_words.le_in_short([tabulate(make_recipe(), cells, "quick")])
     assert quick.startswith("At the quick budget and after correction LE")
@@ -301,7 +327,8 @@ def test_a_search_is_judged_by_held_out_images_alone(search):
     cell = table.cells["ResNet8", "alpha 0.7"]
     assert (cell.mean, cell.std, cell.nll) == (pytest.approx(85.5), pytest.approx(0.5**0.5), 0.3)
     assert cell.ece == 0.07
-    assert cell.to_ce is cell.paper is None
+    assert cell.paper is None
+    assert not cell.compared
     assert paper_words.agreement(table).endswith("ResNet8: alpha 0.7 (85.50 %), the paper 0.9.")
     # A test set that says otherwise changes nothing.
     better = cells[0].records[0].result.model_copy(update={"accuracy": 1.0, "nll": 0.0})

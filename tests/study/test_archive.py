@@ -63,9 +63,9 @@ def test_tables_are_made_again_to_the_byte(study):
         assert (home / "study" / name).read_bytes() == content
         assert (home / "kept" / name).read_bytes() == content, f"{name} is another one of the archive alone"
     cells = {cell["variant"]: cell for cell in json.loads(made["mine.json"])["cells"]}
-    assert cells["CE without decay"]["to_reference"]["base"] == "CE"
-    assert cells["CE without decay"]["to_ce"] is None
-    assert cells["LE-Uniform"]["to_ce"]["low"] < cells["LE-Uniform"]["to_ce"]["high"]
+    assert list(cells["CE without decay"]["compared"]) == ["reference"]
+    assert cells["CE without decay"]["compared"]["reference"]["base"] == "CE"
+    assert cells["LE-Uniform"]["compared"]["ce"]["low"] < cells["LE-Uniform"]["compared"]["ce"]["high"]
 
 
 def test_neither_networks_nor_logits_nor_paths_are_kept(study):

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,8 @@ class PaperCell:
     `mean` and `std` (n − 1, None for one trial) are in % of the table's metric after the last epoch, on the images that
     the recipe is judged on. `verdict` on the paper's value is "agrees",
     "better", "worse", "not comparable" (`why` says why) or "", where nothing is printed. `ece` is a fraction, `nll` in
-    nats per image. `to_ls` is kept for LE alone, `to_reference` for variants that are instead of another and for the
-    other variants of the method of the recipe's `reference`. `selected` marks the best value of a search.
+    nats per image. `compared` has the comparisons with other cells of the group by the names of
+    the method that those have, or "reference". `selected` marks the best value of a search.
     """
 
     group: str
@@ -67,10 +67,7 @@ class PaperCell:
     cost: float | None
     extra: int
     missing: tuple[str, ...]
-    to_ce: Comparison | None = None
-    to_uniform: Comparison | None = None
-    to_ls: Comparison | None = None
-    to_reference: Comparison | None = None
+    compared: Mapping[str, Comparison] = field(default_factory=dict)
     selected: bool = False
 
 
@@ -91,8 +88,14 @@ class PaperTable:
 
     @property
     def reduced(self) -> bool:
-        """Whether fewer images, epochs or trials were used than the paper's protocol asks for."""
-        return self.budget != FULL
+        """Whether fewer images or epochs were used than the paper's protocol asks for."""
+        held_out = self.recipe.judged_on == "held-out" and not self.recipe.search
+        return self.budget != FULL or held_out
+
+    @property
+    def follows_the_paper(self) -> bool:
+        """Whether the protocol is the paper's, and every cell has as many trials."""
+        return not self.reduced and all(cell.trials >= self.recipe.trials for cell in self.cells.values())
 
     @property
     def place(self) -> str:
@@ -138,10 +141,10 @@ class PaperTable:
 def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence[str] = ()) -> PaperTable:
     """The table of a recipe over the runs of its cells.
 
-    Differences pair trials by seed and images by position: to CE and to LE-Uniform in the same group, and of LE to
-    label smoothing; where the recipe names a reference, of its method's other variants to that; of a variant that is
-    instead of another, to that one alone. Their p-values are corrected after Holm, all of them together over the whole
-    table. A search has no differences, and no test accuracy at all: its values are judged by held-out training images.
+    Differences pair trials by seed and images by position, within a group: of all methods to CE and to LE-Uniform, and
+    of LE to all others; where the recipe names a reference, of its method's other variants to that; of a variant that
+    is instead of another, to that one alone. Their p-values are corrected after Holm, all of them together over the
+    whole table. A search has no differences, and no test accuracy at all: its values are judged by held-out images.
 
     Args:
         recipe: what the paper printed, and how the table is laid out.

@@ -1,9 +1,8 @@
 """What the cells of a table are compared with, and what the differences allow to say."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,19 +17,24 @@ if TYPE_CHECKING:
 LEVEL = 0.05
 """Corrected p-values below it are called a difference."""
 
-REFERENCES = {"to_ce": "ce", "to_uniform": "le-uniform", "to_ls": "ls", "to_reference": ""}
-"""The methods that cells are compared with, by the field of `PaperCell` that holds the comparison.
+REFERENCE = "reference"
+"""What the comparison with the variant that the recipe names is called: the one that a variant is an alternative to, or
+its method's. The others are called by the method that they are with."""
 
-The last stands for a variant that the recipe names: the one that a variant is an alternative to, or its method's.
-"""
+_CONTROLS = ("ce", "le-uniform")
+"""The methods that all others are compared with; LE is compared with all."""
+
+_UNPERMUTED = {"dkpp": "kd"}
+"""What else is compared: a method with what it is a control of."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A cell against another one of its group, in points of the table's metric.
 
-    `base` is the other one's label. `p_holm` is corrected over the table, None for one pair of trials; the interval is
-    not corrected. `verdict` is "better", "worse", "no clear difference" or "one seed: no verdict".
+    `base` is the other one's label. `p_holm` is corrected over the `among` comparisons of the table, made or not, None
+    for one pair of trials; the interval is not corrected. `verdict` is "better", "worse", "no clear difference" or
+    "one seed: no verdict".
     """
 
     base: str
@@ -38,6 +42,7 @@ class Comparison:
     p_holm: float | None
     pairs: int
     verdict: str
+    among: int
 
     @property
     def p(self) -> float | None:
@@ -66,40 +71,50 @@ class Answers:
         return self._read[place]
 
 
-def compared(recipe: Recipe, cells: list["PaperCell"], answers: Answers) -> list["PaperCell"]:
-    """The cells with their comparisons to the references of their groups, corrected over all of them together."""
+def compared(recipe: Recipe, cells: Sequence["PaperCell"], answers: Answers) -> list["PaperCell"]:
+    """The cells with their comparisons to others of their groups.
+
+    P-values are corrected after Holm over all comparisons that the cells are there for: those that cannot be made yet
+    count as well, with p = 1, so that no verdict hangs on what has been run so far.
+    """
     sign = -1 if recipe.metric == "error" else 1
-    tests = {
-        (i, field): (base.variant, *found)
-        for field in REFERENCES
-        for i, cell in enumerate(cells)
-        if (base := _base(recipe, cells, cell, field)) and (found := _tested(base, cell, answers, sign))
-    }
-    corrected = dict(zip(tests, holm([test.p for _, test, _ in tests.values()]), strict=True))
-    cells = list(cells)
-    for (i, field), (label, test, pairs) in tests.items():
-        p = None if math.isnan(corrected[i, field]) else corrected[i, field]
-        changes: dict[str, Any] = {
-            field: Comparison(label, test, p, pairs, _verdict(sign * test.estimate, p))
-        }
-        cells[i] = replace(cells[i], **changes)
-    return cells
+    bases = {(i, name): base for i, cell in enumerate(cells) for name, base in _bases(recipe, cells, cell)}
+    tests = {(i, name): _tested(base, cells[i], answers, sign) for (i, name), base in bases.items()}
+    p_values = [1.0 if found is None or found[0].p is None else found[0].p for found in tests.values()]
+    made: list[dict[str, Comparison]] = [{} for _ in cells]
+    for ((i, name), found), corrected in zip(tests.items(), holm(p_values), strict=True):
+        if found is not None:
+            test, pairs = found
+            p = None if test.p is None else corrected
+            verdict = _verdict(sign * test.estimate, p)
+            made[i][name] = Comparison(bases[i, name].variant, test, p, pairs, verdict, len(tests))
+    return [replace(cell, compared=of_cell) for cell, of_cell in zip(cells, made, strict=True)]
 
 
-def _base(recipe: Recipe, cells: list["PaperCell"], cell: "PaperCell", field: str) -> "PaperCell | None":
-    """What a cell is compared with in this field; None where it is not, or where that was not run in its group."""
-    here = [other for other in cells if other.group == cell.group]
+def _bases(
+    recipe: Recipe, cells: Sequence["PaperCell"], cell: "PaperCell"
+) -> Iterator[tuple[str, "PaperCell"]]:
+    """What a cell is compared with, by what the comparison is called."""
     alternatives = {variant.label: variant.instead_of for variant in recipe.variants if variant.instead_of}
+    here = [other for other in cells if other.group == cell.group and other is not cell]
     alternative_to = alternatives.get(cell.variant)
-    if not REFERENCES[field]:
-        label = alternative_to or recipe.reference
-        base = next((other for other in here if other.variant == label), None)
-        same = alternative_to or (base and base.method == cell.method)
-        return base if same and base is not cell else None
-    if alternative_to or not _is_compared(cell.method, field):
-        return None
-    plain = [other for other in here if other.variant not in alternatives]
-    return next((other for other in plain if other.method == REFERENCES[field]), None)
+    if alternative_to is None:
+        plain = {other.method: other for other in reversed(here) if other.variant not in alternatives}
+        for method, other in reversed(plain.items()):
+            if _is_compared(cell.method, method):
+                yield method, other
+    for other in here:
+        same = alternative_to or other.method == cell.method
+        if same and other.variant == (alternative_to or recipe.reference):
+            yield REFERENCE, other
+
+
+def _is_compared(method: str, base: str) -> bool:
+    if method == base:
+        return False
+    if {method, base} <= set(_CONTROLS):
+        return base == _CONTROLS[0]  # once is enough
+    return method == "le" or base in _CONTROLS or _UNPERMUTED.get(method) == base
 
 
 def _tested(base: "PaperCell", cell: "PaperCell", answers: Answers, sign: int) -> tuple[Test, int] | None:
@@ -110,12 +125,6 @@ def _tested(base: "PaperCell", cell: "PaperCell", answers: Answers, sign: int) -
         return None
     test = paired_test([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
     return (test if sign > 0 else _mirrored(test)), len(seeds)
-
-
-def _is_compared(method: str, field: str) -> bool:
-    """Whether a method is compared in this field: no reference with itself, and no pair in two families."""
-    references = list(REFERENCES.values())[: list(REFERENCES).index(field) + 1]
-    return method == "le" if field == "to_ls" else method not in references
 
 
 def _mirrored(test: Test) -> Test:

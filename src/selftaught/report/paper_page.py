@@ -15,6 +15,7 @@ from selftaught.report import charts, paper_render, svg
 from selftaught.report import paper_words as words
 from selftaught.report.page import CONTROL, environment
 from selftaught.report.paper import PaperCell, PaperTable
+from selftaught.report.paper_comparisons import REFERENCE
 from selftaught.report.statistics import Interval
 from selftaught.training import record
 
@@ -180,7 +181,7 @@ def _charts(table: PaperTable) -> list[dict[str, Any]]:
     for group in table.groups:
         intervals: dict[str, dict[str, Interval]] = {}
         for cell in table.of(group):
-            comparison = cell.to_ce or cell.to_reference
+            comparison = cell.compared.get("ce") or cell.compared.get(REFERENCE)
             if comparison:
                 low, high = comparison.test.low / 100, comparison.test.high / 100
                 of_base = intervals.setdefault(comparison.base, {})

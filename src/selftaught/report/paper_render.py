@@ -14,14 +14,14 @@ from rich.text import Text
 from selftaught.recipes.schema import Value
 from selftaught.report import paper_words as words
 from selftaught.report.paper import PaperCell, PaperTable
-from selftaught.report.paper_comparisons import REFERENCES, Comparison
+from selftaught.report.paper_comparisons import REFERENCE, Comparison
 from selftaught.report.render import ABSENT, STEP
 
 WIDE = 118
 """Columns of a terminal from which on nothing is left out."""
 
 VARIANT, PAPER, VERDICT, SELECTED, EXTRA = "variant", "paper", "verdict", "selected", "extra networks"
-REFERENCE = "Δ to its reference"
+ITS_REFERENCE = "Δ to its reference"
 """Titles of columns that are not shown everywhere, or not as numbers."""
 
 _SHORT = {"no clear difference": "unclear", "one seed: no verdict": "one seed"}
@@ -29,18 +29,14 @@ _SHORT = {"no clear difference": "unclear", "one seed: no verdict": "one seed"}
 
 _COLOURS = {"better": "green", "worse": "red", "agrees": "green"}
 
-_COMPARED = tuple(
-    f"{field}_{name}"
-    for field in REFERENCES
-    for name in ("base", "estimate", "low", "high", "p", "p_holm", "pairs", "verdict")
-)
-
 FIELDS = (
     *("recipe", "budget", "paper_protocol", "source", "group", "variant", "method", "settings"),
     *("metric", "part", "trials", "missing", "mean", "std", "paper_mean", "paper_std", "paper_anchor"),
-    *("paper_verdict", "why", *_COMPARED, "nll", "ece", "cost", "extra", "selected"),
+    *("paper_verdict", "why", "nll", "ece", "cost", "extra", "selected"),
 )
-"""The columns of the CSV; means, deviations, differences and ECE are fractions."""
+"""The columns of the CSV before those of the comparisons; means, deviations, differences and ECE are fractions."""
+
+_OF_COMPARISON = ("base", "estimate", "low", "high", "p", "p_holm", "pairs", "verdict")
 
 
 @dataclass(frozen=True)
@@ -73,8 +69,7 @@ def columns(table: PaperTable) -> list[Column]:
             Column(f"ours, {unit}", ours),
             Column(PAPER, lambda cell: printed(cell.paper)),
             Column(VERDICT, lambda cell: cell.verdict or ABSENT, numeric=False),
-            Column(f"Δ to {table.label('ce')}", lambda cell: _difference(cell.to_ce)),
-            Column(f"Δ to {table.label('le-uniform')}", lambda cell: _difference(cell.to_uniform)),
+            *(_to_base(table, base) for base in words.COLUMNS),
             _to_reference(table),
             Column("NLL", lambda cell: _number(cell.nll, ".3f")),
             Column("ECE %", lambda cell: _number(None if cell.ece is None else 100 * cell.ece, ".2f")),
@@ -141,6 +136,9 @@ def markdown(table: PaperTable) -> str:
             f"### {_escaped(group)}",
             _grid([column.title for column in shown], rows, [column.numeric for column in shown]),
         ]
+    rest = [f"- {_escaped(place)}: {_escaped(text)}" for place, text in words.beside_the_columns(table)]
+    if rest:
+        parts.append("\n".join(["And further:", "", *rest]))
     lines = [*table.caption[1:], *table.notes]
     parts.append("\n".join(f"- {_escaped(line)}" for line in lines))
     return "\n\n".join(parts) + "\n"
@@ -149,7 +147,9 @@ def markdown(table: PaperTable) -> str:
 def as_csv(table: PaperTable) -> str:
     """One line per cell with all digits, then one per quoted value."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=FIELDS, lineterminator="\n", restval="")
+    bases = dict.fromkeys(base for cell in table.cells.values() for base in cell.compared)
+    fields = [*FIELDS, *(f"{_to(base)}_{name}" for base in bases for name in _OF_COMPARISON)]
+    writer = csv.DictWriter(text, fieldnames=fields, lineterminator="\n", restval="")
     writer.writeheader()
     for cell in table.cells.values():
         writer.writerow(_flat(table, cell))
@@ -166,7 +166,7 @@ def values(table: PaperTable) -> dict[str, Any]:
         "recipe": table.recipe.name,
         "title": table.title,
         "budget": table.budget,
-        "paper_protocol": not table.reduced,
+        "paper_protocol": table.follows_the_paper,
         "metric": table.recipe.metric,
         "cells": [_nested(table, cell) for cell in table.cells.values()],
         "quoted": [
@@ -239,11 +239,15 @@ def _rich_cell(column: Column, cell: PaperCell, wide: bool) -> Text:
     return shown
 
 
+def _to_base(table: PaperTable, base: str) -> Column:
+    return Column(f"Δ to {table.label(base)}", lambda cell: _difference(cell.compared.get(base)))
+
+
 def _to_reference(table: PaperTable) -> Column:
     """Differences to what the recipe names; where that is not the same for all, each says to what."""
-    bases = {cell.to_reference.base for cell in table.cells.values() if cell.to_reference}
-    title = f"Δ to {bases.pop()}" if len(bases) == 1 else REFERENCE
-    return Column(title, lambda cell: _difference(cell.to_reference, named=title == REFERENCE))
+    bases = {found.base for cell in table.cells.values() if (found := cell.compared.get(REFERENCE))}
+    title = f"Δ to {bases.pop()}" if len(bases) == 1 else ITS_REFERENCE
+    return Column(title, lambda cell: _difference(cell.compared.get(REFERENCE), named=title == ITS_REFERENCE))
 
 
 def _difference(comparison: Comparison | None, named: bool = False) -> str:
@@ -276,7 +280,7 @@ def _common(table: PaperTable) -> dict[str, Any]:
     return {
         "recipe": table.recipe.name,
         "budget": table.budget,
-        "paper_protocol": not table.reduced,
+        "paper_protocol": table.follows_the_paper,
         "metric": table.recipe.metric,
         "part": table.recipe.judged_on,
     }
@@ -284,9 +288,9 @@ def _common(table: PaperTable) -> dict[str, Any]:
 
 def _flat(table: PaperTable, cell: PaperCell) -> dict[str, Any]:
     nested = _nested(table, cell)
-    flat = {name: value for name, value in nested.items() if name not in REFERENCES}
-    for field in REFERENCES:
-        flat |= {f"{field}_{name}": value for name, value in (nested[field] or {}).items()}
+    flat = {name: value for name, value in nested.items() if name != "compared"}
+    for base, comparison in nested["compared"].items():
+        flat |= {f"{_to(base)}_{name}": value for name, value in comparison.items()}
     settings = "; ".join(f"{name}={value}" for name, value in nested["settings"].items())
     return _common(table) | flat | {"settings": settings, "missing": "; ".join(cell.missing)}
 
@@ -308,7 +312,7 @@ def _nested(table: PaperTable, cell: PaperCell) -> dict[str, Any]:
         **_printed(cell.paper),
         "paper_verdict": cell.verdict,
         "why": cell.why,
-        **{field: _comparison(getattr(cell, field)) for field in REFERENCES},
+        "compared": {base: _comparison(comparison) for base, comparison in cell.compared.items()},
         "nll": cell.nll,
         "ece": cell.ece,
         "cost": cell.cost,
@@ -325,9 +329,7 @@ def _printed(value: Value | None) -> dict[str, Any]:
     }
 
 
-def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
-    if comparison is None:
-        return None
+def _comparison(comparison: Comparison) -> dict[str, Any]:
     ends = {name: _fraction(getattr(comparison.test, name)) for name in ("estimate", "low", "high")}
     return ends | {
         "base": comparison.base,
@@ -336,6 +338,11 @@ def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
         "pairs": comparison.pairs,
         "verdict": comparison.verdict,
     }
+
+
+def _to(base: str) -> str:
+    """What the columns of a comparison begin with."""
+    return f"to_{base.replace('-', '_').replace('+', '_')}"
 
 
 def _fraction(percent: float | None) -> float | None:

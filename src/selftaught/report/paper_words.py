@@ -1,14 +1,20 @@
 """What a table of the paper allows to say: its caption, and what agrees with the paper, in sentences."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from selftaught.report.paper_comparisons import REFERENCE
 from selftaught.report.tables import called
 
 if TYPE_CHECKING:
     from selftaught.report.paper import Comparison, PaperCell, PaperTable
     from selftaught.report.statistics import Test
+
+COLUMNS = ("ce", "le-uniform")
+"""The methods whose comparisons are columns of a table; those with others are told in sentences."""
+
+_QUESTION = ("ce", "ls", "le-uniform", "le-permut")
+"""What LE stands or falls with: does it help, more than label smoothing does, and is it the explanations?"""
 
 DOUBTFUL = "†"
 """Marks a printed value that is not to be compared with."""
@@ -22,22 +28,24 @@ _AGAINST = {
 
 
 def protocol(table: "PaperTable") -> str:
-    """The images, epochs and trials that the runs had; of a reduced budget, that they are not the paper's."""
-    of_data: dict[str, list[tuple[int, int, int]]] = {}
+    """The images, epochs, batches and trials that the runs had; of a reduced budget, that they are not the paper's."""
+    of_data: dict[str, list[tuple[int, int, int, int]]] = {}
     for run in table.records:
-        data = run.result.data
-        sizes = data.train, data.test if table.recipe.judged_on == "test" else data.val, run.config.epochs
-        of_data.setdefault(called(run.config.data), []).append(sizes)
+        data, config = run.result.data, run.config
+        judged_on = data.test if table.recipe.judged_on == "test" else data.val
+        sizes = data.train, judged_on, config.epochs, config.batch_size
+        of_data.setdefault(called(config.data), []).append(sizes)
     parts = []
     for data_name, sizes_of in of_data.items():
-        train, on, epochs = (_range(values) for values in zip(*sizes_of, strict=True))
+        train, on, epochs, batch = (_range(values) for values in zip(*sizes_of, strict=True))
         prefix = f"{data_name}: " if len(of_data) > 1 else ""
         kind = "test" if table.recipe.judged_on == "test" else "held-out"
         judged = "" if table.recipe.search else f", {on} {kind} images"
-        parts.append(f"{prefix}{train} training images{judged}, {epochs} epochs")
+        parts.append(f"{prefix}{train} training images{judged}, {epochs} epochs, batches of {batch}")
     counts = [cell.trials for cell in table.cells.values() if cell.trials]
     if counts:
-        parts.append(f"{_range(counts)} trial{'s' if max(counts) > 1 else ''}")
+        fewer = "" if table.reduced or min(counts) >= table.recipe.trials else f" of {table.recipe.trials}"
+        parts.append(f"{_range(counts)} trial{'s' if max(counts) > 1 else ''}{fewer}")
     parts += sorted({run.config.precision for run in table.records} - {"32-true"})
     facts = ", ".join(parts) if len(of_data) < 2 else "; ".join(parts)
     name = f"{table.budget} budget"
@@ -105,18 +113,27 @@ def agreement(table: "PaperTable") -> str:
 
 
 def about_le(table: "PaperTable") -> Iterator[tuple[str, str]]:
-    """For every cell of LE its place, and how it compares with CE, label smoothing, LE-Uniform and the reference."""
+    """For every cell of LE its place, and how it compares with all that it is compared with."""
     for cell in table.cells.values():
-        comparisons = (cell.to_ce, cell.to_ls, cell.to_uniform, cell.to_reference)
-        said = [
-            _said(comparison, table.recipe.metric) for comparison in comparisons if comparison is not None
-        ]
-        if cell.method == "le" and said:
-            yield f"{cell.variant}, {cell.group}", "; ".join(said) + "."
+        if cell.method == "le" and cell.compared:
+            yield _told(table, cell, cell.compared.values())
+
+
+def beside_the_columns(table: "PaperTable") -> Iterator[tuple[str, str]]:
+    """For every cell its place, and the comparisons that have no column."""
+    for cell in table.cells.values():
+        rest = [found for base, found in cell.compared.items() if base not in (*COLUMNS, REFERENCE)]
+        if rest:
+            yield _told(table, cell, rest)
+
+
+def _told(table: "PaperTable", cell: "PaperCell", comparisons: Iterable["Comparison"]) -> tuple[str, str]:
+    said = "; ".join(_said(comparison, table.recipe.metric) for comparison in comparisons)
+    return f"{cell.variant}, {cell.group}", f"{said}."
 
 
 def le_in_short(tables: Sequence["PaperTable"]) -> str:
-    """Whether LE beats CE, label smoothing and LE-Uniform, over all tables in one sentence; empty without LE.
+    """Whether LE beats CE, label smoothing and its controls, over all tables in one sentence; empty without LE.
 
     A cell that is in several tables counts once, with the least that any of them allows to say. Tables on held-out
     images count where there are no others.
@@ -125,14 +142,14 @@ def le_in_short(tables: Sequence["PaperTable"]) -> str:
     where = "" if tested else "on held-out images "
     tables = tested or tables
     parts = []
-    for method, field in (("ce", "to_ce"), ("ls", "to_ls"), ("le-uniform", "to_uniform")):
+    for method in _QUESTION:
         found: dict[tuple[str, ...], set[str]] = {}
         for table in tables:
             for cell in table.cells.values():
-                comparison = getattr(cell, field)
+                comparison = cell.compared.get(method)
                 if cell.method == "le" and comparison is not None:
                     place = table.recipe.group(cell.group)
-                    key = place.data, place.model, cell.variant, str(cell.settings)
+                    key = place.data, place.model, str(cell.settings)
                     found.setdefault(key, set()).add(comparison.verdict)
         if found:
             label = next((t.label(method) for t in tables if t.label(method) != method), method)
@@ -186,7 +203,8 @@ def _about_verdicts(cells: Sequence["PaperCell"]) -> Iterator[str]:
     if judged:
         yield (
             "Agrees: ours and the printed mean differ by at most two combined standard errors, 2·√(s²/n + s²/5), "
-            "with the deviation of each and 5 trials behind each printed value."
+            "with the deviation of each and 5 trials behind each printed value. Not a test: of values that are the "
+            "same, with 5 trials of ours, one in twelve is further off."
         )
         rest = [cell for cell in cells if cell.verdict == "not comparable"]
         if rest:
@@ -197,27 +215,23 @@ def _about_verdicts(cells: Sequence["PaperCell"]) -> Iterator[str]:
 
 def _about_comparisons(table: "PaperTable") -> Iterator[str]:
     cells = list(table.cells.values())
-    every = [
-        comparison
-        for field in ("to_ce", "to_uniform", "to_ls", "to_reference")
-        for cell in cells
-        if (comparison := getattr(cell, field)) is not None
-    ]
-    counts = Counter(comparison.base for comparison in every)
-    told = [f"the {n} difference{'s' if n > 1 else ''} to {base}" for base, n in counts.items()]
+    every = [comparison for cell in cells for comparison in cell.compared.values()]
     images = f"{table.recipe.judged_on} images"
     if every:
         yield (
-            f"Δ: difference in points with its 95 % interval, a paired bootstrap over seeds and {images}, not "
-            f"corrected. p: corrected after Holm over {_listed(told)} together; better and worse mean p < 0.05."
+            f"Δ: difference in points with its 95 % interval, over seeds and {images}, not corrected. "
+            f"p: corrected after Holm over the table's {every[0].among} comparisons, finished or not; better and worse "
+            "mean p < 0.05."
         )
+        if table.reduced:
+            yield "All trials are trained on the same images: no interval says what others would have done."
     if any(comparison.pairs == 1 for comparison in every):
         yield f"With one seed an interval covers the {images} only: there is no p-value and no verdict."
     fewer = {
         f"{cell.group} {cell.variant} ({comparison.pairs})": None
         for cell in cells
-        for comparison in (cell.to_ce, cell.to_reference)
-        if comparison and comparison.pairs < cell.trials
+        for base, comparison in cell.compared.items()
+        if base in ("ce", REFERENCE) and comparison.pairs < cell.trials
     }
     if fewer:
         yield f"Only seeds that both cells finished with stored predictions count: {', '.join(fewer)}."
