@@ -1,7 +1,7 @@
 """What comes of a reproduction: tables and figures beside the paper's, made from finished runs, and their files."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ def make(
     Raises:
         Stopped: `should_stop` said so.
     """
-    cells = study.cells()
+    cells = {recipe.name: study.shown(recipe) for recipe in study.recipes}
     tell("timing a step of each method")
     costs = _costs(study, cells)
     tables: list[PaperTable] = []
@@ -61,7 +61,7 @@ def make(
     how = Measuring(MEASURED[study.budget][1], study.directory / MEASURES, should_stop=should_stop)
     for recipe in study.recipes:
         tell(f"making {recipe.name}")
-        of_recipe = cells.get(recipe.name, [])
+        of_recipe = cells[recipe.name]
         try:
             if recipe.kind in ("table", "search", "figure3"):
                 tables.append(_table(study, recipe, of_recipe, costs))
@@ -78,23 +78,40 @@ def make(
 
 
 def _table(study: Reproduction, recipe: Recipe, cells: list[Cell], costs: dict[str, float]) -> PaperTable:
-    found = [
-        paper.Cell(
-            cell.group.label,
-            cell.variant.label,
-            tuple(study.records(cell)),
-            costs.get(cell.configs[0].trial_id),
-            extra_networks(cell.configs[0]),
-            study.missing(cell),
-        )
-        for cell in cells
+    """The whole table, whatever was asked for this time: what is left out of it would be left out of the correction."""
+    whole = study.whole.get(recipe.name, recipe)
+    planned = {(cell.group.label, cell.variant.label): cell for cell in cells}
+    asked = {(g.label, v.label) for g in recipe.groups for v in recipe.variants if v.runs_in(g.label)}
+    found = []
+    for group in whole.groups:
+        for variant in (variant for variant in whole.variants if variant.runs_in(group.label)):
+            place = group.label, variant.label
+            found.append(_shown_cell(study, place, planned.get(place), costs, place in asked))
+    blank = {(cell.group, cell.variant) for cell in found if not cell.records and not cell.missing}
+    waiting = sorted(place for place in blank & asked if place not in planned)
+    notes = [
+        *_teachers(study, recipe, cells),
+        *_listed("Not run yet, a search is not finished", waiting, whole),
+        *_listed("Not asked for, and not run", sorted(blank - asked), whole),
     ]
-    notes = (
-        _teachers(study, recipe, cells) if cells else ["Not run yet: a search it refers to is not finished."]
-    )
-    if left_out := study.left_out.get(recipe.name):
-        notes.append(f"Not asked for, and not in this table: {'; '.join(left_out)}.")
-    return paper.tabulate(recipe, found, study.budget, notes)
+    return paper.tabulate(whole, found, study.budget, notes)
+
+
+def _shown_cell(
+    study: Reproduction, place: tuple[str, str], cell: Cell | None, costs: dict[str, float], asked: bool
+) -> paper.Cell:
+    """A cell of a table, with what is finished of it; `cell` is None where a search has not selected its settings."""
+    if cell is None:
+        return paper.Cell(*place, (), None, 0)
+    records, first = tuple(study.records(cell)), cell.configs[0]
+    missing = study.missing(cell) if asked or records else ()
+    return paper.Cell(*place, records, costs.get(first.trial_id), extra_networks(first), missing)
+
+
+def _listed(what: str, places: Sequence[tuple[str, str]], recipe: Recipe) -> list[str]:
+    """A line that names cells, by their groups too where there are several."""
+    names = [f"{group} {variant}" if len(recipe.groups) > 1 else variant for group, variant in places]
+    return [f"{what}: {'; '.join(names)}."] if places else []
 
 
 def _teachers(study: Reproduction, recipe: Recipe, cells: list[Cell]) -> list[str]:
@@ -120,7 +137,7 @@ def _costs(study: Reproduction, cells: Cells) -> dict[str, float]:
     known = folder.read_costs(study.directory) or {}
     missing: dict[tuple[str, str, int], dict[str, RunConfig]] = {}
     for recipe in study.recipes:
-        for cell in cells.get(recipe.name, []) if recipe.search is None else []:
+        for cell in cells[recipe.name] if recipe.search is None else []:
             first = cell.configs[0]
             if first.trial_id not in known and study.records(cell):
                 missing.setdefault((first.data, first.model, first.batch_size), {})[first.trial_id] = first

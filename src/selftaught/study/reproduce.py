@@ -43,7 +43,7 @@ class Reproduction:
         options: of `selftaught.study.expand.expand`: trials, seed, threads, device, precision.
         command: what the user typed.
         asked: the names of those that were asked for.
-        left_out: the labels of their variants that were not asked for, by recipe.
+        whole: of those that were asked for with some of their variants alone, what they are with all, by name.
         failed: why a trial failed in this session, by its name.
     """
 
@@ -53,23 +53,44 @@ class Reproduction:
     options: Mapping[str, Any]
     command: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
-    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    whole: Mapping[str, Recipe] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     _expanded: dict[Any, list[Cell]] = field(default_factory=dict, init=False, repr=False)
 
     def cells(self) -> Cells:
         """All cells that can be planned today: those of recipes whose searches are done."""
-        ready = {r.name: self.expanded(r, {}) for r in self.recipes if not searches(r)}
-        chosen = self.chosen(ready)
-        for recipe in self.recipes:
+        return self.cells_of(self.recipes)
+
+    def cells_of(self, wanted: Sequence[Recipe]) -> Cells:
+        """The cells of recipes and of the searches among them, of those whose searches are done."""
+        ready = {r.name: self.expanded(r, {}) for r in wanted if not searches(r)}
+        chosen = self.chosen([recipe for recipe in wanted if recipe.search], ready)
+        for recipe in wanted:
             needed = {(search, group) for search, groups in searches(recipe).items() for group in groups}
             if needed and needed <= chosen.keys():
                 ready[recipe.name] = self.expanded(recipe, {place: chosen[place] for place in needed})
-        return {recipe.name: ready[recipe.name] for recipe in self.recipes if recipe.name in ready}
+        return {recipe.name: ready[recipe.name] for recipe in wanted if recipe.name in ready}
+
+    def shown(self, recipe: Recipe) -> list[Cell]:
+        """The cells of a recipe that can be shown: with what was not asked for this time, as far as it can be planned.
+
+        What was run once stays in its table, and is counted in the correction, whatever is asked for later.
+        """
+        whole = self.whole.get(recipe.name)
+        if whole is None:
+            return self.cells().get(recipe.name, [])
+        found = self.cells_of([*_searches_for([whole]).values(), whole]).get(recipe.name)
+        if found is None:  # a search is not done
+            waiting = {
+                v.label for v in whole.variants if searches(whole.model_copy(update={"variants": (v,)}))
+            }
+            rest = tuple(variant for variant in whole.variants if variant.label not in waiting)
+            found = self.expanded(whole.model_copy(update={"variants": rest}), {}) if rest else []
+        return found
 
     def expanded(self, recipe: Recipe, chosen: dict[tuple[str, str], float]) -> list[Cell]:
         """The cells of one recipe, worked out once for what was selected: it is asked for again and again."""
-        key = recipe.name, frozenset(chosen.items())
+        key = recipe.name, tuple(variant.label for variant in recipe.variants), frozenset(chosen.items())
         if key not in self._expanded:
             self._expanded[key] = expand(recipe, self.budget, chosen, **self.options_of(recipe))
         return self._expanded[key]
@@ -84,12 +105,10 @@ class Reproduction:
         """The name of the HTML page."""
         return PAGE if len(self.asked) > 1 else f"{self.asked[0]}.html"
 
-    def chosen(self, cells: Cells) -> dict[tuple[str, str], float]:
-        """What the searches selected, by search and group, of groups none of whose trials is still to be run."""
+    def chosen(self, of: Sequence[Recipe], cells: Cells) -> dict[tuple[str, str], float]:
+        """What searches selected, by search and group, of groups none of whose trials is still to be run."""
         found: dict[tuple[str, str], float] = {}
-        for recipe in self.recipes:
-            if recipe.search is None:
-                continue
+        for recipe in of:
             of_search = cells[recipe.name]
             waiting = {c.group.label for c in of_search for config in c.configs if self.is_open(config)}
             finished = {
@@ -213,11 +232,8 @@ def prepare(
             "choose another --out"
         )
     own = tuple(recipe.name for recipe in asked)
-    left_out = {
-        recipe.name: tuple(v.label for v in recipe.variants if v not in found[recipe.name].variants)
-        for recipe in whole
-    }
-    return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), own, left_out)
+    narrowed = {recipe.name: recipe for recipe in whole if recipe.variants != found[recipe.name].variants}
+    return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), own, narrowed)
 
 
 def _chosen(asked: Sequence[Recipe], variants: Sequence[str]) -> list[Recipe]:
