@@ -30,18 +30,16 @@ def test_there_are_results():
 
 @pytest.mark.parametrize("table", REPRODUCED, ids=lambda path: path.name)
 def test_a_table_of_the_paper_is_what_its_records_say(table, tmp_path, real_data, monkeypatch):
-    def measured(*_, **__):
-        raise AssertionError("costs.json must have the step times of all methods")
-
-    monkeypatch.setattr(cost, "measure", measured)
+    timed = []
+    monkeypatch.setattr(cost, "measure", lambda configs, **_: timed.extend(configs) or [])
     shutil.copytree(table.parent, tmp_path / "study")
     told = json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))
     options = {"trials": max(cell["trials"] + len(cell["missing"]) for cell in told["cells"])}
-    whole = {variant.label for variant in recipes.load(table.name).variants}
-    shown = list(dict.fromkeys(cell["variant"] for cell in told["cells"]))
-    variants = [] if whole == set(shown) else shown
+    asked = dict.fromkeys(cell["variant"] for cell in told["cells"] if cell["trials"] or cell["missing"])
+    variants = [] if set(asked) == {cell["variant"] for cell in told["cells"]} else list(asked)
     study = prepare([table.name], told["budget"], tmp_path / "study", options, (), variants)
     paper_results.make(study, lambda line: None, lambda: False, {})
+    assert not timed, "costs.json must have the step times of all methods"
     for end in (".md", ".csv", ".json"):
         made = (tmp_path / "study" / table.name).with_suffix(end)
         assert made.read_bytes() == table.with_suffix(end).read_bytes(), f"{made.name} is another one"
@@ -67,35 +65,65 @@ def test_nothing_large_and_nothing_secret_is_kept():
 NUMBER = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)")
 
 
-def _tables() -> list[Path]:
-    return [path for path in RESULTS.rglob("*.md") if path not in PAGES]
-
-
-def _recorded() -> set[str]:
-    """The numbers of all tables, printed and quoted values included, of single runs, and of what recipes prescribe."""
-    texts = [path.read_text(encoding="utf-8") for path in _tables()]
+def _recorded(page: Path) -> set[str]:
+    """The numbers of what a page links to, printed values included, of single runs, and of what recipes prescribe."""
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    places = [place for link in links if (place := (page.parent / link).resolve()).is_relative_to(RESULTS)]
+    folders = {place if place.is_dir() else place.parent for place in places} - {RESULTS}
+    files = {file for place in folders for file in place.glob("*.md")} | {
+        p for p in places if p.suffix == ".md"
+    }
+    texts = [path.read_text(encoding="utf-8") for path in files - set(PAGES)]
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "src/selftaught/recipes").glob("*.yaml")]
     found = {number for text in texts for number in NUMBER.findall(text)}
-    for path in RESULTS.glob("*/result.json"):
-        result = record.read(path.parent).result
-        found |= {f"{100 * result.accuracy:.2f}", f"{100 * result.ece:.2f}", f"{result.nll:.3f}"}
+    for path in folders:
+        if (path / record.RESULT).is_file():
+            result = record.read(path).result
+            found |= {f"{100 * result.accuracy:.2f}", f"{100 * result.ece:.2f}", f"{result.nll:.3f}"}
     return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_every_number_on_a_page_is_one_of_the_records(page):
+def test_every_number_on_a_page_is_one_of_the_records_that_it_links(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert sorted(set(NUMBER.findall(text)) - _recorded()) == []
+    assert sorted(set(NUMBER.findall(text)) - _recorded(page)) == []
+
+
+def _tables(text: str) -> list[tuple[str, str, list[str]]]:
+    """Of every table of a page the words before it, its titles and its lines."""
+    found = []
+    for block in re.finditer(r"((?:^\|.*\n?)+)", text, flags=re.MULTILINE):
+        titles, _, *lines = block[0].splitlines()
+        before = text[: block.start()].strip().splitlines()
+        found.append((before[-1] if before else "", titles, lines))
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_a_line_of_measurements_stands_so_in_a_recorded_table(page):
-    """A number of another line or column would be one of the records as well."""
-    lines = {line for path in _tables() for line in path.read_text(encoding="utf-8").splitlines()}
-    shown = [
-        line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|") and "±" in line
+def test_a_table_of_measurements_stands_so_in_the_records(page):
+    """With its titles, and under the name of its networks: a number of another line or column is recorded as well."""
+    recorded = [
+        (before.lower(), titles, lines)
+        for path in RESULTS.rglob("*.md")
+        if path not in PAGES
+        for before, titles, lines in _tables(path.read_text(encoding="utf-8"))
     ]
-    assert [line for line in shown if line not in lines] == []
+    shown = [one for one in _tables(page.read_text(encoding="utf-8")) if any("±" in line for line in one[2])]
+    for before, titles, lines in shown:
+        theirs = [one for one in recorded if one[1] == titles and set(lines) <= set(one[2])]
+        assert theirs, f"{before} {titles}: not in the records"
+        model = re.search("resnet8|mlp", before.lower())
+        assert model is None or any(model[0] in their_words for their_words, _, _ in theirs), before
+
+
+def test_as_many_trials_were_run_as_the_page_says():
+    text = (RESULTS / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| \[[^\]]+\]\(([\w-]+)\) \|.*\| (?:all )?(\d+)(?: of \d+)? \|$", text, flags=re.MULTILINE
+    )
+    assert {name for name, _ in rows} == {path.name for path in RESULTS.iterdir() if path.is_dir()}
+    for name, trials in rows:
+        assert int(trials) == len(list((RESULTS / name).rglob(record.RESULT))), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

@@ -27,10 +27,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     unknown model 'resnet9': did you mean 'resnet8'? (known: mlp, resnet8)
     """
     known = list(known)
+    separator = "; " if any("," in candidate for candidate in known) else ", "
     folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=1)
     hint = f": did you mean {folded[near[0]]!r}?" if near else ""
-    return InputError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")
+    return InputError(f"unknown {kind} {name!r}{hint} (known: {separator.join(known)})")
 
 
 def together(problems: Sequence[str]) -> str:

@@ -83,6 +83,8 @@ class IntrospectiveLoss(nn.Module):
             raise InputError(f"weight must be a finite number of at least 0, not {weight}")
         if not LEAST_SHARE <= refresh <= 1:
             raise InputError(f"refresh must be in [{LEAST_SHARE}, 1], not {refresh}")
+        if not isinstance(upsample, bool):
+            raise InputError(f"upsample must be True or False (to the size of the input), not {upsample!r}")
         if upsample and saliency != "grad-cam":
             raise InputError(f"upsample= belongs to saliency='grad-cam', not to {saliency!r}")
         # Not registered as a part: the criterion has no parameters or mode of its own.

@@ -1,6 +1,7 @@
 """What is told of soft labels, on labels of which it is known."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.stats import spearmanr
 from benchmarks import soft_labels
 from selftaught import targets
 from selftaught.study.compare import compare
+from selftaught.training import record
 
 
 def test_even_labels_move_nothing_and_the_whole_rest_on_one_class_moves_nearly_all_of_it():
@@ -42,9 +44,15 @@ def test_networks_of_a_study_are_asked(tmp_path, monkeypatch):
     compare("digits", ["ce", "le", "kd"], trials=2, out=tmp_path / "study", teacher="resnet26", **options)
     compare("digits", ["le"], trials=1, out=tmp_path / "other", alpha=0.6, **options)
     compare("digits", ["le"], trials=1, out=tmp_path / "grad", saliency="grad", **options)
+    slow = {name: value for name, value in options.items() if name != "warmup"}
+    compare("digits", ["ce"], trials=1, out=tmp_path / "rate", lr=0.05, **slow)
     nothing = {**options, "val_fraction": 0.0}
     compare("digits", ["le"], trials=1, out=tmp_path / "nothing", **nothing)
-    studies = [str(tmp_path / name) for name in ("study", "other", "grad", "nothing", "study")]
+    shutil.copytree(tmp_path / "study", tmp_path / "students")  # the same trials, and no teacher
+    for path in (tmp_path / "students" / "trials").iterdir():
+        if json.loads((path / record.CONFIG).read_text())["model"] == "resnet26":
+            shutil.rmtree(path)
+    studies = [str(tmp_path / name) for name in ("other", "grad", "rate", "nothing", "students", "study")]
     monkeypatch.setattr("sys.argv", ["soft_labels", *studies, "-o", str(tmp_path / "said"), "--images", "20"])
     soft_labels.main()
     found = json.loads((tmp_path / "said.json").read_text())

@@ -119,9 +119,24 @@ def test_the_summary_says_what_agrees_and_whether_le_helps(html, budget):
         budget == "paper"
     )
     assert words.count("can be compared") == (1 if budget != "paper" else 2)
-    assert "correction LE is clearly better than CE in" in words
+    assert ("correction LE is clearly better than CE in" in words) == (budget != "smoke")
     assert "Selected on held-out training images: MNIST MLP: alpha 0.6" in words
     assert ("no verdict against CE, one seed" in words) == (budget == "smoke")
+
+
+@pytest.mark.parametrize(
+    ("trials", "gain", "said"),
+    [
+        (5, 8.0, "CE, weight decay 5e-4 is better than CE (ResNet8)."),
+        (5, 0.0, "No clear difference in any comparison."),
+        (1, 8.0, "Nothing can be said yet: a verdict needs two seeds or more of what is compared."),
+    ],
+)
+def test_the_summary_of_a_table_without_le_is_not_empty(tmp_path, trials, gain, said):
+    recipe = recipes.load("weight-decay")
+    cells = factory.cells(recipe, tmp_path, lambda g, v, s: 80.0 + gain * (v != "CE") + 0.25 * s, trials)
+    page = paper_page.html([tabulate(recipe, cells, "quick")], [], About("quick"))
+    assert Page(page).words.count(said) == 1
 
 
 def test_downloads_are_the_tables(html):

@@ -153,7 +153,7 @@ def archive(
 ) -> None:
     """Copy what a study's numbers come from, small enough for git: records and tables, but no networks.
 
-    Tables and reports can be made of the copy, and the study can go on there.
+    The same `selftaught reproduce`, or for a comparison `selftaught report`, makes tables and page of the copy.
     """
     from selftaught.cli.commands import archive as command
 

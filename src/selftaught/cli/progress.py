@@ -218,8 +218,9 @@ def moment(progress: Progress) -> str:
 
 
 def ending(outcome: Outcome) -> str:
-    """How a trial ended, in a few words."""
+    """How a trial ended, in a few words; where held-out images are there to choose by, the test images are not told."""
     if outcome.result is not None:
         result = outcome.result
-        return f"{100 * result.accuracy:.2f} % on the test images after {result.seconds:.0f} s of training"
+        tested = "finished" if result.data.val else f"{100 * result.accuracy:.2f} % on the test images"
+        return f"{tested} after {result.seconds:.0f} s of training"
     return "stopped and saved" if outcome.stopped else f"failed: {outcome.error}"

@@ -79,7 +79,8 @@ def _announcement(study: Reproduction, cells: Cells) -> list[str]:
     later = [recipe.name for recipe in study.recipes if recipe.name not in cells]
     sizes = sorted(
         {
-            f"{called(c.data)}: {f'{c.train_size:,}' if c.train_size else 'all'} training images, {c.epochs} epochs"
+            f"{called(c.data)}: {f'{c.train_size:,}' if c.train_size else 'all'} training images"
+            f"{f' ({c.val_fraction:.0%} of them held out)' if c.val_fraction else ''}, {c.epochs} epochs"
             for c in (trial.config for trial in trials)
         }
     )
@@ -91,7 +92,8 @@ def _announcement(study: Reproduction, cells: Cells) -> list[str]:
     ]
     if later:
         lines.append(f"{', '.join(later)} follow{'s' * (len(later) == 1)} when the searches are done")
-    return lines + [f"{r.name}: {r.title}, {getattr(r.expected, study.budget)}" for r in study.recipes]
+    part = "; all of it " if study.whole or "trials" in study.options else ", "
+    return lines + [f"{r.name}: {r.title}{part}{getattr(r.expected, study.budget)}" for r in study.recipes]
 
 
 def _plan(study: Reproduction, cells: Cells) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 from selftaught.report.drawing import WIDTH, Drawing, canvas, plain_ticks, png
+from selftaught.report.paper_comparisons import LEVEL
+from selftaught.report.statistics import holm
 
 PAPER_ORDER = {
     "grad-input": "Grad*Input",
@@ -18,6 +20,8 @@ PAPER_ORDER = {
     "grad-cam": "Grad-CAM",
 }
 """Saliency methods, the least class-discriminative first, with the paper's names for them (Section 5.4)."""
+
+_TESTED = "t-test over seeds, corrected after Holm"
 
 _ORDER = " < ".join(PAPER_ORDER.values())
 
@@ -180,21 +184,28 @@ def _noise(known: Mapping[str, np.ndarray]) -> str:
     if single:
         which = "" if len(single) == len(known) else f" for {', '.join(single)}"
         return f"One network only{which}: nothing is known of the noise, so the order may be chance."
-    bounds = {key: _interval(values) for key, values in known.items()}
+    neighbours = list(pairwise(_ascending(known)))
+    p_values = holm([_p_value(known[a], known[b]) for a, b in neighbours])
     close = [
         f"{PAPER_ORDER[a]} and {PAPER_ORDER[b]}"
-        for a, b in pairwise(_ascending(known))
-        if bounds[a][1] >= bounds[b][0]
+        for (a, b), p in zip(neighbours, p_values, strict=True)
+        if p >= LEVEL
     ]
     if close:
-        return f"The order is within noise: the 95 % intervals of {', of '.join(close)} overlap."
-    return "The 95 % intervals of neighbours do not overlap."
+        return (
+            f"The order is within noise: no clear difference between {', between '.join(close)} ({_TESTED})."
+        )
+    return f"All neighbours differ clearly ({_TESTED})."
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    """Student's 95 % interval of the mean of at least two values."""
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return float(values.mean()) - half, float(values.mean()) + half
+def _p_value(a: np.ndarray, b: np.ndarray) -> float:
+    """Of Student's test of a difference, paired where there are as many networks: they have the same seeds then."""
+    if len(a) != len(b):
+        return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    difference = b - a
+    if np.ptp(difference) < 1e-12:
+        return float(abs(difference[0]) < 1e-12)
+    return float(stats.ttest_1samp(difference, 0).pvalue)
 
 
 def _rank_agreement(student: Student) -> list[str]:

@@ -147,7 +147,7 @@ def le_in_short(tables: Sequence["PaperTable"]) -> str:
         for table in tables:
             for cell in table.cells.values():
                 comparison = cell.compared.get(method)
-                if cell.method == "le" and comparison is not None:
+                if cell.method == "le" and comparison is not None and comparison.p is not None:
                     place = table.recipe.group(cell.group)
                     key = place.data, place.model, str(cell.settings)
                     found.setdefault(key, set()).add(comparison.verdict)

@@ -68,6 +68,7 @@ def read(directories: Sequence[Path]) -> Found:
     found = Found()
     for directory in map(Path, directories):
         if (directory / folder.TRIALS).is_dir():
+            _refuse_reproduction(directory)
             _add_comparison(found, directory)
         elif (directory / record.CONFIG).is_file():
             _add_run(found, directory)
@@ -125,6 +126,15 @@ def _add_run(found: Found, directory: Path) -> None:
     except (ValidationError, json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         found.notes.append(
             f"{path.name} of {directory.absolute().name} is damaged: the command of the run is left out."
+        )
+
+
+def _refuse_reproduction(directory: Path) -> None:
+    graph = folder.read_graph(directory)
+    if graph is not None and graph.budget:
+        raise InputError(
+            f"{directory} is a reproduction: its own command, selftaught reproduce ... --budget {graph.budget} "
+            f"--out {directory}, makes its tables and page again"
         )
 
 

@@ -69,6 +69,7 @@ def cautions(table: Table, records: Sequence[Record]) -> Iterator[str]:
         )
     data = records[0].result.data
     introspective = [run.config.method for run in records if "saliency" in run.config.settings]
+    introspective += [run.config.method for run in records if run.config.method == "le-teacher"]
     if len(data.classes) == 2 and introspective:
         yield (
             f"With two classes {', '.join(dict.fromkeys(introspective))} equals label smoothing: a single wrong class "

@@ -30,11 +30,15 @@ LARGEST = 2**20
 
 @dataclass(frozen=True)
 class Archive:
-    """What was archived: how many finished trials, how many bytes they and the rest have, and what was too large."""
+    """What was archived: how many finished trials, how many bytes they and the rest have, and what was too large.
+
+    `unfinished` is the number of trials that were begun and are not there.
+    """
 
     directory: Path
     trials: int
     bytes: int
+    unfinished: int = 0
     too_large: tuple[str, ...] = ()
 
 
@@ -42,23 +46,25 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
     """Copy the records of a study's finished trials, and what was made of them.
 
     Of a trial its configuration, metrics and result are kept, and of its predictions one bit per image: right or
-    wrong (`selftaught.report.evidence.packed_answers`). That is enough to make every table again, with its intervals,
-    and for the study to go on there: what is archived counts as finished. The networks are not there to be used or to
-    be learnt from. Of paths only the last part is kept, and no command.
+    wrong (`selftaught.report.evidence.packed_answers`). That is enough to make every table again, with its intervals;
+    calibration plots, figures of maps and whatever learns from one of the networks need those. Of paths only the last
+    part is kept, and no command.
 
     Args:
         study: the directory of a comparison or a reproduction.
         out: the directory to copy to; an earlier archive of the study is brought up to date.
 
     Raises:
-        InputError: `study` is no study or has no finished trial, one is damaged, or `out` is itself, holds something
-            else, a study with its networks or trials that `study` has not, or cannot be written.
+        InputError: `study` is no study or has no finished trial, one is damaged, or `out` is or lies in it, holds
+            something else, a study with its networks or trials that `study` has not, or cannot be written.
     """
     source, target = Path(study), folder.checked(out)
     if not (source / folder.TRIALS).is_dir():
         raise InputError(f"{source} is not a study: it has no {folder.TRIALS}/; name the directory of one")
     if target.resolve() == source.resolve():
         raise InputError(f"{target} is the study itself: choose another --out")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{target} lies in the study: choose an --out beside it")
     found = [path.parent for path in sorted((source / folder.TRIALS).glob(f"*/{record.RESULT}"))]
     if not found:
         raise InputError(f"{source} has no finished trial: there is nothing to archive yet")
@@ -78,7 +84,8 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
         record.write(target / path.name, content)
         written += len(content)
     _describe(source, target)
-    return Archive(target, len(runs), written, tuple(too_large))
+    begun = len(list((source / folder.TRIALS).glob(f"*/{record.CONFIG}")))
+    return Archive(target, len(runs), written, begun - len(runs), tuple(too_large))
 
 
 def without_paths(text: str) -> str:

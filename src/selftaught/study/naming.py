@@ -51,12 +51,12 @@ def _facts(config: RunConfig) -> dict[str, Any]:
 
 
 def _usual(facts: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
-    """What varies among trials, and which value more of them have than any other; None where there is no such."""
+    """What varies among trials, and which value more than half of them have; None where there is no such."""
     found: dict[str, str | None] = {}
     for name in dict.fromkeys(name for own in facts for name in own):
-        (first, count), *others = Counter(repr(own.get(name)) for own in facts).most_common(2)
-        if others:
-            found[name] = first if count > others[0][1] else None
+        (first, count), *others = Counter(repr(own.get(name)) for own in facts).most_common()
+        if others:  # one that most of them have
+            found[name] = first if 2 * count > len(facts) else None
     return found
 
 

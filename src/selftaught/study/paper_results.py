@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from selftaught.errors import SelftaughtError
-from selftaught.recipes import Recipe
+from selftaught.recipes import Recipe, Selected
 from selftaught.report import evidence, paper, paper_figures, paper_page, paper_render
 from selftaught.report.drawing import Drawing
 from selftaught.report.paper import PaperTable
@@ -91,6 +91,7 @@ def _table(study: Reproduction, recipe: Recipe, cells: list[Cell], costs: dict[s
     waiting = sorted(place for place in blank & asked if place not in planned)
     notes = [
         *_teachers(study, recipe, cells),
+        *_selected(cells),
         *_listed("Not run yet, a search is not finished", waiting, whole),
         *_listed("Not asked for, and not run", sorted(blank - asked), whole),
     ]
@@ -130,6 +131,17 @@ def _teachers(study: Reproduction, recipe: Recipe, cells: list[Cell]) -> list[st
             f"{recipe.judged_on} images{beside}; one for all trials, so no interval says what another would have done."
         )
     return lines
+
+
+def _selected(cells: list[Cell]) -> list[str]:
+    """A line on what searches selected."""
+    found = [
+        f"{cell.group.label} {cell.variant.label}: {name} {cell.configs[0].settings[name]:g} ({value.selected})"
+        for cell in cells
+        for name, value in cell.variant.settings_in(cell.group.label).items()
+        if isinstance(value, Selected)
+    ]
+    return [f"Selected on held-out training images: {'; '.join(found)}."] if found else []
 
 
 def _costs(study: Reproduction, cells: Cells) -> dict[str, float]:

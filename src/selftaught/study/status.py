@@ -23,7 +23,8 @@ STATES: tuple[State, ...] = get_args(State)
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """How a trial stands: `epochs` are done and took `seconds`; `accuracy` on the test images once it is done.
+    """How a trial stands: `epochs` are done and took `seconds`; `accuracy` on the test images once it is done, None if
+    it held other images out.
 
     A trial that waits has not begun: it is not its turn, or its teacher is not done. An interrupted one has been
     saved, and nobody trains it now.
@@ -103,7 +104,9 @@ class _Line(BaseModel):
 def _trial(node: folder.Node, directory: Path) -> TrialStatus:
     if record.is_finished(directory):
         result = record.read(directory).result
-        return TrialStatus(node, "done", result.epochs, result.seconds, result.accuracy)
+        # Where held-out images are there to choose by, the test images are not told.
+        accuracy = None if result.data.val else result.accuracy
+        return TrialStatus(node, "done", result.epochs, result.seconds, accuracy)
     line = _last_line(directory / record.METRICS)
     return TrialStatus(node, _state(node, directory), line.epoch, line.seconds)
 
