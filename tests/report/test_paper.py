@@ -6,7 +6,7 @@ import pytest
 
 from selftaught import recipes
 from selftaught.errors import InputError
-from selftaught.report import paper, paper_comparisons, paper_words
+from selftaught.report import paper, paper_comparisons, paper_words, selection
 from selftaught.report.paper import Cell, tabulate
 from selftaught.report.statistics import holm, paired_test
 from selftaught.training import record
@@ -338,14 +338,13 @@ def test_a_search_is_judged_by_held_out_images_alone(search):
 
 
 def test_a_search_selects_as_the_study_does(search):
-    expand = pytest.importorskip("selftaught.study.expand")
     recipe, cells = search
     # Fewer trials do not win by a better mean, and the lower NLL wins among equals.
     cells = replace_cell(cells, "ResNet14", "alpha 0.7", records=cells[5].records[1:], missing=("failed",))
     for run in cells[10].records:
         path = run.directory / record.METRICS
         path.write_text(path.read_text().replace('"val_nll": 0.3', '"val_nll": 0.2'))
-    chosen = expand.select(recipe, {(cell.group, cell.variant): cell.records for cell in cells})
+    chosen = selection.select(recipe, {(cell.group, cell.variant): cell.records for cell in cells})
     assert [chosen["search-ls", group.label] for group in recipe.groups] == [0.7, 0.8, 0.8]
     for (group, _), cell in tabulate(recipe, cells, "quick").cells.items():
         assert cell.selected == (cell.settings["alpha"] == chosen["search-ls", group])

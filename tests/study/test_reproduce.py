@@ -5,9 +5,9 @@ import pytest
 
 from selftaught.errors import InputError
 from selftaught.report.evidence import metrics
+from selftaught.report.selection import select
 from selftaught.study import folder, reproduce
 from selftaught.study.executor import in_this_process
-from selftaught.study.expand import select
 from selftaught.training import cost, record
 from tests.commands import call
 from tests.training import quick

@@ -239,7 +239,6 @@ class Recipe(Strict):
         reference: the label of a variant that the others of its method are compared with as well, where they are meant
             to do the same for less.
         quick: by the name of the data, what the budget "quick" changes here, where its own would show nothing.
-        order: variant labels from the worst to the best where the paper says the order but prints no numbers.
         notes: what the paper leaves open and what was chosen, shown with the result.
     """
 
@@ -261,7 +260,6 @@ class Recipe(Strict):
     judged_on: Literal["test", "held-out"] = "test"
     reference: Text | None = None
     quick: dict[str, DataBudget] = {}
-    order: tuple[Text, ...] = ()
     notes: tuple[Text, ...] = ()
 
     @model_validator(mode="before")
@@ -316,7 +314,7 @@ class Recipe(Strict):
         _known("group", groups, [*self.paper, *(quoted.group for quoted in self.quoted)])
         _known("group", groups, self.search.paper_best if self.search else ())
         references = [self.reference, *(variant.instead_of for variant in self.variants)]
-        _known("variant", variants, [*self.order, *(label for label in references if label is not None)])
+        _known("variant", variants, (label for label in references if label is not None))
         if self.judged_on == "held-out" and self.paper:
             raise InputError("what the paper prints is of the test images: leave out paper or judged_on")
         for variant in self.variants:

@@ -12,6 +12,7 @@ from selftaught.errors import InputError
 from selftaught.recipes.schema import Recipe, Value
 from selftaught.report import evidence, paper_words
 from selftaught.report.paper_comparisons import Answers, Comparison, compared
+from selftaught.report.selection import select
 from selftaught.report.statistics import mean_std
 from selftaught.training.record import Record
 
@@ -158,11 +159,9 @@ def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence
     """
     _check(recipe, cells)
     made = [_cell(recipe, cell, budget) for cell in cells]
-    if recipe.search:
-        made = _selected(made)
-    else:
-        runs = {(cell.group, cell.variant): cell.records for cell in cells}
-        made = compared(recipe, made, Answers(runs, recipe.judged_on))
+    runs = {(cell.group, cell.variant): cell.records for cell in cells}
+    answers = Answers(runs, recipe.judged_on)
+    made = _selected(recipe, made, runs) if recipe.search else compared(recipe, made, answers)
     records = tuple({record.config.trial_id: record for cell in cells for record in cell.records}.values())
     by_place = {(cell.group, cell.variant): cell for cell in made}
     table = PaperTable(recipe, budget, by_place, (), recipe.notes, records)
@@ -264,18 +263,11 @@ def _against_paper(
     return ("better" if (mean > value.mean) == (recipe.metric == "accuracy") else "worse"), ""
 
 
-def _selected(cells: list[PaperCell]) -> list[PaperCell]:
-    """Marks each group's best value: finished trials count first, then accuracy, then NLL, then the values' order.
-
-    The same order as that of `selftaught.study.expand.select`, which cannot be asked here: it needs torch.
-    """
-    best: dict[str, PaperCell] = {}
-    for cell in cells:
-        if cell.trials and (cell.group not in best or _merit(cell) > _merit(best[cell.group])):
-            best[cell.group] = cell
-    return [replace(cell, selected=best.get(cell.group) is cell) for cell in cells]
-
-
-def _merit(cell: PaperCell) -> tuple[int, float, float]:
-    # Rounded so that the order of summing decides no tie.
-    return cell.trials, round(cell.mean or 0.0, 10), -math.inf if cell.nll is None else -cell.nll
+def _selected(
+    recipe: Recipe, cells: list[PaperCell], runs: Mapping[tuple[str, str], Sequence[Record]]
+) -> list[PaperCell]:
+    """Marks each group's best value."""
+    assert recipe.search is not None
+    label = recipe.search.label
+    best = {(group, label(value)) for (_, group), value in select(recipe, runs).items()}
+    return [replace(cell, selected=(cell.group, cell.variant) in best) for cell in cells]

@@ -21,7 +21,7 @@ from selftaught.training.config import RunConfig
 from selftaught.training.loop import Stopped
 from selftaught.training.teaching import extra_networks, lineage
 
-MEASURED = {"smoke": (1, 16), "quick": (10, 100), "paper": (40, None)}
+MEASURED = {"smoke": (1, 16), "quick": (30, 100), "paper": (40, None)}
 """By budget: the steps that are timed of each method, and the test images that Figures 2 and 3 look at."""
 
 

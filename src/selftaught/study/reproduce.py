@@ -13,9 +13,10 @@ from typing import Any
 from selftaught import errors, recipes
 from selftaught.errors import InputError
 from selftaught.recipes import Recipe
+from selftaught.report.selection import select
 from selftaught.study import folder
 from selftaught.study.executor import Event, Executor
-from selftaught.study.expand import Cell, expand, searches, select
+from selftaught.study.expand import Cell, expand, searches
 from selftaught.study.graph import GraphFile, with_teachers
 from selftaught.study.plan import Trial
 from selftaught.training import record

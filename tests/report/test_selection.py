@@ -7,7 +7,7 @@ import pytest
 
 from selftaught import recipes
 from selftaught.errors import InputError
-from selftaught.study.expand import select
+from selftaught.report.selection import select
 from selftaught.training import record
 from tests.report.factory import write_run
 
