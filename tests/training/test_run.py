@@ -93,6 +93,25 @@ def test_lines_written_after_the_checkpoint_are_dropped(tmp_path):
     assert not list((tmp_path / "parts").glob(".*.tmp"))
 
 
+def test_two_processes_that_begin_at_once_do_not_clean_up_after_one_another(tmp_path, monkeypatch):
+    """What a kill left is removed by whoever has the lock: a configuration is not written without it."""
+    write, refused = record.write, []
+
+    def looked_at(path, content):
+        with pytest.raises(InputError, match="is being trained by another process"), record.locked(tmp_path):
+            pass
+        refused.append(path.name)
+        write(path, content)
+
+    monkeypatch.setattr(record, "write", looked_at)
+    record.claim(tmp_path, quick.config())
+    assert refused == [record.CONFIG]
+    (tmp_path / record.CONFIG).unlink()
+    monkeypatch.setattr(record, "CLAIM_SECONDS", 0.0)
+    with record.locked(tmp_path), pytest.raises(InputError, match="is being trained by another process"):
+        record.claim(tmp_path, quick.config())
+
+
 def test_two_processes_do_not_train_in_one_directory(tmp_path):
     config = quick.config()
     refused = []

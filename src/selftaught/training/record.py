@@ -157,12 +157,16 @@ def is_finished(directory: Path) -> bool:
     return (directory / RESULT).is_file()
 
 
+CLAIM_SECONDS = 10.0
+"""How long a directory's configuration waits for another process that has just begun there."""
+
+
 def claim(directory: Path, config: RunConfig) -> None:
     """Make `directory` the run directory of `config`, or refuse it.
 
     Raises:
-        InputError: it is a file, cannot be written, holds another run (the differences are named), or holds
-            something that is not a run.
+        InputError: it is a file, cannot be written, is another process's just now, holds another run (the differences
+            are named), or holds something that is not a run.
     """
     make_directory(directory)
     existing = read_config(directory)
@@ -170,21 +174,26 @@ def claim(directory: Path, config: RunConfig) -> None:
         strangers = [path.name for path in directory.iterdir() if not path.name.startswith(".")]
         if strangers:
             raise InputError(f"{directory} is not empty and not a run ({strangers[0]}): choose another --out")
-        write(directory / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
+        with locked(directory, CLAIM_SECONDS):  # another process might take what is being written for a kill's
+            write(directory / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
     elif existing.trial_id != config.trial_id:
         changes = "; ".join(existing.differences(config))
         raise InputError(f"{directory} holds another run ({changes}): choose another --out or remove it")
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, patience: float = 0.0) -> Iterator[None]:
     """While inside, no other process trains in `directory`; the lock goes with the process that holds it.
+
+    Args:
+        directory: of the run; what a killed process was about to write there is removed.
+        patience: seconds to wait for a process that holds it.
 
     Raises:
         InputError: another process holds it.
     """
     try:
-        with FileLock(directory / LOCK, timeout=0):
+        with FileLock(directory / LOCK, timeout=patience):
             for left_by_a_kill in directory.glob(".*.tmp"):
                 left_by_a_kill.unlink(missing_ok=True)
             yield
