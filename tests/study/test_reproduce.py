@@ -6,9 +6,10 @@ import pytest
 from selftaught.errors import InputError
 from selftaught.report.evidence import metrics
 from selftaught.report.selection import select
-from selftaught.study import folder, reproduce
+from selftaught.study import folder, paper_results, reproduce
 from selftaught.study.executor import in_this_process
 from selftaught.training import cost, record
+from selftaught.training.loop import Stopped
 from tests.commands import call
 from tests.training import quick
 
@@ -343,6 +344,29 @@ def test_a_table_of_the_paper_has_a_line_for_what_waits_for_a_search(tmp_path, r
     assert list(found) == ["Dropout", "LS", "CP", "LE-Uniform", "LE (Grad)"]
     assert set(map(str, found.values())) == {"(0, [])"}
     assert not list(tmp_path.glob("search-*"))
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_what_comes_after_the_training_can_be_interrupted(tmp_path, recipe, monkeypatch, after):
+    study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 1})
+    assert not study.run(in_this_process, lambda event: None, lambda: False)
+    asked = iter([False] * after + [True] * 9)
+    with pytest.raises(Stopped):
+        paper_results.make(study, lambda line: None, lambda: next(asked), {})
+    assert not list((tmp_path / "out").glob("mine.*"))
+
+
+def test_steps_that_cannot_be_timed_leave_a_column_empty_and_it_is_said(tmp_path, recipe, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("not enough memory")
+
+    study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 1})
+    assert not study.run(in_this_process, lambda event: None, lambda: False)
+    monkeypatch.setattr(cost, "measure", fail)
+    told = []
+    [table] = paper_results.make(study, told.append, lambda: False, {}).tables
+    assert "no step times for resnet8: RuntimeError: not enough memory" in told
+    assert all(cell.cost is None and cell.mean is not None for cell in table.cells.values())
 
 
 def _told(parent):

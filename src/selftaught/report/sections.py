@@ -8,7 +8,7 @@ import numpy as np
 from selftaught.report import charts, pixels
 from selftaught.report.evidence import BINS, Evidence, Examples
 from selftaught.report.render import ABSENT
-from selftaught.report.tables import Table
+from selftaught.report.tables import Table, called
 from selftaught.training.record import DataSummary, Record
 
 _QUANTITIES = (
@@ -383,6 +383,8 @@ def _shared(values: Sequence[Mapping[str, Any]], without: Sequence[str]) -> list
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, dict):  # the configuration of a teacher
+        return f"{called(str(value.get('model')))} ({value.get('method')}, seed {value.get('seed')})"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return _WORDS.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)

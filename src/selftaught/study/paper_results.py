@@ -54,12 +54,13 @@ def make(
     """
     cells = {recipe.name: study.shown(recipe) for recipe in study.recipes}
     tell("timing a step of each method")
-    costs = _costs(study, cells)
+    costs = _costs(study, cells, tell, should_stop)
     tables: list[PaperTable] = []
     figures: list[Figure] = []
     problems: list[str] = []
     how = Measuring(MEASURED[study.budget][1], study.directory / MEASURES, should_stop=should_stop)
     for recipe in study.recipes:
+        _go_on(should_stop)
         tell(f"making {recipe.name}")
         of_recipe = cells[recipe.name]
         try:
@@ -144,7 +145,14 @@ def _selected(cells: list[Cell]) -> list[str]:
     return [f"Selected on held-out training images: {'; '.join(found)}."] if found else []
 
 
-def _costs(study: Reproduction, cells: Cells) -> dict[str, float]:
+def _go_on(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise Stopped
+
+
+def _costs(
+    study: Reproduction, cells: Cells, tell: Callable[[str], None], should_stop: Callable[[], bool]
+) -> dict[str, float]:
     """Relative step times by trial, of the first trial of each cell; costs.json keeps them."""
     known = folder.read_costs(study.directory) or {}
     missing: dict[tuple[str, str, int], dict[str, RunConfig]] = {}
@@ -154,9 +162,11 @@ def _costs(study: Reproduction, cells: Cells) -> dict[str, float]:
             if first.trial_id not in known and study.records(cell):
                 missing.setdefault((first.data, first.model, first.batch_size), {})[first.trial_id] = first
     for of_model in missing.values():
+        _go_on(should_stop)
         try:
             measured = cost.measure(list(of_model.values()), steps=MEASURED[study.budget][0])
-        except Exception:  # memory for all of them at once: a column is not worth the table
+        except Exception as error:  # memory for all of them at once: a column is not worth the table
+            tell(f"no step times for {next(iter(of_model.values())).model}: {type(error).__name__}: {error}")
             continue
         known |= {trial: result.relative for trial, result in zip(of_model, measured, strict=True)}
         folder.write_costs(study.directory, known)

@@ -174,7 +174,9 @@ def claim(directory: Path, config: RunConfig) -> None:
         strangers = [path.name for path in directory.iterdir() if not path.name.startswith(".")]
         if strangers:
             raise InputError(f"{directory} is not empty and not a run ({strangers[0]}): choose another --out")
-        with locked(directory, CLAIM_SECONDS):  # another process might take what is being written for a kill's
+        with locked(
+            directory, CLAIM_SECONDS
+        ):  # another process might take what is being written for a kill's
             write(directory / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
     elif existing.trial_id != config.trial_id:
         changes = "; ".join(existing.differences(config))
