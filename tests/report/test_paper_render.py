@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from selftaught import recipes
-from selftaught.report import paper_comparisons, paper_render
+from selftaught.report import paper_comparisons, paper_page, paper_render
 from selftaught.report.paper import Cell, tabulate
+from selftaught.report.paper_page import About
 from selftaught.report.statistics import paired_test
 from tests.report import paper_factory as factory
 from tests.report.test_paper import accuracy, make_recipe
@@ -56,6 +57,14 @@ def test_a_cell_shows_ours_the_papers_and_the_differences(table):
     assert columns["paper"](table.cells["Two", "CE"]) == "80.00 ± 0.20 †"
     assert any(line.startswith("†") for line in table.caption)
     assert columns["paper"](table.cells["One", "LE-Uniform"]) == "–"
+
+
+def test_comparisons_without_a_column_are_told_in_words(table):
+    told = "LE, One: no clear difference from LS (+7.50 ["
+    assert f"- {told}" in paper_render.markdown(table).replace("\\", "")
+    assert told in printed_on(table, 160)
+    page = paper_page.html([table], [], About("quick"))
+    assert "<strong><bdi>LE, One</bdi>:</strong> <bdi>no clear difference from LS (+7.50 [" in page
 
 
 def test_columns_that_nothing_fills_are_left_out(table):

@@ -163,6 +163,7 @@ def _section(table: PaperTable, place: str) -> dict[str, Any]:
         "headers": [(column.title, column.numeric) for column in columns],
         "groups": [(group, [_row(cell, columns) for cell in table.of(group)]) for group in table.groups],
         "charts": [] if table.recipe.search else _charts(table),
+        "further": list(words.beside_the_columns(table)),
         "caption": table.caption[1:],
         "notes": table.notes,
         "files": [

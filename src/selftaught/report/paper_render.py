@@ -195,6 +195,8 @@ class Terminal:
         for quoted in table.recipe.quoted:
             told = ", ".join(f"{name} {printed(value)}" for name, value in quoted.values.items())
             yield Text(f"{quoted.group}, {quoted.source}, quoted: {told}")
+        for place, text in words.beside_the_columns(table):
+            yield Text(f"{place}: {text}")
         yield Group(*(Text(line, style="dim") for line in (*table.caption[1:], *table.notes)))
 
 
