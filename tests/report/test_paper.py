@@ -244,7 +244,7 @@ def test_trials_without_predictions_do_not_pair(cells):
     found = tabulate(make_recipe(), cells, "paper")
     assert found.cells["One", "CE"].trials == 3
     assert found.cells["One", "LE"].compared["ce"].pairs == 2
-    assert any("One LE (2)" in line for line in found.caption)
+    assert any("One LE to CE (2)" in line for line in found.caption)
 
 
 def test_nothing_at_all_is_still_a_table():

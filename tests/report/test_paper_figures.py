@@ -205,10 +205,10 @@ def test_figure2_of_few_and_many_classes(figures, count):
 
 def explained(means, spread=0.001, n=5, sign=1):
     """Accuracies with these means, and discriminativeness in the reverse order."""
-    noise = spread * np.linspace(-1, 1, n)
+    noises = [spread * np.roll(np.linspace(-1, 1, n), i) for i in range(len(means))]
     return {
         key: Explained(0.9 + 0.01 * mean + noise, 0.5 - 0.1 * sign * mean + noise, -0.1 * mean + noise)
-        for key, mean in zip(PAPER_ORDER, means, strict=True)
+        for key, mean, noise in zip(PAPER_ORDER, means, noises, strict=True)
     }
 
 
@@ -263,8 +263,28 @@ def test_neighbours_are_tested_by_students_t(times, paired):
         error, freedom = np.sqrt(parts.sum()), parts.sum() ** 2 / (parts**2 / [3, 4]).sum()
     shift = times * stats.t.ppf(0.975, freedom) * error
     other = values + noise + shift if paired else values.mean() + noise + shift
-    found = {"grad": Explained(values), "grad-cam": Explained(other)}
+    seeds = range(len(values)), range(len(other))
+    found = {
+        key: Explained(of, (), (), own)
+        for key, of, own in zip(("grad", "grad-cam"), (values, other), seeds, strict=True)
+    }
     assert ("All neighbours differ clearly" in words(found)) == (times > 1)
+
+
+def test_networks_of_other_seeds_are_no_pairs():
+    values = np.array([0.80, 0.85, 0.90, 0.95])
+    for seeds, clear in ((range(4), True), (range(1, 5), False)):
+        found = {
+            "grad": Explained(values, (), (), range(4)),
+            "grad-cam": Explained(values + np.array([0.01, 0.011, 0.01, 0.011]), (), (), seeds),
+        }
+        assert ("All neighbours differ clearly" in words(found)) == clear
+
+
+@pytest.mark.parametrize("more", [[], [0.9]])
+def test_without_any_spread_nothing_is_known_of_the_noise(more):
+    found = {"grad": Explained([0.9, 0.9]), "grad-cam": Explained([0.95, 0.95, *more])}
+    assert "The order is within noise" in words(found)
 
 
 def test_figure3_with_ties_and_little_to_say():

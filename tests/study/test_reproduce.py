@@ -292,60 +292,6 @@ def test_an_alternative_brings_what_it_is_instead_of_and_searches_stay_whole(rea
     assert len(_trials(["search-ls", "open-points", "--variant", "CE"], capsys)) == 4 * 3 + 2 * 2
 
 
-def test_a_table_keeps_what_was_not_asked_for_this_time(tmp_path, recipe):
-    """Fewer lines would be fewer comparisons to correct for: a verdict could be had by asking again for less."""
-    whole = (
-        "reproduce",
-        recipe,
-        "--budget",
-        "smoke",
-        "--trials",
-        "2",
-        "--jobs",
-        "1",
-        "-q",
-        "--out",
-        tmp_path / "out",
-    )
-    assert call(*whole, "--variant", "LE") == 0
-    first = _cells(tmp_path)
-    assert {variant: cell["trials"] for variant, cell in first.items()} == {
-        "CE": 0,
-        "KD": 0,
-        "LE-Uniform": 0,
-        "LE": 2,
-    }
-    assert any("Not asked for, and not run: CE; KD; LE-Uniform" in line for line in _told(tmp_path))
-    assert call(*whole) == 0
-    made = (tmp_path / "out" / "mine.md").read_text()
-    assert {cell["trials"] for cell in _cells(tmp_path).values()} == {2}
-    assert call(*whole, "--variant", "LE") == 0
-    assert (tmp_path / "out" / "mine.md").read_text() == made
-
-
-def test_a_table_of_the_paper_has_a_line_for_what_waits_for_a_search(tmp_path, real_data):
-    ask = (
-        "reproduce",
-        "table3",
-        "--budget",
-        "smoke",
-        "--trials",
-        "1",
-        "--jobs",
-        "1",
-        "-q",
-        "--out",
-        tmp_path,
-    )
-    assert call(*ask, "--variant", "CE") == 0
-    told = json.loads((tmp_path / "table3.json").read_text())
-    found = {cell["variant"]: (cell["trials"], cell["missing"]) for cell in told["cells"]}
-    assert found.pop("CE") == (1, [])
-    assert list(found) == ["Dropout", "LS", "CP", "LE-Uniform", "LE (Grad)"]
-    assert set(map(str, found.values())) == {"(0, [])"}
-    assert not list(tmp_path.glob("search-*"))
-
-
 @pytest.mark.parametrize("after", [0, 1])
 def test_what_comes_after_the_training_can_be_interrupted(tmp_path, recipe, monkeypatch, after):
     study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 1})
@@ -367,12 +313,3 @@ def test_steps_that_cannot_be_timed_leave_a_column_empty_and_it_is_said(tmp_path
     [table] = paper_results.make(study, told.append, lambda: False, {}).tables
     assert "no step times for resnet8: RuntimeError: not enough memory" in told
     assert all(cell.cost is None and cell.mean is not None for cell in table.cells.values())
-
-
-def _told(parent):
-    return json.loads((parent / "out" / "mine.json").read_text())["caption"]
-
-
-def _cells(parent):
-    told = json.loads((parent / "out" / "mine.json").read_text())
-    return {cell["variant"]: cell for cell in told["cells"]}

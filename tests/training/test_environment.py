@@ -15,7 +15,7 @@ def test_a_record_says_what_code_made_it(tmp_path, monkeypatch):
     shutil.copytree(Path(selftaught.__file__).parent, package, ignore=ignored)
 
     def described() -> str:
-        environment._code.cache_clear()
+        environment.code.cache_clear()
         return str(environment.describe(torch.device("cpu"))["code"])
 
     here = described()
@@ -25,4 +25,4 @@ def test_a_record_says_what_code_made_it(tmp_path, monkeypatch):
     with (package / "targets.py").open("a", encoding="utf-8") as file:
         file.write("\n")
     assert described() != here
-    environment._code.cache_clear()
+    environment.code.cache_clear()

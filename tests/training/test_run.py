@@ -106,8 +106,16 @@ def test_two_processes_that_begin_at_once_do_not_clean_up_after_one_another(tmp_
     monkeypatch.setattr(record, "write", looked_at)
     record.claim(tmp_path, quick.config())
     assert refused == [record.CONFIG]
-    (tmp_path / record.CONFIG).unlink()
+    monkeypatch.setattr(record, "write", write)
     monkeypatch.setattr(record, "CLAIM_SECONDS", 0.0)
+    first = [None]
+    read = record.read_config
+    monkeypatch.setattr(record, "read_config", lambda path: first.pop() if first else read(path))
+    with pytest.raises(
+        InputError, match="holds another run"
+    ):  # which came while this one waited for the lock
+        record.claim(tmp_path, quick.config(seed=7))
+    (tmp_path / record.CONFIG).unlink()
     with record.locked(tmp_path), pytest.raises(InputError, match="is being trained by another process"):
         record.claim(tmp_path, quick.config())
 

@@ -110,7 +110,7 @@ def reproduce(
     variants: Annotated[
         list[str] | None,
         typer.Option(
-            "--variant", help="Run this variant only; once for each that is wanted.", metavar="LABEL"
+            "--variant", help="Train this variant only, again for more; tables stay whole.", metavar="LABEL"
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of a trial (1).")] = None,

@@ -21,7 +21,7 @@ REFERENCE = "reference"
 """What the comparison with the variant that the recipe names is called: the one that a variant is an alternative to, or
 its method's. The others are called by the method that they are with."""
 
-_CONTROLS = ("ce", "le-uniform")
+CONTROLS = ("ce", "le-uniform")
 """The methods that all others are compared with; LE is compared with all."""
 
 _UNPERMUTED = {"dkpp": "kd"}
@@ -99,8 +99,10 @@ def _bases(
     here = [other for other in cells if other.group == cell.group and other is not cell]
     alternative_to = alternatives.get(cell.variant)
     if alternative_to is None:
-        plain = {other.method: other for other in reversed(here) if other.variant not in alternatives}
-        for method, other in reversed(plain.items()):
+        first: dict[str, PaperCell] = {}
+        for other in (other for other in here if other.variant not in alternatives):
+            first.setdefault(other.method, other)
+        for method, other in first.items():
             if _is_compared(cell.method, method):
                 yield method, other
     for other in here:
@@ -112,9 +114,9 @@ def _bases(
 def _is_compared(method: str, base: str) -> bool:
     if method == base:
         return False
-    if {method, base} <= set(_CONTROLS):
-        return base == _CONTROLS[0]  # once is enough
-    return method == "le" or base in _CONTROLS or _UNPERMUTED.get(method) == base
+    if {method, base} <= set(CONTROLS):
+        return base == CONTROLS[0]  # once is enough
+    return method == "le" or base in CONTROLS or _UNPERMUTED.get(method) == base
 
 
 def _tested(base: "PaperCell", cell: "PaperCell", answers: Answers, sign: int) -> tuple[Test, int] | None:

@@ -23,6 +23,9 @@ PAPER_ORDER = {
 
 _TESTED = "t-test over seeds, corrected after Holm"
 
+_SAME = 1e-12
+"""Numbers that differ by less are equal."""
+
 _ORDER = " < ".join(PAPER_ORDER.values())
 
 
@@ -35,11 +38,13 @@ class Explained:
         on_ce: discriminativeness of its maps on networks trained with plain cross-entropy; lower is more
             class-discriminative.
         on_own: likewise on the networks of `accuracy`.
+        seeds: of the networks of `accuracy`; those of `on_ce` are the same for all methods.
     """
 
     accuracy: Sequence[float] = ()
     on_ce: Sequence[float] = ()
     on_own: Sequence[float] = ()
+    seeds: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -52,18 +57,26 @@ class Student:
 
 @dataclass(frozen=True)
 class _Quantity:
-    """A column of the figure; `sign` makes larger mean better."""
+    """A column of the figure; `sign` makes larger mean better; equal `networks`: numbers in the same order."""
 
     title: str
     label: str
     sign: int
     unit: float
     values: Callable[[Explained], Sequence[float]]
+    networks: Callable[[Explained], object] = lambda found: tuple(found.seeds)
 
 
 _QUANTITIES = (
     _Quantity("accuracy of LE", "test accuracy (%)", 1, 100, lambda found: found.accuracy),
-    _Quantity("maps on CE networks", "rank correlation (lower is better)", -1, 1, lambda found: found.on_ce),
+    _Quantity(
+        "maps on CE networks",
+        "rank correlation (lower is better)",
+        -1,
+        1,
+        lambda found: found.on_ce,
+        lambda found: len(found.on_ce),
+    ),
     _Quantity("maps on LE networks", "rank correlation (lower is better)", -1, 1, lambda found: found.on_own),
 )
 
@@ -147,7 +160,7 @@ def _words(student: Student) -> list[str]:
         left_out = f" as far as there are numbers (none for {', '.join(absent)})" if absent else ""
         lines.append(
             f"{what}: {_order(known)}; this {verdict} with the paper's order {_ORDER}{left_out}. "
-            f"{_noise(known)}"
+            f"{_noise(known, {key: quantity.networks(student.found[key]) for key in known})}"
         )
     return [*lines, *_rank_agreement(student)]
 
@@ -178,14 +191,19 @@ def _order(known: Mapping[str, np.ndarray]) -> str:
     return text
 
 
-def _noise(known: Mapping[str, np.ndarray]) -> str:
+def _noise(known: Mapping[str, np.ndarray], networks: Mapping[str, object]) -> str:
     """Whether neighbours in the order could as well be the other way round."""
     single = [PAPER_ORDER[key] for key, values in known.items() if len(values) < 2]
     if single:
         which = "" if len(single) == len(known) else f" for {', '.join(single)}"
         return f"One network only{which}: nothing is known of the noise, so the order may be chance."
     neighbours = list(pairwise(_ascending(known)))
-    p_values = holm([_p_value(known[a], known[b]) for a, b in neighbours])
+    p_values = holm(
+        [
+            _p_value(known[a], known[b], bool(networks[a]) and networks[a] == networks[b])
+            for a, b in neighbours
+        ]
+    )
     close = [
         f"{PAPER_ORDER[a]} and {PAPER_ORDER[b]}"
         for (a, b), p in zip(neighbours, p_values, strict=True)
@@ -198,14 +216,12 @@ def _noise(known: Mapping[str, np.ndarray]) -> str:
     return f"All neighbours differ clearly ({_TESTED})."
 
 
-def _p_value(a: np.ndarray, b: np.ndarray) -> float:
-    """Of Student's test of a difference, paired where there are as many networks: they have the same seeds then."""
-    if len(a) != len(b):
-        return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
+def _p_value(a: np.ndarray, b: np.ndarray, paired: bool) -> float:
+    """Of Student's test of a difference; without any spread nothing is known of the noise, and it is 1."""
+    if not paired or len(a) != len(b):
+        return 1.0 if np.ptp(a) + np.ptp(b) < _SAME else float(stats.ttest_ind(a, b, equal_var=False).pvalue)
     difference = b - a
-    if np.ptp(difference) < 1e-12:
-        return float(abs(difference[0]) < 1e-12)
-    return float(stats.ttest_1samp(difference, 0).pvalue)
+    return 1.0 if np.ptp(difference) < _SAME else float(stats.ttest_1samp(difference, 0).pvalue)
 
 
 def _rank_agreement(student: Student) -> list[str]:

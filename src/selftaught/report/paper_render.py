@@ -14,7 +14,7 @@ from rich.text import Text
 from selftaught.recipes.schema import Value
 from selftaught.report import paper_words as words
 from selftaught.report.paper import PaperCell, PaperTable
-from selftaught.report.paper_comparisons import REFERENCE, Comparison
+from selftaught.report.paper_comparisons import CONTROLS, REFERENCE, Comparison
 from selftaught.report.render import ABSENT, STEP
 
 WIDE = 118
@@ -69,7 +69,7 @@ def columns(table: PaperTable) -> list[Column]:
             Column(f"ours, {unit}", ours),
             Column(PAPER, lambda cell: printed(cell.paper)),
             Column(VERDICT, lambda cell: cell.verdict or ABSENT, numeric=False),
-            *(_to_base(table, base) for base in words.COLUMNS),
+            *(_to_base(table, base) for base in CONTROLS),
             _to_reference(table),
             Column("NLL", lambda cell: _number(cell.nll, ".3f")),
             Column("ECE %", lambda cell: _number(None if cell.ece is None else 100 * cell.ece, ".2f")),

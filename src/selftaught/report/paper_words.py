@@ -3,15 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from selftaught.report.paper_comparisons import REFERENCE
+from selftaught.report.paper_comparisons import CONTROLS, REFERENCE
 from selftaught.report.tables import called
 
 if TYPE_CHECKING:
     from selftaught.report.paper import Comparison, PaperCell, PaperTable
     from selftaught.report.statistics import Test
-
-COLUMNS = ("ce", "le-uniform")
-"""The methods whose comparisons are columns of a table; those with others are told in sentences."""
 
 _QUESTION = ("ce", "ls", "le-uniform", "le-permut")
 """What LE stands or falls with: does it help, more than label smoothing does, and is it the explanations?"""
@@ -122,7 +119,7 @@ def about_le(table: "PaperTable") -> Iterator[tuple[str, str]]:
 def beside_the_columns(table: "PaperTable") -> Iterator[tuple[str, str]]:
     """For every cell its place, and the comparisons that have no column."""
     for cell in table.cells.values():
-        rest = [found for base, found in cell.compared.items() if base not in (*COLUMNS, REFERENCE)]
+        rest = [found for base, found in cell.compared.items() if base not in (*CONTROLS, REFERENCE)]
         if rest:
             yield _told(table, cell, rest)
 
@@ -228,10 +225,10 @@ def _about_comparisons(table: "PaperTable") -> Iterator[str]:
     if any(comparison.pairs == 1 for comparison in every):
         yield f"With one seed an interval covers the {images} only: there is no p-value and no verdict."
     fewer = {
-        f"{cell.group} {cell.variant} ({comparison.pairs})": None
+        f"{cell.group} {cell.variant} to {comparison.base} ({comparison.pairs})": None
         for cell in cells
-        for base, comparison in cell.compared.items()
-        if base in ("ce", REFERENCE) and comparison.pairs < cell.trials
+        for comparison in cell.compared.values()
+        if comparison.pairs < cell.trials
     }
     if fewer:
         yield f"Only seeds that both cells finished with stored predictions count: {', '.join(fewer)}."

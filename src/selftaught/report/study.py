@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -130,7 +131,9 @@ def _add_run(found: Found, directory: Path) -> None:
 
 
 def _refuse_reproduction(directory: Path) -> None:
-    graph = folder.read_graph(directory)
+    graph = None
+    with suppress(InputError):  # damaged: it says nothing of a comparison's trials
+        graph = folder.read_graph(directory)
     if graph is not None and graph.budget:
         raise InputError(
             f"{directory} is a reproduction: its own command, selftaught reproduce ... --budget {graph.budget} "

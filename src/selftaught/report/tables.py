@@ -207,7 +207,7 @@ def _about_differences(
         "Student's t over the seeds, each of which has its own split into training and test images, widened for the "
         "images that the splits share (Nadeau and Bengio, 2003)"
         if per_trial and any(row.pairs > 1 for row in compared)
-        else "paired bootstrap over seeds and test images"
+        else "over seeds (Student's t) and test images (bootstrap)"
     )
     text = f"Difference to {baseline} in points with its 95 % interval: {how}, not corrected for several comparisons."
     partly = [f"{row.method} ({row.pairs})" for row in compared if row.pairs < row.trials]

@@ -224,6 +224,7 @@ def _figure3(study: Reproduction, recipe: Recipe, cells: list[Cell], how: Measur
                     [run.result.accuracy for run in runs],
                     [discriminativeness(directory, saliency, how) for directory in plain],
                     [discriminativeness(run.directory, saliency, how) for run in runs],
+                    [run.config.seed for run in runs],
                 )
         if found:
             students.append(paper_figures.Student(group.label, found))

@@ -12,7 +12,7 @@ from typing import Any
 
 from selftaught import errors, recipes
 from selftaught.errors import InputError
-from selftaught.recipes import Recipe
+from selftaught.recipes import Recipe, Variant
 from selftaught.report.selection import select
 from selftaught.study import folder
 from selftaught.study.executor import Event, Executor
@@ -75,23 +75,23 @@ class Reproduction:
     def shown(self, recipe: Recipe) -> list[Cell]:
         """The cells of a recipe that can be shown: with what was not asked for this time, as far as it can be planned.
 
-        What was run once stays in its table, and is counted in the correction, whatever is asked for later.
+        A variant that was run once stays in its table, and is counted in the correction, whichever is asked for later.
         """
-        whole = self.whole.get(recipe.name)
-        if whole is None:
-            return self.cells().get(recipe.name, [])
-        found = self.cells_of([*_searches_for([whole]).values(), whole]).get(recipe.name)
-        if found is None:  # a search is not done
-            waiting = {
-                v.label for v in whole.variants if searches(whole.model_copy(update={"variants": (v,)}))
-            }
-            rest = tuple(variant for variant in whole.variants if variant.label not in waiting)
-            found = self.expanded(whole.model_copy(update={"variants": rest}), {}) if rest else []
-        return found
+        whole = self.whole.get(recipe.name, recipe)
+        needed = list(_searches_for([whole]).values())
+        chosen = self.chosen(needed, self.cells_of(needed))
+
+        def waits(variant: Variant) -> bool:
+            of_variant = searches(whole.model_copy(update={"variants": (variant,)}))
+            return any((name, group) not in chosen for name, groups in of_variant.items() for group in groups)
+
+        planned = tuple(variant for variant in whole.variants if not waits(variant))
+        return self.expanded(whole.model_copy(update={"variants": planned}), chosen) if planned else []
 
     def expanded(self, recipe: Recipe, chosen: dict[tuple[str, str], float]) -> list[Cell]:
         """The cells of one recipe, worked out once for what was selected: it is asked for again and again."""
-        key = recipe.name, tuple(variant.label for variant in recipe.variants), frozenset(chosen.items())
+        groups, variants = (g.label for g in recipe.groups), (v.label for v in recipe.variants)
+        key = recipe.name, tuple(groups), tuple(variants), frozenset(chosen.items())
         if key not in self._expanded:
             self._expanded[key] = expand(recipe, self.budget, chosen, **self.options_of(recipe))
         return self._expanded[key]
@@ -233,7 +233,7 @@ def prepare(
             "choose another --out"
         )
     own = tuple(recipe.name for recipe in asked)
-    narrowed = {recipe.name: recipe for recipe in whole if recipe.variants != found[recipe.name].variants}
+    narrowed = {recipe.name: recipe for recipe in whole if recipe != found[recipe.name]}
     return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), own, narrowed)
 
 

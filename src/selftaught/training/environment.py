@@ -15,7 +15,7 @@ def describe(device: torch.device) -> dict[str, str | int]:
     """Versions and hardware; nothing that names the machine or its user."""
     return {
         "selftaught": selftaught.__version__,
-        "code": _code(),
+        "code": code(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
@@ -26,8 +26,11 @@ def describe(device: torch.device) -> dict[str, str | int]:
 
 
 @functools.cache
-def _code() -> str:
-    """A digest of the package's Python files: a version has many states while it is being worked on."""
+def code() -> str:
+    """A digest of the package's Python files: a version has many states while it is being worked on.
+
+    Asked for the first time where a run begins, lest it be that of files that were edited meanwhile.
+    """
     package = Path(selftaught.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

@@ -171,14 +171,18 @@ def claim(directory: Path, config: RunConfig) -> None:
     make_directory(directory)
     existing = read_config(directory)
     if existing is None:
-        strangers = [path.name for path in directory.iterdir() if not path.name.startswith(".")]
+        names = [path.name for path in directory.iterdir() if not path.name.startswith(".")]
+        strangers = [name for name in names if name != CONFIG]  # which another process may just have written
         if strangers:
             raise InputError(f"{directory} is not empty and not a run ({strangers[0]}): choose another --out")
         with locked(
             directory, CLAIM_SECONDS
         ):  # another process might take what is being written for a kill's
-            write(directory / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
-    elif existing.trial_id != config.trial_id:
+            existing = read_config(directory)
+            if existing is None:
+                existing = config
+                write(directory / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
+    if existing.trial_id != config.trial_id:
         changes = "; ".join(existing.differences(config))
         raise InputError(f"{directory} holds another run ({changes}): choose another --out or remove it")
 

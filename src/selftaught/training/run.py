@@ -39,7 +39,7 @@ def train(
     """Train as configured, in `out_dir`, from where an earlier session left off; a finished run is only read.
 
     The model of the last epoch is the result: nothing is selected, and the test images are seen once, at the
-    end. On the CPU an interrupted run ends with the same bytes as an uninterrupted one.
+    end. On the CPU an interrupted run ends with the same network, bit for bit, as an uninterrupted one.
 
     Args:
         config: from `selftaught.training.presets.resolve`.
@@ -59,6 +59,7 @@ def train(
     record.claim(directory, config)
     if record.is_finished(directory):
         return record.read(directory).result
+    environment.code()
     with record.locked(directory):
         images = data_of(config)
         with seeds.contained(config.threads):
