@@ -6,11 +6,13 @@ import re
 from selftaught.study import paper_results, reproduce
 from selftaught.study.executor import in_this_process
 from tests.commands import call
-from tests.study.test_reproduce import RECIPE, _costs_nothing, recipe  # noqa: F401 (fixtures)
+from tests.study.test_reproduce import RECIPE, _costs_nothing  # noqa: F401 (a fixture)
 
 
-def test_a_table_keeps_what_was_not_asked_for_this_time(tmp_path, recipe):
+def test_a_table_keeps_what_was_not_asked_for_this_time(tmp_path):
     """Fewer lines would be fewer comparisons to correct for: a verdict could be had by asking again for less."""
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(RECIPE)
     whole = (
         "reproduce",
         recipe,
