@@ -116,8 +116,8 @@ def usual(run: record.Record) -> bool:
     defaults = {"saliency": saliency, "relu": False, "similarity": "cosine", "layer": None, "upsample": False}
     wanted = defaults | {"refresh": 1.0, "warmup": round(0.2 * config.epochs)} | METHODS[config.method]
     preset = preset_for(config.data, config.model)
-    usual = (preset.weight_decay, preset.lr, preset.momentum)
-    return (config.weight_decay, config.lr, config.momentum) == usual and all(
+    rates = (preset.weight_decay, preset.lr, preset.momentum)
+    return (config.weight_decay, config.lr, config.momentum) == rates and all(
         config.settings.get(name, value) == value for name, value in wanted.items()
     )
 

@@ -143,7 +143,9 @@ def test_hostile_names_stay_text(tmp_path):
 
 def test_csv_holds_fractions_and_says_what_budget(third):
     rows = list(csv.DictReader(io.StringIO(paper_render.as_csv(third))))
-    assert tuple(rows[0])[: len(paper_render.FIELDS)] == paper_render.FIELDS
+    told = ("base", "estimate", "low", "high", "p", "p_holm", "pairs", "verdict")
+    bases = ("ce", "le_uniform", "dropout", "ls", "cp")
+    assert list(rows[0]) == [*paper_render.FIELDS, *(f"to_{base}_{name}" for base in bases for name in told)]
     ours = [row for row in rows if row["source"] == "ours"]
     assert [row["variant"] for row in ours] == ["CE", "Dropout", "LS", "CP", "LE-Uniform", "LE (Grad)"]
     assert {(row["budget"], row["paper_protocol"], row["metric"]) for row in rows} == {

@@ -47,10 +47,9 @@ class PaperCell:
     """One cell: ours, the paper's, and what can be said of them.
 
     `mean` and `std` (n − 1, None for one trial) are in % of the table's metric after the last epoch, on the images that
-    the recipe is judged on. `verdict` on the paper's value is "agrees",
-    "better", "worse", "not comparable" (`why` says why) or "", where nothing is printed. `ece` is a fraction, `nll` in
-    nats per image. `compared` has the comparisons with other cells of the group by the names of
-    the method that those have, or "reference". `selected` marks the best value of a search.
+    the recipe is judged on. `verdict` on the paper's value is "agrees", "better", "worse", "not comparable" (`why` says
+    why) or "", where nothing is printed. `ece` is a fraction, `nll` in nats per image. `compared` has the comparisons
+    with other cells of the group by their methods, or "reference". `selected` marks the best value of a search.
     """
 
     group: str

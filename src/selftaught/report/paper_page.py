@@ -81,7 +81,7 @@ def html(tables: Sequence[PaperTable], figures: Sequence[Figure], about: About) 
         "budget": about.budget,
         "notes": about.notes,
         "lead": _lead(tables, about.budget),
-        "le": words.le_in_short(tables) or _without_le(tables),
+        "le": words.le_in_short(tables) or words.clear_differences(tables),
         "findings": [(_short(table), text) for table in tables if (text := _finding(table))],
         "le_findings": [(_short(table), list(words.about_le(table))) for table in tables],
         "tables": [_section(table, f"t{i}") for i, table in enumerate(tables)],
@@ -111,22 +111,6 @@ def _lead(tables: Sequence[PaperTable], budget: str) -> str:
     if not judged:
         return "No printed value can be compared with ours yet."
     return f"{judged.count('agrees')} of {len(judged)} printed values that can be compared agree with ours."
-
-
-def _without_le(tables: Sequence[PaperTable]) -> str:
-    """What differs clearly where nothing is said of LE; empty where something is printed, or nothing was compared."""
-    if any(table.recipe.paper or table.recipe.search for table in tables):
-        return ""
-    cells = [cell for table in tables for cell in table.cells.values()]
-    every = [(cell, one) for cell in cells for one in cell.compared.values() if one.p is not None]
-    clear = [
-        f"{cell.variant} is {one.verdict} than {one.base} ({cell.group})"
-        for cell, one in every
-        if one.verdict in ("better", "worse")
-    ]
-    if not every:
-        return "Nothing can be said yet: a verdict needs two seeds or more of what is compared."
-    return f"{'; '.join(clear) or 'No clear difference in any comparison'}."
 
 
 def _finding(table: PaperTable) -> str:

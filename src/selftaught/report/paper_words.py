@@ -162,6 +162,22 @@ def le_in_short(tables: Sequence["PaperTable"]) -> str:
     return said[0].upper() + said[1:] if parts else ""
 
 
+def clear_differences(tables: Sequence["PaperTable"]) -> str:
+    """What differs clearly in tables without LE, in one sentence; empty where the paper has their numbers."""
+    if any(table.recipe.paper or table.recipe.search for table in tables):
+        return ""
+    cells = [cell for table in tables for cell in table.cells.values()]
+    tested = [(cell, one) for cell in cells for one in cell.compared.values() if one.p is not None]
+    if not tested:
+        return "Nothing can be said yet: a verdict needs two seeds or more of what is compared."
+    clear = [
+        f"{cell.variant} is {one.verdict} than {one.base} ({cell.group})"
+        for cell, one in tested
+        if one.verdict in ("better", "worse")
+    ]
+    return f"{'; '.join(clear) or 'No clear difference in any comparison'}."
+
+
 def points(test: "Test") -> str:
     """A difference in points and its interval.
 

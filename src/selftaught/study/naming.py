@@ -54,8 +54,8 @@ def _usual(facts: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
     """What varies among trials, and which value more than half of them have; None where there is no such."""
     found: dict[str, str | None] = {}
     for name in dict.fromkeys(name for own in facts for name in own):
-        (first, count), *others = Counter(repr(own.get(name)) for own in facts).most_common()
-        if others:  # one that most of them have
+        (first, count), *others = Counter(repr(own.get(name)) for own in facts).most_common(2)
+        if others:
             found[name] = first if 2 * count > len(facts) else None
     return found
 

@@ -147,7 +147,7 @@ def _selected(cells: list[Cell]) -> list[str]:
 
 def _go_on(should_stop: Callable[[], bool]) -> None:
     if should_stop():
-        raise Stopped
+        raise Stopped("stopped")
 
 
 def _costs(

@@ -175,9 +175,8 @@ def claim(directory: Path, config: RunConfig) -> None:
         strangers = [name for name in names if name != CONFIG]  # which another process may just have written
         if strangers:
             raise InputError(f"{directory} is not empty and not a run ({strangers[0]}): choose another --out")
-        with locked(
-            directory, CLAIM_SECONDS
-        ):  # another process might take what is being written for a kill's
+        # Without the lock another process might take what is being written for what a kill left.
+        with locked(directory, CLAIM_SECONDS):
             existing = read_config(directory)
             if existing is None:
                 existing = config

@@ -59,7 +59,7 @@ def train(
     record.claim(directory, config)
     if record.is_finished(directory):
         return record.read(directory).result
-    environment.code()
+    environment.code()  # known from here on, whatever is edited until the record is written
     with record.locked(directory):
         images = data_of(config)
         with seeds.contained(config.threads):
