@@ -1,6 +1,7 @@
 """Worker processes of this machine."""
 
 import multiprocessing
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from selftaught.study import processes
 from selftaught.study.executor import Event, Outcome, in_this_process
 from selftaught.study.plan import Trial
 from selftaught.study.processes import in_processes
+from selftaught.training.progress import Progress
 from tests.study.trials import check_events, make, never, occupy
 from tests.training import quick
 
@@ -61,8 +63,9 @@ class Scripted:
     def __init__(self, place: int, gpu: str | None) -> None:
         self.connection, self.theirs = multiprocessing.Pipe()
         self.place, self.gpu, self.index = place, gpu, None
-        self.process = multiprocessing.Process()
-        self.gone = False
+        self.process = Mock()
+        self.awake = False
+        self.told: list[str] = []
         Scripted.hired.append(self)
 
     def start(self, index: int, trial: Trial) -> None:
@@ -70,6 +73,9 @@ class Scripted:
 
     def end(self, outcome: Outcome) -> None:
         self.theirs.send(outcome)
+
+    def tell_to_stop(self) -> None:
+        self.told.append("stop")
 
 
 @pytest.fixture
@@ -123,6 +129,31 @@ def test_after_an_unforeseen_error_another_process_goes_on(pool):
     assert Scripted.hired[2].index == 0
     assert Scripted.hired[2].place == 0
     assert teacher not in pool.workers.values()
+
+
+def test_when_stopped_who_trains_saves_and_who_still_starts_is_not_waited_for(pool):
+    pool.share_out(2)
+    trains, starts = Scripted.hired
+    trains.theirs.send(processes.AWAKE)
+    pool.hear(trains)
+    pool.stop()
+    assert (trains.told, starts.told) == (["stop"], [])
+    assert not trains.process.terminate.called
+    starts.process.terminate.assert_called_once_with()
+    assert at(pool) == [0]
+    turn(pool, trains, Outcome(stopped=True))
+    assert pool.queue.outcomes == [Outcome(stopped=True)] * 4
+
+
+def test_a_worker_says_that_it_is_awake_before_its_first_trial(tmp_path):
+    [trial] = make(tmp_path, "ce", epochs=1)
+    worker = processes._Worker(0, None)
+    worker.start(0, trial)
+    assert worker.connection.recv() == processes.AWAKE
+    assert isinstance(worker.connection.recv(), Progress)
+    worker.tell_to_stop()
+    worker.connection.close()
+    worker.process.join()
 
 
 @pytest.mark.parametrize(

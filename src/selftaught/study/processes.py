@@ -23,6 +23,8 @@ from selftaught.training.progress import Progress
 
 POLL_SECONDS = 0.2
 STOP = "stop"
+AWAKE = "awake"
+"""What a worker says once it can hear: importing torch takes seconds."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -67,9 +69,7 @@ class _Pool:
                 for connection in wait(list(self.workers), timeout=POLL_SECONDS):
                     self.hear(self.workers[connection])  # type: ignore[index]
                 if not self.queue.stopped and self.should_stop():
-                    self.queue.stop()
-                    for worker in self.workers.values():
-                        worker.tell_to_stop()
+                    self.stop()
                 self.share_out(jobs)
         finally:
             for worker in self.workers.values():
@@ -77,6 +77,18 @@ class _Pool:
             for worker in (*self.workers.values(), *self.leaving):
                 worker.process.join()
         return self.queue.outcomes
+
+    def stop(self) -> None:
+        """Have what runs saved. Who is not awake yet has nothing to save, and is not waited for."""
+        self.queue.stop()
+        for worker in list(self.workers.values()):
+            if worker.awake:
+                worker.tell_to_stop()
+                continue
+            assert worker.index is not None
+            worker.process.terminate()
+            self.dismiss(worker)
+            self.queue.end(worker.index, Outcome(stopped=True))
 
     def share_out(self, jobs: int) -> None:
         """Give what is ready to who is idle, hire where there is more, let go whom nothing waits for."""
@@ -110,6 +122,9 @@ class _Pool:
         except (EOFError, OSError):
             self.bury(worker)
             return
+        if message == AWAKE:
+            worker.awake = True
+            return
         assert worker.index is not None
         if isinstance(message, Progress):
             self.on_event(Event(worker.index, progress=message))
@@ -130,13 +145,17 @@ class _Pool:
 
 
 class _Worker:
-    """One worker process as the parent sees it; `index` is the trial that it is at, None when it has none."""
+    """One worker process as the parent sees it; `index` is the trial that it is at, None when it has none.
+
+    `awake` once it has said so.
+    """
 
     def __init__(self, place: int, gpu: str | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, gpu))
         self.index: int | None = None
+        self.awake = False
         self.place = place
         with _interrupts_ignored():
             self.process.start()
@@ -160,6 +179,7 @@ def _work(connection: Connection, gpu: str | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     if gpu is not None:
         os.environ[VISIBLE] = gpu  # in time: importing torch does not look at the GPUs yet
+    _tell(connection, AWAKE)
     while True:
         try:
             message = connection.recv()
