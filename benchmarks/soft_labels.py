@@ -112,7 +112,7 @@ def usual(run: record.Record) -> bool:
     config = run.config
     if config.method not in METHODS or config.model == TEACHER or not run.result.data.val:
         return False
-    saliency = "grad-cam" if models.is_spatial(config.model) else "grad"
+    saliency = models.default_saliency(config.model)
     defaults = {"saliency": saliency, "relu": False, "similarity": "cosine", "layer": None, "upsample": False}
     wanted = defaults | {"refresh": 1.0, "warmup": round(0.2 * config.epochs)} | METHODS[config.method]
     preset = preset_for(config.data, config.model)

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from selftaught.report.figures import explanation_grid, is_photograph, overlaid
+from selftaught.report.numbers import signed
 from selftaught.training.explanations import ExplainedImage
 
 DIGITS = [str(k) for k in range(10)]
@@ -42,7 +43,7 @@ def test_a_row_per_image_and_a_column_per_class():
     assert not any(axis.get_title() for axis in rows[1])
     assert [row[0].get_ylabel() for row in rows] == ["folder/a.png", "b.png", "c.png"]
     assert [row[0].get_xlabel() for row in rows] == ["✓ 3, 90 %", "✗ 5, 90 %", "3, 90 %"]
-    assert [axis.get_xlabel() for axis in rows[0][1:]] == [f"{s:+.2f}" for s in np.linspace(-1, 1, 10)]
+    assert [axis.get_xlabel() for axis in rows[0][1:]] == [signed(s) for s in np.linspace(-1, 1, 10)]
     framed = [[axis.spines["top"].get_linewidth() > 1 for axis in row] for row in rows]
     assert framed == [[column == 4 for column in range(11)]] * 3
     for axis, values in zip(rows[0][1:], items[0].maps, strict=True):

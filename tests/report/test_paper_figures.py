@@ -10,6 +10,7 @@ from PIL import Image
 from scipy import stats
 
 from selftaught.report import drawing, paper_figures, paper_orders
+from selftaught.report.numbers import signed
 from selftaught.report.paper_figures import (
     EXPECTED,
     PAPER_ORDER,
@@ -95,9 +96,7 @@ def test_figure1_has_a_row_per_image_and_epoch(figures):
     for place, row in enumerate(rows):
         i, seen = place // 2, snapshots[(1, 10)[place % 2]]
         assert (np.asarray(row[0].images[0].get_array()) == seen.images[i].transpose(1, 2, 0)).all()
-        assert [axis.get_xlabel() for axis in row[1:]] == [
-            drawing.signed(score) for score in seen.similarity[i]
-        ]
+        assert [axis.get_xlabel() for axis in row[1:]] == [signed(score) for score in seen.similarity[i]]
         for axis, values in zip(row[1:], seen.maps[i], strict=True):
             assert np.asarray(axis.images[0].get_array()) == pytest.approx(values)
             assert axis.images[0].norm.vmax == -axis.images[0].norm.vmin == drawing.strength(seen.maps[i])
@@ -121,7 +120,7 @@ def test_figure1_tells_the_same_as_a_table():
     others = [k for k in np.argsort(-seen.similarity[2]) if k != 6]
     best = seen.probabilities[2].argmax()
     said = (CIFAR[best], f"{100 * seen.probabilities[2, best]:.0f} %")
-    nearest = (CIFAR[others[0]], drawing.signed(seen.similarity[2, others[0]]))
+    nearest = (CIFAR[others[0]], signed(seen.similarity[2, others[0]]))
     assert drawn.rows[5] == ("3: frog", "10", *said, *nearest)
 
 

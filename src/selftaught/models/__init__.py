@@ -19,6 +19,7 @@ from selftaught.models.registry import Spec, find, names
 __all__ = [
     "Classifier",
     "create",
+    "default_saliency",
     "description",
     "fingerprint",
     "is_pretrained",
@@ -123,6 +124,15 @@ def is_spatial(name: str) -> bool:
     (True, False)
     """
     return find(name).spatial
+
+
+def default_saliency(name: str) -> str:
+    """The saliency that is used unless another one is asked for: Grad-CAM if the model is spatial, else the gradient.
+
+    >>> default_saliency("cnn6"), default_saliency("mlp")
+    ('grad-cam', 'grad')
+    """
+    return "grad-cam" if is_spatial(name) else "grad"
 
 
 def located(name: str) -> str:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from selftaught.report import svg
 from selftaught.report.evidence import BINS
+from selftaught.report.numbers import points
 from selftaught.report.statistics import Interval
 
 _ROW, _LEFT, _RIGHT = 34, 92, 346
@@ -81,8 +82,14 @@ def differences(
             parts.append(
                 svg.line([(x(end), y - 5), (x(end), y + 5)], "interval", styles[method], dashed=False)
             )
-        parts.append(svg.marker(styles[method], x(estimate), y, f"{method}: {difference(interval)}"))
-    described = "; ".join(f"{method} {difference(interval)}" for method, interval in values.items())
+        parts.append(
+            svg.marker(
+                styles[method], x(estimate), y, f"{method}: {points(*(100 * value for value in interval))}"
+            )
+        )
+    described = "; ".join(
+        f"{method} {points(*(100 * value for value in interval))}" for method, interval in values.items()
+    )
     return svg.chart(
         bottom + 38, f"Difference to {baseline} in points, with 95 % intervals: {described}.", *parts
     )
@@ -181,16 +188,6 @@ def classes(values: Mapping[str, np.ndarray], names: Sequence[str], styles: Mapp
         f"{method} from {np.nanmin(t):.1f} to {np.nanmax(t):.1f}" for method, t in values.items()
     )
     return svg.chart(bottom + 38, f"Accuracy in % of {len(names)} classes by method: {means}.", *parts)
-
-
-def difference(interval: Interval) -> str:
-    """An interval in points for people: its estimate and its ends.
-
-    >>> difference(Interval(0.004, -0.001, 0.009))
-    '+0.40 [−0.10, +0.90]'
-    """
-    estimate, low, high = (f"{100 * value:+.2f}".replace("-", "−") for value in interval)
-    return f"{estimate} [{low}, {high}]"
 
 
 def _row_label(name: str, y: float, left: float = _LEFT) -> Markup:

@@ -70,15 +70,6 @@ def short(name: str, most: int) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def signed(value: float) -> str:
-    """Two decimals with a sign, never a negative zero.
-
-    >>> signed(0.5), signed(-0.001), signed(-1)
-    ('+0.50', '+0.00', '−1.00')
-    """
-    return f"{round(float(value), 2) + 0.0:+.2f}".replace("-", "−")
-
-
 def strength(maps: np.ndarray) -> float:
     """The magnitude in maps of one image that gets the full colour; above 0.
 

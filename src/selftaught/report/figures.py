@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from selftaught.report.drawing import COLOURS, canvas, colour_key, frame, short, show_map, strength
+from selftaught.report.numbers import signed
 from selftaught.training.explanations import ExplainedImage
 
 _CELL = 0.95
@@ -91,7 +92,7 @@ def _draw_row(row: Sequence[Axes], item: ExplainedImage, classes: Sequence[str],
             axis.imshow(overlaid(item.image, values / scale))
         else:
             show_map(axis, values, scale)
-        axis.set_xlabel(f"{score:+.2f}", fontsize=7, labelpad=2)
+        axis.set_xlabel(signed(score), fontsize=7, labelpad=2)
         if k == item.reference:
             frame(axis)
 

@@ -21,9 +21,9 @@ from selftaught.report.drawing import (
     png,
     short,
     show_map,
-    signed,
     strength,
 )
+from selftaught.report.numbers import signed
 from selftaught.report.paper_orders import PAPER_ORDER, Explained, Student, figure3
 from selftaught.training.trace import Snapshot
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from selftaught.recipes.schema import Value
 from selftaught.report import paper_words as words
+from selftaught.report.numbers import points
 from selftaught.report.paper import PaperCell, PaperTable
 from selftaught.report.paper_comparisons import CONTROLS, REFERENCE, Comparison
 from selftaught.report.render import ABSENT, STEP
@@ -258,7 +259,8 @@ def _difference(comparison: Comparison | None, named: bool = False) -> str:
         return ABSENT
     told = [text for text in (words.p_value(comparison), comparison.verdict) if text]
     base = f"to {comparison.base}: " if named else ""
-    return f"{base}{words.points(comparison.test)}\n{', '.join(told)}"
+    test = comparison.test
+    return f"{base}{points(test.estimate, test.low, test.high)}\n{', '.join(told)}"
 
 
 def _plain_ours(cell: PaperCell) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from selftaught.report.numbers import points
 from selftaught.report.paper_comparisons import CONTROLS, REFERENCE
 from selftaught.report.tables import called
 
 if TYPE_CHECKING:
     from selftaught.report.paper import Comparison, PaperCell, PaperTable
-    from selftaught.report.statistics import Test
 
 _QUESTION = ("ce", "ls", "le-uniform", "le-permut")
 """What LE stands or falls with: does it help, more than label smoothing does, and is it the explanations?"""
@@ -178,26 +178,6 @@ def clear_differences(tables: Sequence["PaperTable"]) -> str:
     return f"{'; '.join(clear) or 'No clear difference in any comparison'}."
 
 
-def points(test: "Test") -> str:
-    """A difference in points and its interval.
-
-    >>> from selftaught.report.statistics import Test
-    >>> points(Test(0.4, -0.1, 0.9, 0.12))
-    '+0.40 [−0.10, +0.90]'
-    """
-    estimate, low, high = map(signed, (test.estimate, test.low, test.high))
-    return f"{estimate} [{low}, {high}]"
-
-
-def signed(value: float) -> str:
-    """Two decimals with a sign, a true minus; nothing rounds to minus zero.
-
-    >>> signed(-0.004), signed(-1.5)
-    ('0.00', '−1.50')
-    """
-    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "−")
-
-
 def p_value(comparison: "Comparison") -> str:
     """The corrected p-value; empty where there is none."""
     if comparison.p_holm is None:
@@ -208,7 +188,10 @@ def p_value(comparison: "Comparison") -> str:
 def _said(comparison: "Comparison", metric: str) -> str:
     p = p_value(comparison)
     against = _AGAINST[comparison.verdict].format(reference=comparison.base)
-    return f"{against} ({points(comparison.test)} points of {metric}{', ' if p else ''}{p})"
+    test = comparison.test
+    return (
+        f"{against} ({points(test.estimate, test.low, test.high)} points of {metric}{', ' if p else ''}{p})"
+    )
 
 
 def _about_verdicts(cells: Sequence["PaperCell"]) -> Iterator[str]:

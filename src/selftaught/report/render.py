@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from selftaught.report.numbers import points
 from selftaught.report.tables import Row, Table
 
 ABSENT = "–"
@@ -122,8 +123,7 @@ def _line(texts: Sequence[str]) -> str:
 def _interval(row: Row) -> str:
     if row.difference is None:
         return ABSENT
-    points = (100 * row.difference.estimate, 100 * row.difference.low, 100 * row.difference.high)
-    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*points)
+    return points(*(100 * value for value in row.difference))
 
 
 def _percent(share: float | None) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from selftaught.report import charts, pixels
 from selftaught.report.evidence import BINS, Evidence, Examples
+from selftaught.report.numbers import signed
 from selftaught.report.render import ABSENT
 from selftaught.report.tables import Table, called
 from selftaught.training.record import DataSummary, Record
@@ -323,17 +324,13 @@ def _example(found: Examples, i: int, names: Sequence[str]) -> Shown:
                 "coarse": max(found.maps.shape[2:]) < pixels.PHOTOGRAPH // 2,
                 "name": names[label],
                 "probability": f"{100 * probabilities[label]:.0f}",
-                "similarity": _signed(found.similarity[i, k]),
+                "similarity": signed(found.similarity[i, k]),
                 "truth": label == truth,
                 "prediction": label == prediction,
             }
             for k, label in list(enumerate(found.classes[i].tolist()))[:_MOST_MAPS]
         ],
     }
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0.00"
 
 
 def _data_facts(records: Sequence[Record]) -> Iterable[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """Statistics over trials: mean and standard deviation, intervals and tests of a difference between two methods."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -129,26 +128,25 @@ def paired_test(
     return Test(*interval, p=min(1.0, 2 * error.beyond(abs(estimate), estimate < 0)))
 
 
-def holm(p_values: Sequence[float | None]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for their number (Holm, 1979): the chance of any false alarm among them stays below the level.
 
     The smallest is multiplied by their number, the next by one less and so on; none is below one before it, none above
-    1. None and nan are no tests: they are not counted and come back as nan.
+    1.
 
     Raises:
-        InputError: a value outside [0, 1].
+        InputError: a value that is nan or outside [0, 1].
 
-    >>> holm([0.01, 0.04, None, 0.03])
-    [0.03, 0.06, nan, 0.06]
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
     """
-    values = [math.nan if p is None else float(p) for p in p_values]
-    wrong = [p for p in values if p < 0 or p > 1]
+    values = list(map(float, p_values))
+    wrong = [p for p in values if not 0 <= p <= 1]
     if wrong:
         raise InputError(f"p-values must lie in [0, 1], got {wrong[0]}")
-    tested = sorted((i for i, p in enumerate(values) if not math.isnan(p)), key=lambda i: values[i])
     largest = 0.0
-    for rank, i in enumerate(tested):
-        largest = max(largest, min(1.0, (len(tested) - rank) * values[i]))
+    for rank, i in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[i]))
         values[i] = largest
     return values
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from selftaught.report.charts import difference
+from selftaught.report.numbers import points
 from selftaught.report.tables import Row, Table
 from selftaught.training.record import TEMPERATURES, Record
 
@@ -119,7 +119,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _of_accuracy(row: Row, baseline: str) -> str:
     assert row.difference is not None
-    text = f"{difference(row.difference)} points of accuracy against {baseline}, 95 % interval, "
+    found = points(*(100 * value for value in row.difference))
+    text = f"{found} points of accuracy against {baseline}, 95 % interval, "
     if row.pairs < 2:
         return f"{text}which covers the test images of one seed and says nothing of other seeds."
     text += f"{row.pairs} seeds."

@@ -63,9 +63,8 @@ class ExplainedImage:
 
 
 def default_saliency(model: TrainedModel) -> str:
-    """What the run itself explained with, else Grad-CAM where the network has feature maps."""
-    fallback = "grad-cam" if models.is_spatial(model.config.model) else "grad"
-    return str(model.config.settings.get("saliency", fallback))
+    """What the run itself explained with, else what suits its network."""
+    return str(model.config.settings.get("saliency", models.default_saliency(model.config.model)))
 
 
 def explain_images(

@@ -290,7 +290,7 @@ def _settings(method: str, model: str, epochs: int, given: dict[str, Any]) -> di
     """The method's own settings: its defaults, then the protocol's, then the user's."""
     protocol = {
         "warmup": round(WARMUP_FRACTION * epochs),
-        "saliency": "grad-cam" if models.is_spatial(model) else "grad",
+        "saliency": models.default_saliency(model),
     }
     settings = {}
     for name, default in objectives.settings(method).items():
