@@ -7,6 +7,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -212,6 +213,28 @@ def test_a_file_without_rows_is_named(shards):
     pq.write_table(pq.read_table(shards / "test-0.parquet").slice(0, 0), shards / "test-0.parquet")
     write_parquet(shards / "train-1.parquet", [], [])
     assert re.search(r"train-1.parquet.*no rows", refusal(shards))
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [("bytes", pa.int64()), ("bytes", pa.string()), ("path", pa.int64()), ("path", pa.list_(pa.string()))],
+)
+def test_pictures_are_bytes_and_names_of_files(shards, column, kind):
+    path = shards / "train-0.parquet"
+    table = pq.read_table(path)
+    types = {"bytes": pa.binary(), "path": pa.string()} | {column: kind}
+    cells = pa.array([{}] * len(table), pa.struct(list(types.items())))
+    pq.write_table(table.set_column(table.schema.names.index("image"), "image", cells), path)
+    assert re.search(r"train-0.parquet: no column of pictures \(a struct of 'bytes', binary", refusal(shards))
+
+
+@pytest.mark.parametrize("labels", [[[0], [1], [1]], [{"a": 1}] * 3, [b"a", b"b", b"a"]])
+def test_a_test_part_whose_labels_are_of_no_use_is_refused_as_well(shards, labels):
+    path = shards / "test-0.parquet"
+    table = pq.read_table(path)
+    column = table.schema.names.index("label")
+    pq.write_table(table.set_column(column, "label", pa.array(labels[: len(table)])), path)
+    assert re.search(r"test-0.parquet: column 'label' must hold whole numbers or names", refusal(shards))
 
 
 def test_a_file_without_pictures_is_named(shards):

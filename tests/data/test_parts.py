@@ -41,6 +41,8 @@ def test_classes_that_cannot_be_learned_are_refused():
     two, both = torch.tensor([0, 0, 1]), torch.tensor([0, 1])
     with pytest.raises(InputError, match=r"S has one class only \('a'\)"):
         check_classes(("a",), torch.tensor([0, 0]), None, "S")
+    with pytest.raises(InputError, match="S has two classes that are called 'a': rename one"):
+        check_classes(("a", "b", "a"), two, both, "S")
     with pytest.raises(InputError, match="class 'b' of S has only one image"):
         check_classes(("a", "b"), two, None, "S")
     check_classes(("a", "b"), two, both, "S")

@@ -120,6 +120,11 @@ SEARCH = "kind: search\nsearch: {method: ls, setting: alpha, values: [0.8, 0.9]}
         ("kind: table", "kind: search", r"search and kind: search belong together: give both or neither"),
         ("name: mine", "name: Mine!", r"name is 'Mine!' but "),
         ("name: mine", "name: mine\nname: yours", r"line 3: key 'name' is there twice: correct it"),
+        (
+            "name: mine",
+            "name: &a mine\ntitle: *a",
+            r"line 3: the alias \*a stands in place of a value: correct it",
+        ),
         ("title: A", "title: [A", r"line \d+: .*: correct it"),
         (
             "title: A",

@@ -309,6 +309,10 @@ def test_le_in_short_counts_a_shared_cell_once(tmp_path):
     assert once.startswith(
         "After correction LE is clearly better than CE in 2 of 2 cells, LS in 2 of 2 cells"
     )
+    others = tabulate(make_recipe(), factory.cells(make_recipe(), tmp_path / "others", accuracy, 4), "paper")
+    assert "CE in 4 of 4 cells" in paper_words.le_in_short(
+        [table, others]
+    )  # other trials of the same settings
     quick = paper_words.le_in_short([tabulate(make_recipe(), cells, "quick")])
     assert quick.startswith("At the quick budget and after correction LE")
 

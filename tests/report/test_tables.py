@@ -41,6 +41,7 @@ def make(tmp_path):
         ece: float = 0.1,
         data: str = "f",
         scaled=None,
+        test_part: str = "the source's own",
         **changes,
     ) -> record.Record:
         config = parse(
@@ -74,7 +75,7 @@ def make(tmp_path):
             "epochs": 7,
             "seconds": 1.0,
             "images_per_second": 1.0,
-            "data": DATA,
+            "data": DATA | {"test_part": test_part},
             "environment": {},
         }
         (directory / "config.json").write_text(config.model_dump_json())
@@ -219,7 +220,9 @@ def test_runs_without_a_temperature_have_no_column_for_it(make):
 def test_trials_with_their_own_splits_are_compared_over_the_seeds(make):
     right = {"ce": (100, 104, 102), "le": (110, 113, 113)}
     records = [
-        make(method, seed, n, data=f"split {seed}", split_per_trial=True)
+        make(
+            method, seed, n, data=f"split {seed}", split_per_trial=True, test_part=f"20 %, split seed {seed}"
+        )
         for method, counts in right.items()
         for seed, n in enumerate(counts)
     ]
@@ -232,6 +235,31 @@ def test_trials_with_their_own_splits_are_compared_over_the_seeds(make):
     assert le.difference.low < students.low
     assert "own split" in " ".join(table.caption)
     assert "bootstrap" not in " ".join(table.caption)
+
+
+def test_trials_that_share_their_test_images_are_compared_over_them_whatever_they_were_trained_on(make):
+    right = {"ce": (100, 104, 102), "le": (110, 113, 113)}
+    own, common = (
+        tabulate(
+            [
+                make(method, seed, n, data=f"split {seed}" if apart else "f", split_per_trial=apart)
+                for method, counts in right.items()
+                for seed, n in enumerate(counts)
+            ],
+            ["ce", "le"],
+            {},
+        )
+        for apart in (True, False)
+    )
+    assert own.rows[1].difference == common.rows[1].difference
+    assert "and test images (bootstrap)" in " ".join(own.caption)
+
+
+def test_a_seed_of_a_method_is_there_once(make):
+    runs = [make("ce", 3, 100), make("ce", 3, 100, threads=2)]
+    with pytest.raises(InputError, match=r"are both ce with seed 3: report on one of them") as error:
+        tabulate(runs, ["ce"], {})
+    assert all(str(run.directory) in str(error.value) for run in runs)
 
 
 def test_splits_must_be_the_same_for_all_methods(make):

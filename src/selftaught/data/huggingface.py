@@ -94,15 +94,34 @@ def _picture_column(schema: "pa.Schema", features: Mapping[str, dict[str, Any]],
     import pyarrow as pa
 
     def holds_pictures(field: "pa.Field") -> bool:
-        return pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+        if not pa.types.is_struct(field.type):
+            return False
+        kinds = {inner.name: inner.type for inner in field.type}
+        path = kinds.get("path", pa.null())
+        return _is_binary(kinds.get("bytes")) and (_is_text(path) or pa.types.is_null(path))
 
     found = [field.name for field in schema if holds_pictures(field)]
     declared = [name for name in found if features.get(name, {}).get("_type") == "Image"]
     if not found:
         raise InputError(
-            f"{origin}: no column of pictures (a struct of 'bytes' and 'path'; found {', '.join(schema.names)})"
+            f"{origin}: no column of pictures (a struct of 'bytes', binary, and 'path', a string; found "
+            f"{', '.join(schema.names)})"
         )
     return (declared or found)[0]
+
+
+def _is_binary(kind: "pa.DataType | None") -> bool:
+    import pyarrow as pa
+
+    # Where every picture is a file, a column without bytes.
+    tests = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null
+    return kind is not None and any(test(kind) for test in tests)
+
+
+def _is_text(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def blob(cell: Mapping[str, Any] | None, where: str, folders: Sequence[Path]) -> bytes:
@@ -147,6 +166,8 @@ def collection(splits: Mapping[str, Split], where: str, key: str, notes: Sequenc
             training part.
     """
     notes = list(notes)
+    for piece in (piece for split in splits.values() for piece in split.labels):
+        _check_kind(piece)
     if "test" in splits and _unlabelled(splits["test"]):
         notes.append(f"the test part of {where} is not used: it has no labels")
         splits = {part: split for part, split in splits.items() if part != "test"}
@@ -179,23 +200,35 @@ def _encode(pieces: Sequence[Labels]) -> tuple[tuple[str, ...], list[Tensor]]:
     return tuple(map(str, names)), [torch.tensor([code[name] for name in labels]) for labels in values]
 
 
-def _checked(piece: Labels) -> list[Any]:
-    """The labels as numbers or names; InputError, with the row, for what cannot be one."""
+def _check_kind(piece: Labels) -> None:
+    """Refuse a column that can hold no labels; one of nothing but nulls has withheld ones."""
+    import pyarrow as pa
+
+    kind = _kind(piece)
+    if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        raise InputError(
+            f"{piece.origin}: column {piece.layout.labels!r} must hold whole numbers or names, it holds {kind}"
+        )
+
+
+def _kind(piece: Labels) -> "pa.DataType":
     import pyarrow as pa
 
     kind = piece.values.type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _checked(piece: Labels) -> list[Any]:
+    """The labels as numbers or names; InputError, with the row, for what cannot be one."""
     where = f"{piece.origin}: column {piece.layout.labels!r}"
     values = piece.values.to_pylist()
     if not values:
         raise InputError(f"{where} is empty: there are no rows")
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if _is_text(_kind(piece)):
         for row, value in enumerate(values):
             if not value:
                 raise InputError(f"{where}, row {row}: no label: add it, or remove the row")
         return values
-    if not pa.types.is_integer(kind):
-        raise InputError(f"{where} must hold whole numbers or names, it holds {kind}")
     count = len(piece.layout.classes or ())
     for row, value in enumerate(values):
         if value is None or value < 0 or (count and value >= count):

@@ -62,8 +62,12 @@ def check_classes(classes: Sequence[str], train: Tensor, test: Tensor | None, wh
         where: the source, for messages.
 
     Raises:
-        InputError: there are fewer than two classes, or an undivided source has a single image of a class.
+        InputError: there are fewer than two classes, two have the same name, or an undivided source has a single image
+            of a class.
     """
+    twice = next((name for index, name in enumerate(classes) if name in classes[:index]), None)
+    if twice is not None:
+        raise InputError(f"{where} has two classes that are called {twice!r}: rename one")
     if len(classes) < 2:
         found = f"one class only ({classes[0]!r})" if classes else "no classes"
         raise InputError(f"{where} has {found}: telling images apart takes at least two")

@@ -14,7 +14,15 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's plain values only, and no key twice: of two the first would be lost without a word."""
+    """YAML's plain values only: no key twice, of which one would be lost, and no aliases, which grow to any size."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            alias = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"the alias *{alias.anchor} stands in place of a value", alias.start_mark
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -71,8 +79,6 @@ def model(kind: type[Model], values: dict[str, Any], where: str) -> Model:
         return kind.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{where}: {_problem(error)}") from None
-    except RecursionError:
-        raise InputError(f"{where} contains itself: write it without aliases") from None
 
 
 def _problem(error: ValidationError) -> str:

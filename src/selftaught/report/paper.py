@@ -48,8 +48,9 @@ class PaperCell:
 
     `mean` and `std` (n − 1, None for one trial) are in % of the table's metric after the last epoch, on the images that
     the recipe is judged on. `verdict` on the paper's value is "agrees", "better", "worse", "not comparable" (`why` says
-    why) or "", where nothing is printed. `ece` is a fraction, `nll` in nats per image. `compared` has the comparisons
-    with other cells of the group by their methods, or "reference". `selected` marks the best value of a search.
+    why) or "", where nothing is printed. `ece` is a fraction, `nll` in nats per image. `runs` names the finished
+    trials: a cell of another table with the same ones is the same result. `compared` has the comparisons with other
+    cells of the group by their methods, or "reference". `selected` marks the best value of a search.
     """
 
     group: str
@@ -67,6 +68,7 @@ class PaperCell:
     cost: float | None
     extra: int
     missing: tuple[str, ...]
+    runs: frozenset[str]
     compared: Mapping[str, Comparison] = field(default_factory=dict)
     selected: bool = False
 
@@ -222,6 +224,7 @@ def _blank(recipe: Recipe, cell: Cell) -> PaperCell:
         cost=cell.cost if cell.cost is not None and math.isfinite(cell.cost) else None,
         extra=cell.extra,
         missing=cell.missing,
+        runs=frozenset(record.config.trial_id for record in cell.records),
     )
 
 

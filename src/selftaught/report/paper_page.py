@@ -7,7 +7,6 @@ import shlex
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import selftaught
@@ -17,7 +16,6 @@ from selftaught.report.page import CONTROL, environment
 from selftaught.report.paper import PaperCell, PaperTable
 from selftaught.report.paper_comparisons import REFERENCE
 from selftaught.report.statistics import Interval
-from selftaught.training import record
 
 _WORDS = (paper_render.VERDICT, paper_render.SELECTED)
 """Columns whose texts stand out."""
@@ -35,8 +33,7 @@ class Figure:
     title: str
     caption: tuple[str, ...]
     alt: str
-    png: bytes | None = None
-    svg: str | None = None
+    png: bytes
     headers: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
 
@@ -53,15 +50,6 @@ class About:
     commands: tuple[tuple[str, ...], ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def write(out: Path, tables: Sequence[PaperTable], figures: Sequence[Figure], about: About) -> None:
-    """Write the page to the file `out`, in one step; its folder exists.
-
-    Raises:
-        SelftaughtError: the file cannot be written.
-    """
-    record.write(out, html(tables, figures, about).encode())
 
 
 def html(tables: Sequence[PaperTable], figures: Sequence[Figure], about: About) -> str:
@@ -106,8 +94,10 @@ def _lead(tables: Sequence[PaperTable], budget: str) -> str:
         return (
             f"Nothing on this page can be compared with the paper: the {budget} budget is not its protocol."
         )
-    verdicts = [cell.verdict for table in tables for cell in table.cells.values()]
-    judged = [verdict for verdict in verdicts if verdict not in ("", "not comparable")]
+    cells = [cell for table in tables for cell in table.cells.values()]
+    # A value that several tables show counts once.
+    distinct = {(cell.group, cell.runs, cell.paper): cell.verdict for cell in cells}
+    judged = [verdict for verdict in distinct.values() if verdict not in ("", "not comparable")]
     if not judged:
         return "No printed value can be compared with ours yet."
     return f"{judged.count('agrees')} of {len(judged)} printed values that can be compared agree with ours."
@@ -194,17 +184,11 @@ def _charts(table: PaperTable) -> list[dict[str, Any]]:
 
 
 def _drawing(figure: Figure, name: str, place: str) -> dict[str, Any]:
-    # As an image SVG can neither run nor load anything.
-    source = None
-    if figure.png is not None:
-        source = _data("image/png", figure.png)
-    elif figure.svg is not None:
-        source = _data("image/svg+xml", figure.svg.encode())
     return {
         "id": place,
         "name": name,
         "title": figure.title if figure.title.startswith(name) else f"{name}: {figure.title}",
-        "source": source,
+        "source": _data("image/png", figure.png),
         "alt": figure.alt,
         "caption": figure.caption,
         "headers": figure.headers,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from selftaught.report.numbers import points
 from selftaught.report.paper_comparisons import CONTROLS, REFERENCE
 from selftaught.report.tables import called
+from selftaught.report.words import listed
 
 if TYPE_CHECKING:
     from selftaught.report.paper import Comparison, PaperCell, PaperTable
@@ -140,14 +141,12 @@ def le_in_short(tables: Sequence["PaperTable"]) -> str:
     tables = tested or tables
     parts = []
     for method in _QUESTION:
-        found: dict[tuple[str, ...], set[str]] = {}
+        found: dict[frozenset[str], set[str]] = {}
         for table in tables:
             for cell in table.cells.values():
                 comparison = cell.compared.get(method)
                 if cell.method == "le" and comparison is not None and comparison.p is not None:
-                    place = table.recipe.group(cell.group)
-                    key = place.data, place.model, str(cell.settings)
-                    found.setdefault(key, set()).add(comparison.verdict)
+                    found.setdefault(cell.runs, set()).add(comparison.verdict)
         if found:
             label = next((t.label(method) for t in tables if t.label(method) != method), method)
             clear = {
@@ -157,8 +156,8 @@ def le_in_short(tables: Sequence["PaperTable"]) -> str:
             cells = f"{len(found)} cell{'s' if len(found) > 1 else ''}"
             parts.append(f"{label} in {clear['better']} of {cells}{worse}")
     reduced = {table.budget for table in tables if table.reduced}
-    when = f"at the {_listed(sorted(reduced))} budget and after" if reduced else "after"
-    said = f"{where}{when} correction LE is clearly better than {_listed(parts)}."
+    when = f"at the {listed(sorted(reduced))} budget and after" if reduced else "after"
+    said = f"{where}{when} correction LE is clearly better than {listed(parts)}."
     return said[0].upper() + said[1:] if parts else ""
 
 
@@ -261,7 +260,3 @@ def _reasons(cells: Sequence["PaperCell"]) -> str:
 def _range(values: Sequence[int]) -> str:
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
-
-
-def _listed(texts: Sequence[str]) -> str:
-    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

@@ -10,7 +10,7 @@ import numpy as np
 from selftaught.errors import InputError
 from selftaught.report import evidence
 from selftaught.report.statistics import Interval, mean_std, paired_interval, resampled_interval
-from selftaught.training.record import Record
+from selftaught.training.record import OWN_TEST_PART, Record
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def tabulate(
         method: {seed: evidence.correct(run) for seed, run in runs.items() if evidence.has_answers(run)}
         for method, runs in by_method.items()
     }
-    per_trial = _splits(records) > 1
+    per_trial = _have_their_own_test_images(records)
     rows = []
     for method, runs in by_method.items():
         pairs = [seed for seed in correct[method] if seed in correct[baseline] and method != baseline]
@@ -125,7 +125,7 @@ def called(name: str) -> str:
 
 
 def check_comparable(records: Sequence[Record]) -> None:
-    """Refuse records that cannot stand side by side: other data, or more than method and seed that differ."""
+    """Refuse records that cannot stand side by side: other data, other settings, or one seed of a method twice."""
     first, firsts = records[0], dict[str, Record]()
     parts = {(run.config.seed if run.config.split_per_trial else None, _data(run)) for run in records}
     if len(parts) != len({seed for seed, _ in parts}):
@@ -142,6 +142,18 @@ def check_comparable(records: Sequence[Record]) -> None:
         if changes:
             raise InputError(
                 f"the runs of {same.method} have different settings ({'; '.join(changes)}): report on them one by one"
+            )
+    _check_that_none_is_there_twice(records)
+
+
+def _check_that_none_is_there_twice(records: Sequence[Record]) -> None:
+    seen: dict[tuple[str, int], Record] = {}
+    for run in records:
+        other = seen.setdefault((run.config.method, run.config.seed), run)
+        if other is not run:
+            raise InputError(
+                f"{other.directory} and {run.directory} are both {run.config.method} with seed {run.config.seed}: "
+                "report on one of them"
             )
 
 
@@ -185,6 +197,11 @@ def _interval(differences: list[np.ndarray], test_to_train: float | None) -> Int
 
 def _splits(records: Sequence[Record]) -> int:
     return len({record.config.data_fingerprint for record in records})
+
+
+def _have_their_own_test_images(records: Sequence[Record]) -> bool:
+    """Whether each seed has test images of its own, rather than all seeds the whole test part of the data."""
+    return _splits(records) > 1 and records[0].result.data.test_part != OWN_TEST_PART
 
 
 def _data(run: Record) -> tuple[object, ...]:

@@ -32,7 +32,7 @@ def headline(table: Table) -> str:
         if methods:
             verb, show = ("are", "show") if len(methods) > 1 else ("is", "shows")
             parts.append(
-                pattern.format(methods=_listed(methods), verb=verb, show=show, baseline=table.baseline)
+                pattern.format(methods=listed(methods), verb=verb, show=show, baseline=table.baseline)
             )
     text = "; ".join(parts)
     return text.replace("no ", "No ", 1) if text.startswith("no ") else text  # names keep their case
@@ -59,8 +59,9 @@ def cautions(table: Table, records: Sequence[Record]) -> Iterator[str]:
     if unclear:
         seeds = max(row.trials for row in unclear)
         yield (
-            f"More seeds narrow the intervals: the same command with --trials {max(5, 2 * seeds)} keeps the finished "
-            "trials and adds to them. The part that comes from the number of images stays."
+            f"More seeds narrow the intervals: a comparison's own command with --trials {max(5, 2 * seeds)} keeps the "
+            "finished trials and adds to them, single runs take another --seed. The part that comes from the number of "
+            "images stays."
         )
     if len(compared) > 1:
         yield (
@@ -113,7 +114,8 @@ def _about_temperatures(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Several names as in a sentence: one, two and three."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

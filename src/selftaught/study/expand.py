@@ -89,14 +89,19 @@ def searches(recipe: Recipe) -> dict[str, list[str]]:
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse a recipe with an unknown model or method, or with a setting that its method does not have.
+    """Refuse a recipe with an unknown model or method, a model that is code, or a setting that a method does not have.
 
     Raises:
         InputError: naming the recipe and the culprit.
     """
     for group in recipe.groups:
-        for model in (group.model, group.teacher, group.assistant):
-            _told(recipe, lambda model=model: model is None or models.is_spatial(model))
+        for model in filter(None, (group.model, group.teacher, group.assistant)):
+            if _told(recipe, lambda model=model: models.runs_code(model)):
+                raise InputError(
+                    f"recipe {recipe.name}: model {model!r} is a Python file, and recipes, which may come from "
+                    f"anywhere, run no code: name it yourself, selftaught compare DATA --model {model}"
+                )
+            _told(recipe, lambda model=model: models.is_spatial(model))
     for variant in recipe.variants:
         had = _told(recipe, lambda variant=variant: objectives.settings(variant.method))
         for name in [*variant.settings, *(name for more in variant.by_group.values() for name in more)]:

@@ -238,7 +238,7 @@ _FIGURES = {"figure1": _figure1, "figure2": _figure2, "figure3": _figure3}
 def _figure(recipe: Recipe, title: str, drawing: Drawing, study: Reproduction) -> Figure:
     reduced = () if study.budget == paper.FULL else (f"{study.budget} budget: NOT the paper's protocol.",)
     caption = (*reduced, *drawing.caption, *recipe.notes)
-    return Figure(recipe.name, title, caption, drawing.alt, drawing.png, None, drawing.headers, drawing.rows)
+    return Figure(recipe.name, title, caption, drawing.alt, drawing.png, drawing.headers, drawing.rows)
 
 
 def _written(
@@ -257,8 +257,7 @@ def _written(
     for figure in figures:
         same = [other for other in figures if other.name == figure.name]
         number = f"-{same.index(figure) + 1}" if len(same) > 1 else ""
-        if figure.png is not None:
-            files[f"{figure.name}{number}.png"] = figure.png
+        files[f"{figure.name}{number}.png"] = figure.png
     about = About(
         study.budget, (study.command,) if study.command else (), tuple(facts.items()), tuple(problems)
     )

@@ -34,6 +34,9 @@ LOCK = ".lock"
 TEMPERATURES = (0.05, 20.0)
 """Where the temperature of temperature scaling is searched for."""
 
+OWN_TEST_PART = "the source's own"
+"""What `test_part` says where the data come with a test part that is used whole: the same images for every seed."""
+
 
 _Side = Annotated[int, Field(ge=1, le=65535)]
 _Count = Annotated[int, Field(ge=0)]
@@ -60,13 +63,15 @@ class DataSummary(BaseModel):
     crop: Annotated[float, Field(gt=0, le=1)] | None = None
     resample: Annotated[str, Field(pattern="^(nearest|box|bilinear|hamming|bicubic|lanczos)$")] = "bilinear"
     stretch: bool = False
-    test_part: str = "the source's own"
+    test_part: str = OWN_TEST_PART
     duplicates: _Count = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataSummary":
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError("mean and std must have one value per channel")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes must have different names")
         return self
 
 
