@@ -34,6 +34,15 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}{hint} (known: {separator.join(known)})")
 
 
+def shown(name: object) -> str:
+    """A path, name or message as printable text on one line, whatever it is made of: a terminal acts on nothing in it.
+
+    >>> shown("a\\x1b[31m.png")
+    'a\ufffd[31m.png'
+    """
+    return "".join(character if character.isprintable() else "\ufffd" for character in str(name))
+
+
 def together(problems: Sequence[str]) -> str:
     """Several one-line problems as one line: the first five, and how many more.
 

@@ -7,6 +7,7 @@ import pytest
 
 from selftaught import cli, objectives
 from selftaught.training import cost
+from tests.commands import call
 
 QUICK = ["--image-size", "8", "--train-size", "40", "--batch-size", "8"]
 NET = """
@@ -83,6 +84,14 @@ def test_with_a_teacher_only_what_compares_stages_is_left_out(bench):
     assert err.count("\n") == 2
     assert "left out hint: needs a student with 2 stages" in err
     assert "left out at, fsp: needs a student with 3 stages" in err
+
+
+def test_a_finished_run_may_teach(bench, capsys):
+    flags = ["--model", "mlp", "--method", "ce", "--epochs", "1", "--out", "teacher", "--quiet"]
+    assert call("train", "digits", *QUICK, *flags) == 0
+    capsys.readouterr()
+    code, out, _ = bench("--model", "mlp", "--methods", "kd", "--teacher", "teacher", "--json")
+    assert (code, list(json.loads(out))) == (0, ["kd"])
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,19 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(run):
     assert not Path("runs").exists()
 
 
+def test_a_dry_run_as_json_is_a_plan(run):
+    wanted = ["compare", "digits", "--methods", "ce,le", *QUICK, "--trials", "2", "--dry-run", "--json"]
+    code, out, err = run(*wanted)
+    assert (code, err) == (0, "")
+    plan = json.loads(out)
+    assert [trial["name"] for trial in plan["trials"]] == [
+        f"{m} seed {s}" for m in ("ce", "le") for s in (0, 1)
+    ]
+    assert all(trial["open"] for trial in plan["trials"])
+    assert plan["seconds"] > 0 < plan["memory"]
+    assert not Path("runs").exists()
+
+
 def test_output_that_nobody_reads_is_no_error(tmp_path):
     command = f"{sys.executable} -m selftaught ls --json | head -c 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)

@@ -1,8 +1,10 @@
 """`selftaught status` as it is seen."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +44,22 @@ def test_a_long_line_is_not_broken_in_a_pipe(study, capsys):
     write(study, node("a", error="why " * 100))
     status(study, False)
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_a_terminal_acts_on_nothing_that_others_wrote(tmp_path, capsys):
+    study = write(tmp_path / "odd", node("a", error="\x1b[31mred\x07"))
+    status(study, False)
+    assert "\ufffd[31mred\ufffd" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names of files are text there")
+def test_names_that_are_no_text_are_shown(tmp_path):
+    study = write(Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd-\xff")), node("a"))
+    command = [sys.executable, "-m", "selftaught", "status", study]
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"1 trial: 1 waiting" in done.stdout
 
 
 def test_as_json_it_says_the_same(study, capsys):

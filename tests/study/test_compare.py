@@ -178,7 +178,26 @@ def test_a_method_is_timed_by_a_trial_that_finished_and_a_table_comes_without_ti
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(cost, "measure", no_memory)
-    assert [row.cost for row in studies.run(study).table.rows] == [None, None]
+    table = studies.run(study).table
+    assert [row.cost for row in table.rows] == [None, None]
+    for method in study.methods:
+        assert f"The steps of {method} are not timed (RuntimeError: out of memory)." in table.caption
+
+
+def test_a_method_that_cannot_be_timed_takes_no_other_with_it(tmp_path, configs, monkeypatch):
+    study, original = studies.make_study(configs, tmp_path), cost.measure
+
+    def not_le(configs):
+        if any(config.method == "le" for config in configs):
+            raise RuntimeError("out of memory")
+        return original(configs)
+
+    monkeypatch.setattr(cost, "measure", not_le)
+    table = studies.run(study).table
+    assert {row.method: row.cost for row in table.rows} == {"ce": 1.0, "le": None}
+    assert [line for line in table.caption if "not timed" in line] == [
+        "The steps of le are not timed (RuntimeError: out of memory)."
+    ]
 
 
 def test_all_trials_failing_leaves_no_table(tmp_path):

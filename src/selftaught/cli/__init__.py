@@ -3,9 +3,9 @@
 import os
 import sys
 from contextlib import suppress
-from io import UnsupportedOperation
+from io import TextIOWrapper, UnsupportedOperation
 
-from selftaught.errors import SelftaughtError
+from selftaught.errors import SelftaughtError, shown
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     try:
         _replace_closed_streams()
+        _allow_any_text()
         code = _call(arguments)
         sys.stdout.flush()
         return code
@@ -89,6 +90,12 @@ def _replace_closed_streams() -> None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
+def _allow_any_text() -> None:
+    """Names of files may hold bytes that are no text, and a terminal need not know every sign: that is no error."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _discard_output() -> None:
     """The interpreter must not try at its end to write what stdout still holds."""
     with suppress(UnsupportedOperation):  # it need not be a file
@@ -96,5 +103,5 @@ def _discard_output() -> None:
 
 
 def _refuse(message: str, code: int) -> int:
-    print("selftaught: error: " + " ".join(message.split()), file=sys.stderr)
+    print("selftaught: error: " + shown(" ".join(message.split())), file=sys.stderr)
     return code

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from selftaught.cli import DONE
+from selftaught.cli.inputs import with_teacher
 from selftaught.cli.options import RunOptions
 from selftaught.study.plan import plan, plan_possible, split_methods
 from selftaught.training import cost
@@ -19,10 +20,11 @@ def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) ->
     """Step times and peak memory of methods, by default of all that the network can be trained by, as a table."""
     # stdout is for the result, whatever a network of the user's own prints.
     with redirect_stdout(sys.stderr):
+        given, _ = with_teacher(options.given())
         if methods is None:
-            configs, impossible = plan_possible(data, **options.given())
+            configs, impossible = plan_possible(data, **given)
         else:
-            configs, impossible = plan(data, split_methods(methods), trials=1, **options.given()), {}
+            configs, impossible = plan(data, split_methods(methods), trials=1, **given), {}
         for reason, left_out in _grouped(impossible).items():
             print(f"left out {', '.join(left_out)}: {reason}", file=sys.stderr)
         costs = cost.with_memory(cost.measure(configs), configs)

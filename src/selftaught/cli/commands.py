@@ -19,12 +19,14 @@ from selftaught.cli.inputs import with_teacher
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display, reading_shown
+from selftaught.errors import shown
 from selftaught.report import render
 from selftaught.report.tables import called
 from selftaught.study import compare as studies
-from selftaught.study.estimate import estimate_study
+from selftaught.study.estimate import StudyEstimate, estimate_study
 from selftaught.study.executor import Event, Outcome, attempt
 from selftaught.study.executors import check, executor_for
+from selftaught.study.naming import names
 from selftaught.study.plan import Trial, plan, split_methods
 from selftaught.training import record
 from selftaught.training.config import RunConfig
@@ -54,14 +56,18 @@ def compare(
     pending = study.pending()
     jobs, executor = executor_for(pending, jobs, executor_name)
     # What is asked for with --dry-run is the answer, not talk on the way to it.
-    tell = print if dry_run else teller(output.quiet)
+    as_plan = dry_run and output.as_json
+    tell = print if dry_run and not as_plan else teller(output.quiet or as_plan)
     for line in announcement(study, jobs):
         tell(line)
+    estimate = None
     if pending and (dry_run or not output.quiet):
         with redirect_stdout(sys.stderr):
             estimate = estimate_study(study, jobs)
         for line in outlook(estimate, jobs):
             tell(line)
+    if as_plan:
+        print(json.dumps(_plan(study, jobs, estimate), indent=2))
     if dry_run:
         return DONE
     with (
@@ -87,6 +93,26 @@ def compare(
     for trial, error in comparison.failures:
         complain(f"{trial.config.method} seed {trial.config.seed} ({trial.directory}) failed: {error}")
     return FAILED if comparison.failures else DONE
+
+
+def _plan(study: studies.Study, jobs: int, estimate: StudyEstimate | None) -> dict[str, Any]:
+    """What a comparison would do, as plain values; `seconds` and `memory` (bytes) are what remains would take."""
+    trials = (*study.teachers, *study.trials)
+    return {
+        "directory": str(study.directory),
+        "methods": study.methods,
+        "trials": [
+            {
+                "trial_id": trial.config.trial_id,
+                "name": name,
+                "open": not record.is_finished(trial.directory),
+            }
+            for trial, name in zip(trials, names(trials), strict=True)
+        ],
+        "jobs": jobs,
+        "seconds": estimate.seconds if estimate else 0.0,
+        "memory": estimate.memory if estimate else 0,
+    }
 
 
 def train(data: str, method: str, options: RunOptions, output: OutputOptions) -> int:
@@ -206,4 +232,4 @@ def teller(quiet: bool) -> Any:
 
 def complain(line: str) -> None:
     """Say what went wrong."""
-    print(f"selftaught: error: {line}", file=sys.stderr)
+    print(f"selftaught: error: {shown(line)}", file=sys.stderr)

@@ -12,8 +12,8 @@ from rich.progress import Progress
 from torch import Tensor
 
 from selftaught import errors, models
-from selftaught.data.files import is_image, regular, shown, walk
-from selftaught.errors import InputError
+from selftaught.data.files import is_image, regular, walk
+from selftaught.errors import InputError, shown
 from selftaught.study.folder import STUDY, TRIALS
 from selftaught.training import record
 from selftaught.training.environment import usable_cores

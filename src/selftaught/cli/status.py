@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from selftaught.cli import DONE
+from selftaught.errors import shown
 from selftaught.study import status as studies
 from selftaught.study.status import State, StudyStatus, TrialStatus
 
@@ -37,11 +38,11 @@ def status(directory: Path | None, as_json: bool) -> int:
         print(json.dumps(values(found), indent=2))
         return DONE
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(f"{found.title} in {found.directory}"))
+    console.print(shown(f"{found.title} in {found.directory}"), markup=False)
     tree = list(_tree(found.trials))
-    width = max((2 * depth + len(trial.node.name) for depth, trial in tree), default=0)
+    width = max((2 * depth + len(shown(trial.node.name)) for depth, trial in tree), default=0)
     for depth, trial in tree:
-        label = f"{'  ' * depth}{trial.node.name}".ljust(width)
+        label = f"{'  ' * depth}{shown(trial.node.name)}".ljust(width)
         line = Text(f"{label}  ") + Text(f"{trial.state:<12}", style=_STYLES[trial.state]) + _details(trial)
         line.rstrip()
         console.print(line)
@@ -98,7 +99,7 @@ def duration(seconds: float) -> str:
 def _details(trial: TrialStatus) -> Text:
     node = trial.node
     if trial.state == "failed":
-        return Text(str(node.error))
+        return Text(shown(node.error))
     if trial.accuracy is not None:
         return Text(f"{100 * trial.accuracy:.2f} % on the test images")
     return Text(f"epoch {trial.epochs}/{node.epochs}" if trial.epochs or trial.state != "waiting" else "")

@@ -14,7 +14,7 @@ from PIL import Image
 from selftaught.data import pictures
 from selftaught.data.encoded import Collection, Part
 from selftaught.data.parts import absent, check_classes, divide
-from selftaught.errors import InputError
+from selftaught.errors import InputError, shown
 
 # What operating systems leave in folders, beside hidden files.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "icon\r"}
@@ -49,11 +49,6 @@ class Files:
     def name(self, index: int) -> str:
         """The file's path."""
         return shown(self._paths[index])
-
-
-def shown(path: Path | str) -> str:
-    """A path or name as one line of printable text, whatever bytes it is made of."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in str(path))
 
 
 def is_image(name: str) -> bool:

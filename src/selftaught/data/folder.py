@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from selftaught.data.encoded import Collection
-from selftaught.data.files import Labelled, check_link, collection, is_image, listing, shown, state, walk
+from selftaught.data.files import Labelled, check_link, collection, is_image, listing, state, walk
 from selftaught.data.parts import PARTS, part_of
-from selftaught.errors import InputError, together
+from selftaught.errors import InputError, shown, together
 
 _LAYOUT = "one sub-folder of images per class, or a CSV file with the columns file and label"
 

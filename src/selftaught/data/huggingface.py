@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from selftaught.data.encoded import Collection, Part, Pictures
-from selftaught.data.files import shown
 from selftaught.data.parts import absent, check_classes, divide
-from selftaught.errors import InputError
+from selftaught.errors import InputError, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,9 +15,8 @@ from filelock import FileLock
 
 from selftaught.data import cache, huggingface
 from selftaught.data.encoded import Collection
-from selftaught.data.files import shown
 from selftaught.data.parts import PARTS, part_of
-from selftaught.errors import InputError
+from selftaught.errors import InputError, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa

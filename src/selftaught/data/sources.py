@@ -8,8 +8,7 @@ from typing import Protocol
 
 from selftaught.data import digits, folder, hub, parquet, table
 from selftaught.data.encoded import Collection
-from selftaught.data.files import shown
-from selftaught.errors import InputError, unknown
+from selftaught.errors import InputError, shown, unknown
 
 _HUB = "hub:"
 

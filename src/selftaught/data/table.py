@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from selftaught.data.encoded import Collection
-from selftaught.data.files import Labelled, check_link, collection, is_image, listing, shown, state, walk
+from selftaught.data.files import Labelled, check_link, collection, is_image, listing, state, walk
 from selftaught.data.parts import part_of
-from selftaught.errors import InputError
+from selftaught.errors import InputError, shown
 
 SUFFIXES = (".csv", ".tsv")
 

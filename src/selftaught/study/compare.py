@@ -122,9 +122,10 @@ def run(
         return Comparison(study, None, True, failures)
     if len(missing) == len(study.trials):
         return Comparison(study, None, False, failures)
-    _time_steps(study)
+    untimed = _time_steps(study)
     # Read as `selftaught report` reads it: what is made here now can be made again from the files.
     found = read([study.directory])
+    found.notes += untimed
     table = tabulate(found.records, found.methods, found.costs, found.notes)
     comparison = Comparison(study, table, False, failures)
     write(comparison, found)
@@ -190,22 +191,33 @@ def _missing(study: Study, failures: Sequence[tuple[Trial, str]] = ()) -> tuple[
     )
 
 
-def _time_steps(study: Study) -> None:
-    """Measure the step time of each method that has a finished trial, once: costs.json keeps it by that trial."""
+def _time_steps(study: Study) -> list[str]:
+    """Measure the step time of each method that has a finished trial, once: costs.json keeps it by that trial.
+
+    Returns:
+        For each method that could not be timed a sentence that says why: a column is not worth the table.
+    """
     known = folder.read_costs(study.directory) or {}
     finished = [t.config for t in study.trials if record.is_finished(t.directory)]
     timed = {config.method for config in finished if config.trial_id in known}
     first = {config.method: config for config in reversed(finished) if config.method not in timed}
     missing = [first[method] for method in study.methods if method in first]
-    if missing:
+    problems = []
+    # Together, and what that leaves (memory for all of them at once) one by one.
+    for together in (missing, *([config] for config in missing if len(missing) > 1)):
+        left = [config for config in together if config.trial_id not in known]
         try:
-            measured = cost.measure(missing)
-        except (
-            Exception
-        ):  # memory for all of them at once, a network of the user's own: a column is not worth the table
-            measured = []
-        known |= {config.trial_id: result.relative for config, result in zip(missing, measured, strict=False)}
+            measured = cost.measure(left) if left else []
+        except Exception as error:
+            if len(together) == 1:
+                problems.append(
+                    f"The steps of {left[0].method} are not timed ({type(error).__name__}: {error})."
+                )
+            continue
+        known |= {config.trial_id: result.relative for config, result in zip(left, measured, strict=True)}
+    if missing:
         folder.write_costs(study.directory, known)
+    return problems
 
 
 def summary(comparison: Comparison) -> dict[str, Any]:
