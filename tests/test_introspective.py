@@ -364,16 +364,27 @@ class TestRefusals:
             ({"weight": -1.0}, "weight must be"),
             ({"saliency": "gradcam"}, "did you mean 'grad-cam'"),
             ({"similarity": "cosinus"}, "did you mean 'cosine'"),
+            ({"similarity": F.cosine_similarity}, "unknown similarity <built-in method"),
+            ({"saliency": None}, "unknown saliency None"),
+            ({"alpha": "0.9"}, "alpha must be in"),
+            ({"weight": None}, "weight must be"),
+            ({"refresh": True}, "refresh must be in"),
         ],
     )
     def test_options(self, options, message):
         with pytest.raises(InputError, match=message):
             IntrospectiveLoss(network(), **options)
 
-    def test_labels_out_of_range(self):
-        x, _ = batch()
-        with pytest.raises(InputError, match="label"):
-            IntrospectiveLoss(network())(x, torch.full((6,), 5))
+    @pytest.mark.parametrize("warmup", [False, True])
+    @pytest.mark.parametrize(
+        "labels",
+        [torch.full((6,), 5), torch.full((6,), -1), torch.zeros(6), torch.zeros(5, dtype=torch.int64)],
+    )
+    def test_labels(self, labels, warmup):
+        criterion = IntrospectiveLoss(network())
+        criterion.warmup = warmup
+        with pytest.raises(InputError, match="labels must"):
+            criterion(batch()[0], labels)
 
     def test_zero_maps_are_not_uniform_targets(self):
         model, (x, y) = network(), batch()

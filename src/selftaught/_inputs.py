@@ -1,5 +1,8 @@
 """What the functions of the method ask of their tensors: one place for the checks and the precision."""
 
+from collections.abc import Callable
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -23,6 +26,16 @@ def batch_and_classes(name: str, scores: Tensor) -> tuple[int, int]:
             f"{tuple(scores.shape)}"
         )
     return scores.shape[0], scores.shape[1]
+
+
+def check_range(name: str, value: float, allowed: Callable[[float], bool], text: str) -> None:
+    """Refuse a setting that is no number or out of range.
+
+    Raises:
+        InputError: naming the setting, its range and the value.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or not allowed(float(value)):
+        raise InputError(f"{name} must be {text}, not {value!r}")
 
 
 def check_labels(labels: Tensor, batch: int, classes: int) -> None:

@@ -29,7 +29,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     known = list(known)
     separator = "; " if any("," in candidate for candidate in known) else ", "
     folded = {candidate.casefold(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    near = difflib.get_close_matches(str(name).casefold(), folded, n=1)
     hint = f": did you mean {folded[near[0]]!r}?" if near else ""
     return InputError(f"unknown {kind} {name!r}{hint} (known: {separator.join(known)})")
 

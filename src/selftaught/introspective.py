@@ -1,16 +1,34 @@
 """The method in a user's own loop: one forward pass, a loss that learns from the model's own explanation."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftaught import losses, targets
 from selftaught import similarity as similarities
-from selftaught._inputs import as_float
+from selftaught._inputs import as_float, check_labels, check_range
 from selftaught.amortised import LEAST_SHARE, Amortised
 from selftaught.errors import InputError
 from selftaught.saliency import Explainer
 from selftaught.saliency.capture import as_logits
+
+
+def means(
+    saliency: str, layer: nn.Module | str | None, similarity: str, relu: bool, upsample: bool
+) -> tuple[Explainer, Callable[[Tensor, Tensor], Tensor]]:
+    """What makes a batch's maps, and what compares them.
+
+    Raises:
+        InputError: an unknown name, or options that do not go together.
+    """
+    if not isinstance(upsample, bool):
+        raise InputError(f"upsample must be True or False (to the size of the input), not {upsample!r}")
+    explainer = Explainer(saliency, layer, relu)
+    if upsample and saliency != "grad-cam":
+        raise InputError(f"upsample= belongs to saliency='grad-cam', not to {saliency!r}")
+    return explainer, similarities.get(similarity)
 
 
 class IntrospectiveLoss(nn.Module):
@@ -77,21 +95,13 @@ class IntrospectiveLoss(nn.Module):
         upsample: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 < alpha <= 1:
-            raise InputError(f"alpha must be in (0, 1], not {alpha}")
-        if not 0 <= weight < float("inf"):
-            raise InputError(f"weight must be a finite number of at least 0, not {weight}")
-        if not LEAST_SHARE <= refresh <= 1:
-            raise InputError(f"refresh must be in [{LEAST_SHARE}, 1], not {refresh}")
-        if not isinstance(upsample, bool):
-            raise InputError(f"upsample must be True or False (to the size of the input), not {upsample!r}")
-        if upsample and saliency != "grad-cam":
-            raise InputError(f"upsample= belongs to saliency='grad-cam', not to {saliency!r}")
+        check_range("alpha", alpha, lambda share: 0 < share <= 1, "in (0, 1]")
+        check_range("weight", weight, lambda λ: 0 <= λ < float("inf"), "a finite number of at least 0")
+        check_range("refresh", refresh, lambda r: LEAST_SHARE <= r <= 1, f"in [{LEAST_SHARE}, 1]")
         # Not registered as a part: the criterion has no parameters or mode of its own.
         self.__dict__["model"] = model
         self.alpha, self.weight, self.upsample = alpha, weight, upsample
-        self.explainer = Explainer(saliency, layer, relu)
-        self.similarity = similarities.get(similarity)
+        self.explainer, self.similarity = means(saliency, layer, similarity, relu, upsample)
         self.amortised = Amortised(refresh) if refresh < 1 else None
         self.warmup = False
 
@@ -111,6 +121,7 @@ class IntrospectiveLoss(nn.Module):
         """
         if self.warmup:
             logits = as_logits(self.model(x))
+            check_labels(y, *logits.shape)
             self.logits, self.targets = logits.detach(), F.one_hot(y, logits.shape[1]).to(logits.dtype)
             return F.cross_entropy(logits, y)
         logits, similarity = self._exact(x, y) if self.amortised is None else self._amortised(x, y, index)

@@ -349,7 +349,7 @@ def test_output_that_does_not_fit_is_one_line():
     command = [sys.executable, "-m", "selftaught", "ls"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "No space left" in done.stderr
 

@@ -1,5 +1,6 @@
 """What holds for every model: shapes, parts, dropout, determinism, and refusals."""
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import GuidedBackprop
@@ -138,6 +139,9 @@ def test_convolutions_start_with_he_initialisation(name):
         ("resnet08", {}, "unknown model 'resnet08'"),
         ("mlp", {"num_classes": 1}, "num_classes.*at least 2.*got 1"),
         ("mlp", {"num_classes": 2.5}, "num_classes.*whole number"),
+        ("mlp", {"num_classes": True}, "num_classes.*whole number"),
+        ("mlp", {"image_size": 8.0}, "image_size.*whole number"),
+        ("mlp", {"dropout": "0.1"}, "dropout must be in .* not '0.1'"),
         ("resnet8", {"in_channels": 0}, "in_channels.*at least 1"),
         ("resnet8", {"image_size": 0}, "image_size.*at least 1"),
         ("resnet8", {"image_size": (8, -1)}, "image_size.*at least 1"),
@@ -151,6 +155,11 @@ def test_bad_input_is_refused_in_one_line(name, options, complaint):
     with pytest.raises(InputError, match=complaint) as caught:
         models.create(name, **{"num_classes": 10, **options})
     assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_of_numpy_are_as_good():
+    model = models.create("mlp", np.int64(3), np.int32(1), np.int64(8))
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("ask", [models.is_spatial, models.summary])

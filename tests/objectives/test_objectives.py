@@ -127,6 +127,10 @@ def test_dropout_asks_the_model_for_it():
         ("le", {"alpha": 0.0}, "alpha must be in"),
         ("le-uniform", {"weight": float("nan")}, "weight must be at least 0"),
         ("le-permut", {"warmup": -1}, "warmup must be at least 0 epochs"),
+        ("le", {"saliency": "gradcam"}, "did you mean 'grad-cam'"),
+        ("le", {"similarity": "cosinus"}, "did you mean 'cosine'"),
+        ("le", {"saliency": "grad", "relu": True}, "relu= belongs to saliency='grad-cam'"),
+        ("le-permut", {"saliency": "grad", "upsample": True}, "upsample= belongs to saliency='grad-cam'"),
     ],
 )
 def test_refusals(key, options, message):

@@ -87,7 +87,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path, monkeypatch, vari
     assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
 
 
-def test_a_run_does_not_depend_on_how_it_was_resumed_but_on_the_share(tmp_path):
+def test_less_is_explained_from_the_second_epoch_after_the_warmup_on(tmp_path):
     results = {}
     for share in (1.0, 0.4):
         train(quick.config("le", refresh=share, epochs=4), tmp_path / str(share))

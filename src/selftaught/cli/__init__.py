@@ -11,7 +11,11 @@ DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 a run failed, 2 wrong input, 130 interrupted and resumable."""
+    """Run a command and exit: 0 done, 1 some of the trials failed, 2 it could not be done, 130 interrupted.
+
+    2 comes with one line that says what to change: input, a learning rate that diverged, a disk that is full. What was
+    interrupted, or has trials that failed, goes on where it was when the command is given again.
+    """
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -34,7 +38,7 @@ def _run(arguments: list[str]) -> int:
         if error.filename is None:
             # Most likely of the standard output, and what it did not take now would fail again.
             _discard_output()
-        return _refuse(*_complaint(error))
+        return _refuse(_complaint(error), WRONG_INPUT)
 
 
 def _call(arguments: list[str]) -> int:
@@ -68,15 +72,15 @@ _REMEDIES = {
 }
 
 
-def _complaint(error: OSError) -> tuple[str, int]:
-    """What to say of an error that nobody foresaw where it arose, and the exit code: files are the user's to mend."""
+def _complaint(error: OSError) -> str:
+    """What to say of an error that nobody foresaw where it arose: files are the user's to mend."""
     reason = error.strerror or str(error)
     if error.filename is None:
-        return f"{reason}: make room, or write the output elsewhere", FAILED
+        return f"{reason}: make room, or write the output elsewhere"
     for kind, remedy in _REMEDIES.items():
         if isinstance(error, kind):
-            return f"cannot use {error.filename} ({reason}): {remedy}", WRONG_INPUT
-    return f"cannot use {error.filename} ({reason}): make room, or use another place", FAILED
+            return f"cannot use {error.filename} ({reason}): {remedy}"
+    return f"cannot use {error.filename} ({reason}): make room, or use another place"
 
 
 def _replace_closed_streams() -> None:

@@ -3,10 +3,14 @@
 To add one, write a module here whose builder carries `@register(name, summary)` and import it below.
 """
 
-from typing import Any
+import operator
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, SupportsIndex
 
 from torch import nn
 
+from selftaught._inputs import check_range
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
 
@@ -67,13 +71,10 @@ def create(
     >>> a.shape, model.head(a).shape
     (torch.Size([2, 64, 8, 8]), torch.Size([2, 10]))
     """
-    height, width = _pair(image_size)
-    _at_least("num_classes", num_classes, 2)
-    _at_least("in_channels", in_channels, 1)
-    _at_least("image_size", height, 1)
-    _at_least("image_size", width, 1)
-    if not 0.0 <= dropout < 1.0:
-        raise InputError(f"dropout must be in [0, 1), got {dropout}")
+    num_classes = _at_least("num_classes", num_classes, 2)
+    in_channels = _at_least("in_channels", in_channels, 1)
+    height, width = (_at_least("image_size", side, 1) for side in _pair(image_size))
+    check_range("dropout", dropout, lambda rate: 0 <= rate < 1, "in [0, 1)")
     return find(name).build(Spec(num_classes, in_channels, height, width, dropout, description))
 
 
@@ -165,13 +166,17 @@ def summary(name: str) -> str:
 
 
 def _pair(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    if isinstance(image_size, int):
+    if not isinstance(image_size, Sequence):
         return image_size, image_size
     if len(image_size) != 2:
         raise InputError(f"image_size must be one number or (height, width), got {image_size!r}")
     return image_size[0], image_size[1]
 
 
-def _at_least(what: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise InputError(f"{what} must be a whole number of at least {least}, got {value!r}")
+def _at_least(what: str, value: SupportsIndex, least: int) -> int:
+    """The value as Python's own whole number: NumPy's and those of tensors are as good."""
+    with suppress(TypeError):
+        number = operator.index(value)
+        if number >= least and not isinstance(value, bool):
+            return number
+    raise InputError(f"{what} must be a whole number of at least {least}, got {value!r}")

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from selftaught import losses
+from selftaught._inputs import check_range
 from selftaught.objectives import stages
-from selftaught.objectives.base import Step, check_range, register
+from selftaught.objectives.base import Step, register
 from selftaught.objectives.feature_taught import FeatureTaught, Shape
 
 

@@ -198,13 +198,3 @@ def companion(method: Objective, companions: Mapping[str, nn.Module], name: str)
     if name not in companions:
         raise InputError(f"{method.key} trains a {name} along: bind it with what its companions() made")
     return companions[name]
-
-
-def check_range(name: str, value: float, allowed: Callable[[float], bool], text: str) -> None:
-    """Refuse a setting out of range.
-
-    Raises:
-        InputError: naming the setting, its range and the value.
-    """
-    if not allowed(value):
-        raise InputError(f"{name} must be {text}, not {value}")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.objectives.base import Objective, Step, check_range, register
+from selftaught._inputs import check_range
+from selftaught.objectives.base import Objective, Step, register
 
 
 @register

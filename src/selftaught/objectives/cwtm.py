@@ -6,7 +6,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.objectives.base import Objective, Step, check_range, register
+from selftaught._inputs import check_range
+from selftaught.objectives.base import Objective, Step, register
 from selftaught.objectives.taught import Taught
 
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftaught import losses
-from selftaught.objectives.base import Casting, Objective, Step, check_range, companion, register
+from selftaught._inputs import check_range
+from selftaught.objectives.base import Casting, Objective, Step, companion, register
 
 
 @register

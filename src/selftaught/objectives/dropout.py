@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from selftaught.objectives.base import check_range, register
+from selftaught._inputs import check_range
+from selftaught.objectives.base import register
 from selftaught.objectives.ce import CrossEntropy
 
 

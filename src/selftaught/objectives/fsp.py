@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from selftaught import losses
-from selftaught.objectives.base import check_range, register
+from selftaught._inputs import check_range
+from selftaught.objectives.base import register
 from selftaught.objectives.feature_taught import FeaturesFirst, Shape
 
 

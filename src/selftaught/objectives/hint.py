@@ -7,7 +7,8 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from selftaught import losses
-from selftaught.objectives.base import check_range, companion, register
+from selftaught._inputs import check_range
+from selftaught.objectives.base import companion, register
 from selftaught.objectives.feature_taught import FeaturesFirst, Shape
 
 

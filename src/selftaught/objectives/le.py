@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selftaught._inputs import check_range
 from selftaught.amortised import LEAST_SHARE
-from selftaught.introspective import IntrospectiveLoss
-from selftaught.objectives.base import Step, check_range, register
+from selftaught.introspective import IntrospectiveLoss, means
+from selftaught.objectives.base import Step, register
 from selftaught.objectives.two_stage import TwoStage
 from selftaught.saliency import Explainer
 from selftaught.saliency.plan import Plan
@@ -40,6 +41,7 @@ class LearningWithExplanations(TwoStage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        means(self.saliency, self.layer, self.similarity, self.relu, self.upsample)
         check_range(
             "refresh", self.refresh, lambda share: LEAST_SHARE <= share <= 1, f"in [{LEAST_SHARE}, 1]"
         )

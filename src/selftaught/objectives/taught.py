@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftaught import losses
+from selftaught._inputs import check_range
 from selftaught.errors import InputError
 from selftaught.objectives import stages
-from selftaught.objectives.base import Objective, Step, check_range
+from selftaught.objectives.base import Objective, Step
 
 
 @dataclass

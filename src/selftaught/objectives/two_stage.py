@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.objectives.base import Objective, Step, check_range
+from selftaught._inputs import check_range
+from selftaught.objectives.base import Objective, Step
 
 
 class WarmsUp:

@@ -331,9 +331,20 @@ def class_gradients(
             cotangent[:, chunk[0]] = 1
             yield _gradient(logits, target, cotangent)[None]
         else:
-            cotangents = logits.new_zeros(len(chunk), *logits.shape)
-            cotangents[range(len(chunk)), :, chunk] = 1
-            yield _gradient(logits, target, cotangents, batched=True)
+            yield _batched(logits, target, chunk)
+
+
+def _batched(logits: Tensor, target: Tensor, classes: Sequence[int]) -> Tensor:
+    cotangents = logits.new_zeros(len(classes), *logits.shape)
+    cotangents[range(len(classes)), :, classes] = 1
+    try:
+        return _gradient(logits, target, cotangents, batched=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        # What a user's own backward does need not be possible for several classes at once. If that is not the reason,
+        # one by one it fails as well.
+        return torch.stack([_gradient(logits, target, cotangent) for cotangent in cotangents])
 
 
 def _gradient(output: Tensor, target: Tensor, cotangent: Tensor, batched: bool = False) -> Tensor:

@@ -14,9 +14,14 @@ from selftaught._inputs import check_labels
 from selftaught.errors import InputError
 from selftaught.saliency.gradcam import GradCAM
 from selftaught.saliency.gradients import Grad, GradInput, GuidedBackprop
-from selftaught.saliency.maps import Maps
 from selftaught.saliency.plan import Plan
-from selftaught.saliency.preserve import preserved_buffers, preserved_rng, unwrap
+from selftaught.saliency.preserve import (
+    preserved_attributes,
+    preserved_buffers,
+    preserved_rng,
+    refuse_lazy,
+    unwrap,
+)
 from selftaught.saliency.watch import Watch, peak
 
 _METHODS: dict[str, type[Any]] = {
@@ -96,12 +101,14 @@ class Explainer:
         """Explain a batch x (B, ...); the maps are detached, the logits keep their graph.
 
         Raises:
-            ExplanationError: every map is zero, or a map is not finite; on CUDA in the next call, see `settle`.
+            ExplanationError: every map is zero (before `relu`), or a map is not finite; on CUDA in the next call, see
+                `settle`.
         """
         with _recordable(model, x) as x:
             logits, maps = self._method(model, x, classes)
-        self._watch.look(peak(maps))
-        return Explanation(logits, maps.detach(), self.plan)
+        signed = maps.make(slice(None))
+        self._watch.look(peak(signed))
+        return Explanation(logits, maps.finish(signed), self.plan)
 
     def compare(
         self, model: nn.Module, x: Tensor, labels: Tensor, similarity: Callable[[Tensor, Tensor], Tensor]
@@ -121,26 +128,21 @@ class Explainer:
             Logits (B, C), with their graph, and similarities (B, C), without one.
 
         Raises:
-            ExplanationError: every map is zero, or a map is not finite; on CUDA in the next call, see `settle`.
+            ExplanationError: every map is zero (before `relu`), or a map is not finite; on CUDA in the next call, see
+                `settle`.
             InputError: labels of the wrong shape, dtype or range.
         """
         with _recordable(model, x) as x:
-            logits, maps = self._lazily(model, x)
+            logits, maps = self._method(model, x, None)
         check_labels(labels, *logits.shape)
         found, peaks = [], []
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             for rows in maps.parts():
                 some = maps.make(rows)
                 peaks.append(peak(some))
-                found.append(similarity(some, labels[rows]))
+                found.append(similarity(maps.finish(some), labels[rows]))
         self._watch.look(peak(torch.stack(peaks)))
         return logits, torch.cat(found)
-
-    def _lazily(self, model: nn.Module, x: Tensor) -> tuple[Tensor, Maps]:
-        if isinstance(self._method, GradCAM):
-            return self._method.lazily(model, x)
-        logits, maps = self._method(model, x, None)
-        return logits, Maps.made(maps.detach())
 
     def settle(self) -> None:
         """On CUDA, wait for the verdict on the maps of the last call; elsewhere it was given at once.
@@ -170,9 +172,9 @@ def explain(
     """One saliency map for every class and every sample, from one forward pass.
 
     The model is explained in the mode it is in. In train mode the maps explain the function that each sample
-    went through: BatchNorm's statistics are the batch's, held constant. Mode, parameters, buffers, `.grad`,
-    hooks and random states are left as found, also after an exception. Explanations in several threads wait for each
-    other; other forward passes of the model must not run at the same time.
+    went through: BatchNorm's statistics are the batch's, held constant. Mode, parameters, buffers, other attributes,
+    `.grad`, hooks and random states are left as found, also after an exception. Explanations in several threads wait
+    for each other; other forward passes of the model must not run at the same time.
 
     Args:
         model: a classifier from (B, ...) to logits (B, C), or to an object with `.logits`.
@@ -189,8 +191,8 @@ def explain(
         (B, K, *shape of one input) for the others.
 
     Raises:
-        InputError: an unknown saliency method or layer, or classes out of range.
-        ExplanationError: no layer to explain, or maps that are all zero or not finite.
+        InputError: an unknown saliency method or layer, classes out of range, or lazy layers without a shape.
+        ExplanationError: no layer to explain, or maps that are all zero (before `relu`) or not finite.
 
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     >>> explanation = explain(model, torch.randn(2, 1, 8, 8))
@@ -199,12 +201,15 @@ def explain(
     """
     explainer = Explainer(saliency, layer, relu, chunk_size, plan)
     _check_input(model, x)
+    module = unwrap(model)
+    refuse_lazy(module)
     with (
         _ONE_AT_A_TIME,
         torch.inference_mode(False),
         torch.no_grad(),
         preserved_rng(x.device),
-        preserved_buffers(unwrap(model)),
+        preserved_buffers(module),
+        preserved_attributes(module),
     ):
         explanation = explainer(model, x, classes)
         explainer.settle()

@@ -40,18 +40,21 @@ class GradCAM:
         self.layer, self.relu, self.chunk_size = layer, relu, chunk_size
         self.plan = plan
         self._given = plan is not None
+        self._forget()
+
+    def _forget(self) -> None:
         self._plans: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Plan]] = WeakKeyDictionary()
-        self._compiled: dict[tuple[int, str], Callable[[Tensor], Any]] = {}
+        self._compiled: WeakKeyDictionary[nn.Module, dict[str, Callable[[Tensor], Any]]] = WeakKeyDictionary()
 
-    def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-        """Logits (B, C), with their graph, and maps (B, K, *spatial) of the K classes, detached."""
-        logits, maps = self.lazily(model, x, classes)
-        return logits, maps.all()
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_plans", "_compiled")}
 
-    def lazily(
-        self, model: nn.Module, x: Tensor, classes: Sequence[int] | None = None
-    ) -> tuple[Tensor, Maps]:
-        """The same, with the maps still to be made."""
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
+
+    def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Maps]:
+        """Logits (B, C), with their graph, and maps (B, K, *spatial) of the K classes, still to be made."""
         module = unwrap(model)
         plan = self.plan = self._plan_for(model, module, x)
         classifier = plan.classifier if plan.head in ("channel-wise", "by-feature") else None
@@ -83,7 +86,7 @@ class GradCAM:
                     raise InputError(f"the stored plan names {name!r}, which this model does not have")
             return self.plan
         plans = self._plans.setdefault(module, {})
-        behaviour = tuple((part.training, vars(part).get("p")) for part in parts(module))
+        behaviour = tuple((part.training, _rate(part)) for part in parts(module))
         if behaviour not in plans:
             plans[behaviour] = make_plan(model, x, self.layer)
         return plans[behaviour]
@@ -106,12 +109,18 @@ class GradCAM:
 
     def _recompiled(self, model: nn.Module, layer: str) -> Callable[[Tensor], Any]:
         """The compiled model, compiled once more with the layer's hook in place: one added later never fires."""
-        key = (id(model), layer)  # what is kept holds the model, so that its id stays its own
-        if key not in self._compiled:
+        of_model = self._compiled.setdefault(model, {})
+        if layer not in of_model:
             # Not `unwrap(model)`: under DDP only its own forward synchronises gradients.
             inside: Any = model._orig_mod
-            self._compiled[key] = model.dynamo_ctx(lambda x: inside(x))  # type: ignore[operator]
-        return self._compiled[key]
+            of_model[layer] = model.dynamo_ctx(lambda x: inside(x))  # type: ignore[operator]
+        return of_model[layer]
+
+
+def _rate(part: nn.Module) -> float | None:
+    """The rate of a dropout layer, torch's own or one that is like it."""
+    rate = vars(part).get("p")
+    return rate if isinstance(rate, int | float) else None
 
 
 def _maps(weights: Tensor, activation: Tensor, relu: bool) -> Maps:
@@ -121,8 +130,8 @@ def _maps(weights: Tensor, activation: Tensor, relu: bool) -> Maps:
         some = as_float(activation[rows])
         own = weights if len(weights) == 1 else weights[rows]
         with torch.no_grad(), torch.autocast(some.device.type, enabled=False):
-            maps = (own @ some.flatten(2)).unflatten(2, some.shape[2:])
-            return maps.clamp_(min=0) if relu else maps
+            return (own @ some.flatten(2)).unflatten(2, some.shape[2:])
 
     size = weights.shape[1] * activation[0, 0].numel() * weights.element_size()
-    return Maps(make, len(activation), size, activation.device)
+    finish = {"finish": lambda maps: maps.clamp_(min=0)} if relu else {}
+    return Maps(make, len(activation), size, activation.device, **finish)

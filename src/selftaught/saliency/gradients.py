@@ -12,6 +12,7 @@ from selftaught.errors import InputError
 from selftaught.saliency.backward import ExplanationRules, chosen, class_gradients, pays_to_vectorize
 from selftaught.saliency.capture import Capture
 from selftaught.saliency.jacobian import Jacobian, Unsupported, final_linear
+from selftaught.saliency.maps import Maps
 from selftaught.saliency.preserve import eager, refuse_synchronised, unwrap
 
 
@@ -27,7 +28,7 @@ class Grad:
     def __init__(self, chunk_size: int | None = None) -> None:
         self.chunk_size = chunk_size
 
-    def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Maps]:
         """Logits (B, C), with their graph, and maps (B, K, *shape of one input) of the K classes, detached."""
         _check(x)
         refuse_synchronised(model)
@@ -49,7 +50,8 @@ class Grad:
             # What a hook makes of a gradient, only autograd knows.
             every_class = self._one_by_one if rules.hooked else self._quickly
             gradients = every_class(captured.end, x, every, vectorized)
-        return captured.logits, self._maps(gradients, as_float(x.detach()))
+        maps = self._maps(gradients, as_float(x.detach()))
+        return captured.logits, Maps.made(maps.detach())
 
     def _quickly(self, logits: Tensor, x: Tensor, classes: Sequence[int], vectorized: bool) -> Tensor:
         """∂logit_k/∂x of the classes, (B, K, *shape of one input)."""

@@ -12,30 +12,32 @@ _PART_BYTES = {"cpu": 2**22}
 _PART_BYTES_ELSEWHERE = 2**28
 
 
+def _as_they_are(maps: Tensor) -> Tensor:
+    return maps
+
+
 @dataclass(frozen=True)
 class Maps:
     """The maps of a batch, not made yet.
 
     Attributes:
-        make: from a slice of the batch to its maps (b, K, *spatial), detached.
+        make: from a slice of the batch to its maps (b, K, *spatial), detached and signed.
         batch: how many samples there are.
         sample_bytes: the size of one sample's maps.
         device: where they are made.
+        finish: what is made of signed maps at last, perhaps in place.
     """
 
     make: Callable[[slice], Tensor]
     batch: int
     sample_bytes: int
     device: torch.device
+    finish: Callable[[Tensor], Tensor] = _as_they_are
 
     @classmethod
     def made(cls, maps: Tensor) -> "Maps":
         """Maps (B, K, *spatial) that exist already."""
         return cls(maps.__getitem__, len(maps), maps[0].numel() * maps.element_size(), maps.device)
-
-    def all(self) -> Tensor:
-        """(B, K, *spatial)."""
-        return self.make(slice(None))
 
     def parts(self) -> Iterator[slice]:
         """The batch in slices whose maps are few enough to be worked on in a cache."""

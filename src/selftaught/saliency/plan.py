@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-from selftaught.errors import ExplanationError, InputError
+from selftaught.errors import ExplanationError
 from selftaught.saliency import layers
 from selftaught.saliency.backward import ExplanationRules, pays_to_vectorize
 from selftaught.saliency.capture import Capture, as_logits, does_not_run
 from selftaught.saliency.heads import HEADS, Head, not_finite
-from selftaught.saliency.preserve import eager, preserved_rng, unwrap
+from selftaught.saliency.preserve import eager, preserved_attributes, preserved_rng, refuse_lazy, unwrap
 
 _PROBE_SAMPLES = 8
 _PROBE_CLASSES = 8
@@ -54,12 +53,11 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
         layer: a module of the model or its dotted name.
 
     Raises:
-        InputError: the layer is not a module of the model.
+        InputError: the layer is not a module of the model, or the model has lazy layers without a shape.
         ExplanationError: no layer has spatial extent, or the given one has none or does not run.
     """
     module, x = unwrap(model), x[:_PROBE_SAMPLES].detach()
-    if any(is_lazy(parameter) for parameter in module.parameters()):
-        raise InputError("the model has lazy layers without a shape yet: run one batch through it first")
+    refuse_lazy(module)
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), x.dtype)
     x = x.to(dtype) if x.is_floating_point() else x  # autocast, off below, would have seen to it
     state = _perturbed_state(module)
@@ -71,6 +69,7 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
 
     with (
         preserved_rng(x.device),
+        preserved_attributes(module),
         torch.enable_grad(),
         torch.autocast(x.device.type, enabled=False),
         eager(model),

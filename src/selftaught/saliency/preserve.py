@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from selftaught.errors import ExplanationError
+from selftaught.errors import ExplanationError, InputError
 
 # By class name: importing torch._dynamo or lightning only to ask isinstance would cost seconds.
 _WRAPPED_AS = {
@@ -84,11 +85,10 @@ def preserved_rng(device: torch.device) -> Iterator[None]:
 @contextmanager
 def preserved_buffers(model: nn.Module) -> Iterator[None]:
     """Restore every buffer of `model` (BatchNorm statistics, ...) on leaving, also those it replaced."""
-    saved: list[tuple[nn.Module, str, Tensor, Tensor]] = [
-        (module, name, buffer, buffer.clone())
+    saved: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = [
+        (module, name, buffer, None if buffer is None else buffer.clone())
         for module in model.modules()
         for name, buffer in module._buffers.items()
-        if buffer is not None
     ]
     try:
         yield
@@ -96,5 +96,41 @@ def preserved_buffers(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for module, name, buffer, value in saved:
                 module._buffers[name] = buffer
-                # Not a change that autograd sees: a backward of the user's may be pending.
-                buffer.data.copy_(value)
+                if buffer is not None and value is not None:
+                    # Not a change that autograd sees: a backward of the user's may be pending.
+                    buffer.data.copy_(value)
+
+
+@contextmanager
+def preserved_attributes(model: nn.Module) -> Iterator[None]:
+    """Restore what the parts of `model` hold, one level deep, on leaving: what they keep of a forward pass is gone.
+
+    Some keep what they made of their weights, in eval mode; made of changed weights it must not outlive the pass.
+    """
+    saved = [(vars(part), dict(vars(part))) for part in parts(model)]
+    contents = [
+        (value, value.copy())
+        for _, attributes in saved
+        for value in attributes.values()
+        if isinstance(value, dict | list | set)
+    ]
+    try:
+        yield
+    finally:
+        for live, attributes in saved:
+            live.clear()
+            live.update(attributes)
+        for value, content in contents:
+            # In place, since handles of hooks know the very dictionary.
+            value.clear()
+            value.extend(content) if isinstance(value, list) else value.update(content)
+
+
+def refuse_lazy(model: nn.Module) -> None:
+    """Refuse a model whose layers take their shapes from the first batch: it cannot be left as it was found.
+
+    Raises:
+        InputError: it has such layers, and no batch has come yet.
+    """
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        raise InputError("the model has lazy layers without a shape yet: run one batch through it first")

@@ -121,11 +121,12 @@ class Session:
     def _unsaved_buffers(self) -> dict[str, torch.Tensor]:
         """Those that a state dict leaves out (``persistent=False``)."""
         networks = {"": self.network} | {f"{name}/": module for name, module in self.companions.items()}
+        saved = {prefix: network.state_dict().keys() for prefix, network in networks.items()}
         return {
             prefix + name: buffer
             for prefix, network in networks.items()
             for name, buffer in network.named_buffers()
-            if name not in network.state_dict()
+            if name not in saved[prefix]
         }
 
     def train_mode(self) -> None:
