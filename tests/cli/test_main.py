@@ -201,7 +201,7 @@ def test_a_failed_trial_is_named_and_exit_code_1(run):
 def test_output_that_is_closed_is_one_line(arguments):
     script = f"exec {sys.executable} -m selftaught {' '.join(arguments)} >&-"
     done = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("selftaught: error: Bad file descriptor: ")
 
 
