@@ -15,7 +15,7 @@ from selftaught.saliency import Explainer
 from selftaught.saliency.capture import as_logits
 
 
-def means(
+def explaining(
     saliency: str, layer: nn.Module | str | None, similarity: str, relu: bool, upsample: bool
 ) -> tuple[Explainer, Callable[[Tensor, Tensor], Tensor]]:
     """What makes a batch's maps, and what compares them.
@@ -101,7 +101,7 @@ class IntrospectiveLoss(nn.Module):
         # Not registered as a part: the criterion has no parameters or mode of its own.
         self.__dict__["model"] = model
         self.alpha, self.weight, self.upsample = alpha, weight, upsample
-        self.explainer, self.similarity = means(saliency, layer, similarity, relu, upsample)
+        self.explainer, self.similarity = explaining(saliency, layer, similarity, relu, upsample)
         self.amortised = Amortised(refresh) if refresh < 1 else None
         self.warmup = False
 

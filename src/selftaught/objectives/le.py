@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from selftaught._inputs import check_range
 from selftaught.amortised import LEAST_SHARE
-from selftaught.introspective import IntrospectiveLoss, means
+from selftaught.introspective import IntrospectiveLoss, explaining
 from selftaught.objectives.base import Step, register
 from selftaught.objectives.two_stage import TwoStage
 from selftaught.saliency import Explainer
@@ -41,7 +41,7 @@ class LearningWithExplanations(TwoStage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        means(self.saliency, self.layer, self.similarity, self.relu, self.upsample)
+        explaining(self.saliency, self.layer, self.similarity, self.relu, self.upsample)
         check_range(
             "refresh", self.refresh, lambda share: LEAST_SHARE <= share <= 1, f"in [{LEAST_SHARE}, 1]"
         )

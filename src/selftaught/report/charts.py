@@ -82,14 +82,8 @@ def differences(
             parts.append(
                 svg.line([(x(end), y - 5), (x(end), y + 5)], "interval", styles[method], dashed=False)
             )
-        parts.append(
-            svg.marker(
-                styles[method], x(estimate), y, f"{method}: {points(*(100 * value for value in interval))}"
-            )
-        )
-    described = "; ".join(
-        f"{method} {points(*(100 * value for value in interval))}" for method, interval in values.items()
-    )
+        parts.append(svg.marker(styles[method], x(estimate), y, f"{method}: {points(interval, 100)}"))
+    described = "; ".join(f"{method} {points(interval, 100)}" for method, interval in values.items())
     return svg.chart(
         bottom + 38, f"Difference to {baseline} in points, with 95 % intervals: {described}.", *parts
     )

@@ -1,5 +1,7 @@
 """Signed numbers as people read them: a true minus, and nothing rounds to minus zero."""
 
+from collections.abc import Iterable
+
 
 def signed(value: float) -> str:
     """Two decimals with a sign.
@@ -10,10 +12,11 @@ def signed(value: float) -> str:
     return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "−")
 
 
-def points(estimate: float, low: float, high: float) -> str:
-    """A difference in points and the two ends of its interval.
+def points(values: Iterable[float], unit: float = 1.0) -> str:
+    """A difference and the two ends of its interval, in points; `unit` is 100 where the values are fractions.
 
-    >>> points(0.4, -0.1, 0.9)
-    '+0.40 [−0.10, +0.90]'
+    >>> points((0.4, -0.1, 0.9)), points((0.004, -0.001, 0.009), 100)
+    ('+0.40 [−0.10, +0.90]', '+0.40 [−0.10, +0.90]')
     """
-    return f"{signed(estimate)} [{signed(low)}, {signed(high)}]"
+    estimate, low, high = (signed(unit * value) for value in values)
+    return f"{estimate} [{low}, {high}]"

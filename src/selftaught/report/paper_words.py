@@ -189,7 +189,7 @@ def _said(comparison: "Comparison", metric: str) -> str:
     against = _AGAINST[comparison.verdict].format(reference=comparison.base)
     test = comparison.test
     return (
-        f"{against} ({points(test.estimate, test.low, test.high)} points of {metric}{', ' if p else ''}{p})"
+        f"{against} ({points((test.estimate, test.low, test.high))} points of {metric}{', ' if p else ''}{p})"
     )
 
 

@@ -123,7 +123,7 @@ def _line(texts: Sequence[str]) -> str:
 def _interval(row: Row) -> str:
     if row.difference is None:
         return ABSENT
-    return points(*(100 * value for value in row.difference))
+    return points(row.difference, 100)
 
 
 def _percent(share: float | None) -> str:

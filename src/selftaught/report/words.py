@@ -121,8 +121,7 @@ def listed(names: Sequence[str]) -> str:
 
 def _of_accuracy(row: Row, baseline: str) -> str:
     assert row.difference is not None
-    found = points(*(100 * value for value in row.difference))
-    text = f"{found} points of accuracy against {baseline}, 95 % interval, "
+    text = f"{points(row.difference, 100)} points of accuracy against {baseline}, 95 % interval, "
     if row.pairs < 2:
         return f"{text}which covers the test images of one seed and says nothing of other seeds."
     text += f"{row.pairs} seeds."
