@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -107,23 +108,25 @@ def preserved_attributes(model: nn.Module) -> Iterator[None]:
 
     Some keep what they made of their weights, in eval mode; made of changed weights it must not outlive the pass.
     """
-    saved = [(vars(part), dict(vars(part))) for part in parts(model)]
-    contents = [
-        (value, value.copy())
-        for _, attributes in saved
-        for value in attributes.values()
-        if isinstance(value, dict | list | set)
-    ]
+    own = [vars(part) for part in parts(model)]
+    held = [value for attributes in own for value in attributes.values()]
+    collections: list[Any] = [*own, *(value for value in held if isinstance(value, dict | list | set))]
+    saved = [(collection, collection.copy()) for collection in collections]
     try:
         yield
     finally:
-        for live, attributes in saved:
-            live.clear()
-            live.update(attributes)
-        for value, content in contents:
-            # In place, since handles of hooks know the very dictionary.
-            value.clear()
-            value.extend(content) if isinstance(value, list) else value.update(content)
+        for collection, content in saved:
+            # In place, since handles of hooks know the very dictionary; and only if need be, since compiled code looks
+            # out for changes.
+            if _inside(collection) != _inside(content):
+                collection.clear()
+                (collection.extend if isinstance(collection, list) else collection.update)(content)
+
+
+def _inside(collection: Any) -> list[int]:
+    """Which objects a dictionary, list or set holds."""
+    every = chain.from_iterable(collection.items()) if isinstance(collection, dict) else collection
+    return [id(item) for item in every]
 
 
 def refuse_lazy(model: nn.Module) -> None:

@@ -24,10 +24,8 @@ _DESCRIBED = (folder.GRAPH, folder.STUDY)
 _PART = r"[^\s/:;,'\"()\[\]|\\](?:[^\n\t/:;,'\"()\[\]|\\]*[^\s/:;,'\"()\[\]|\\])?"
 """The name of a folder, which may have spaces in it but neither begins nor ends with one."""
 
-_PATH = re.compile(
-    rf"(?<![\w.])(?:~|\.{{0,2}})/(?:{_PART}/)*(?=[^\s/:;,'\"()\[\]|\\])|(?<!\w)[A-Za-z]:\\+(?:{_PART}\\+)*"
-)
-"""Everything of a path but its last part; of Windows, too, and with what JSON makes of its separators."""
+_PATH = re.compile(rf"(?<![\w.])(?:~|\.{{0,2}})/(?:{_PART}/)*(?=[^\s/:;,'\"()\[\]|\\])")
+"""Everything of a path but its last part."""
 
 LARGEST = 2**20
 """Bytes beyond which a table or figure is left out."""
@@ -98,8 +96,8 @@ def without_paths(text: str) -> str:
 
     >>> without_paths("failed: cannot read /home/me/photos/a.png: it is no picture; 1/2 done, see ~/notes")
     'failed: cannot read a.png: it is no picture; 1/2 done, see notes'
-    >>> without_paths("/home/John Smith/a.png or /data/b.png: (see C:\\\\My files\\\\c.png) 1 / 2")
-    'a.png or b.png: (see c.png) 1 / 2'
+    >>> without_paths("/home/John Smith/a.png or /data/b.png: 1 / 2")
+    'a.png or b.png: 1 / 2'
     """
     return _PATH.sub("", text)
 
