@@ -14,7 +14,6 @@ from selftaught.data.encoded import Part
 from selftaught.data.preparation import Preparation
 from selftaught.data.streaming import Streamed
 from selftaught.errors import InputError
-from selftaught.training import record
 from tests.data.blobs import Blobs, collection, photographs
 from tests.data.conftest import encode, random_pictures, write_parquet
 
@@ -132,10 +131,6 @@ def test_values_out_of_range_are_refused(options, complaint):
 def test_an_unknown_name_is_refused(ask):
     with pytest.raises(InputError, match=r"unknown data.* 'cifar11'.*did you mean 'cifar10'"):
         ask("cifar11")
-
-
-def test_the_own_test_part_of_the_data_is_called_what_tables_look_for():
-    assert data.load("digits", split_seed=1).test_part == record.OWN_TEST_PART
 
 
 def test_without_a_test_part_a_stratified_share_is_set_aside(source):

@@ -9,6 +9,7 @@ import scipy.stats
 from rich.console import Console
 from safetensors.numpy import save_file
 
+from selftaught import data
 from selftaught.errors import InputError
 from selftaught.report import render
 from selftaught.report.tables import tabulate
@@ -253,6 +254,10 @@ def test_trials_that_share_their_test_images_are_compared_over_them_whatever_the
     )
     assert own.rows[1].difference == common.rows[1].difference
     assert "and test images (bootstrap)" in " ".join(own.caption)
+
+
+def test_the_own_test_part_of_the_data_is_called_what_tables_look_for():
+    assert data.load("digits", split_seed=1).test_part == record.OWN_TEST_PART
 
 
 def test_a_seed_of_a_method_is_there_once(make):

@@ -107,5 +107,10 @@ def _discard_output() -> None:
 
 
 def _refuse(message: str, code: int) -> int:
-    print("selftaught: error: " + shown(" ".join(message.split())), file=sys.stderr)
+    complain(message)
     return code
+
+
+def complain(message: str) -> None:
+    """Say on stderr, in one line, what went wrong."""
+    print("selftaught: error: " + shown(" ".join(message.split())), file=sys.stderr)

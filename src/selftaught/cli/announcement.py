@@ -1,8 +1,12 @@
 """What a command says before it begins."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from selftaught import models, objectives
 from selftaught.study.compare import Study
 from selftaught.study.estimate import StudyEstimate
+from selftaught.study.naming import names
 from selftaught.study.plan import Trial
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
@@ -42,6 +46,14 @@ def _data(config: RunConfig) -> str:
         f"{config.data} ({len(images.train_labels)} training{held_out} and {len(images.test_labels)} test images, "
         f"{images.num_classes} classes)"
     )
+
+
+def planned(trials: Sequence[Trial], is_open: Callable[[Trial], bool]) -> list[dict[str, Any]]:
+    """Trials as plain values: which they are, what they are called, and whether they are still to be run."""
+    return [
+        {"trial_id": trial.config.trial_id, "name": name, "open": is_open(trial)}
+        for trial, name in zip(trials, names(trials), strict=True)
+    ]
 
 
 def outlook(estimate: StudyEstimate, jobs: int) -> list[str]:

@@ -13,20 +13,18 @@ from typing import Any
 
 from rich.console import Console
 
-from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT
-from selftaught.cli.announcement import announcement, announcement_of_run, outlook
+from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
+from selftaught.cli.announcement import announcement, announcement_of_run, outlook, planned
 from selftaught.cli.inputs import with_teacher
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display, reading_shown
-from selftaught.errors import shown
 from selftaught.report import render
 from selftaught.report.tables import called
 from selftaught.study import compare as studies
 from selftaught.study.estimate import StudyEstimate, estimate_study
 from selftaught.study.executor import Event, Outcome, attempt
 from selftaught.study.executors import check, executor_for
-from selftaught.study.naming import names
 from selftaught.study.plan import Trial, plan, split_methods
 from selftaught.training import record
 from selftaught.training.config import RunConfig
@@ -57,7 +55,7 @@ def compare(
     jobs, executor = executor_for(pending, jobs, executor_name)
     # What is asked for with --dry-run is the answer, not talk on the way to it.
     as_plan = dry_run and output.as_json
-    tell = print if dry_run and not as_plan else teller(output.quiet or as_plan)
+    tell = teller(quiet=True) if as_plan else print if dry_run else teller(output.quiet)
     for line in announcement(study, jobs):
         tell(line)
     estimate = None
@@ -101,14 +99,7 @@ def _plan(study: studies.Study, jobs: int, estimate: StudyEstimate | None) -> di
     return {
         "directory": str(study.directory),
         "methods": study.methods,
-        "trials": [
-            {
-                "trial_id": trial.config.trial_id,
-                "name": name,
-                "open": not record.is_finished(trial.directory),
-            }
-            for trial, name in zip(trials, names(trials), strict=True)
-        ],
+        "trials": planned(trials, lambda trial: not record.is_finished(trial.directory)),
         "jobs": jobs,
         "seconds": estimate.seconds if estimate else 0.0,
         "memory": estimate.memory if estimate else 0,
@@ -228,8 +219,3 @@ def _slug(name: str) -> str:
 def teller(quiet: bool) -> Any:
     """Says a line on stderr, or nothing."""
     return (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
-
-
-def complain(line: str) -> None:
-    """Say what went wrong."""
-    print(f"selftaught: error: {shown(line)}", file=sys.stderr)

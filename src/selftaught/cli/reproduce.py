@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from selftaught.cli import DONE, FAILED, INTERRUPTED
-from selftaught.cli.commands import RESUME, complain, teller
+from selftaught.cli import DONE, FAILED, INTERRUPTED, complain
+from selftaught.cli.announcement import planned
+from selftaught.cli.commands import RESUME, teller
 from selftaught.cli.inputs import find_device
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions
@@ -97,15 +98,11 @@ def _announcement(study: Reproduction, cells: Cells) -> list[str]:
 
 
 def _plan(study: Reproduction, cells: Cells) -> dict[str, Any]:
-    trials = study.trials(cells)
     return {
         "directory": str(study.directory),
         "budget": study.budget,
         "recipes": {r.name: getattr(r.expected, study.budget) for r in study.recipes},
-        "trials": [
-            {"trial_id": trial.config.trial_id, "name": name, "open": study.is_open(trial.config)}
-            for trial, name in zip(trials, names(trials), strict=True)
-        ],
+        "trials": planned(study.trials(cells), lambda trial: study.is_open(trial.config)),
     }
 
 

@@ -174,9 +174,8 @@ def _charts(table: PaperTable) -> list[dict[str, Any]]:
         for cell in table.of(group):
             comparison = cell.compared.get("ce") or cell.compared.get(REFERENCE)
             if comparison:
-                low, high = comparison.test.low / 100, comparison.test.high / 100
                 of_base = intervals.setdefault(comparison.base, {})
-                of_base[cell.variant] = Interval(comparison.test.estimate / 100, low, high)
+                of_base[cell.variant] = Interval(*(value / 100 for value in comparison.test.interval))
         for base, of_base in intervals.items():
             chart = charts.differences(of_base, base, styles, table.recipe.metric)
             shown.append({"group": group, "baseline": base, "chart": chart})

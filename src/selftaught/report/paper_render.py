@@ -259,8 +259,7 @@ def _difference(comparison: Comparison | None, named: bool = False) -> str:
         return ABSENT
     told = [text for text in (words.p_value(comparison), comparison.verdict) if text]
     base = f"to {comparison.base}: " if named else ""
-    test = comparison.test
-    return f"{base}{points((test.estimate, test.low, test.high))}\n{', '.join(told)}"
+    return f"{base}{points(comparison.test.interval)}\n{', '.join(told)}"
 
 
 def _plain_ours(cell: PaperCell) -> str:

@@ -187,10 +187,7 @@ def p_value(comparison: "Comparison") -> str:
 def _said(comparison: "Comparison", metric: str) -> str:
     p = p_value(comparison)
     against = _AGAINST[comparison.verdict].format(reference=comparison.base)
-    test = comparison.test
-    return (
-        f"{against} ({points((test.estimate, test.low, test.high))} points of {metric}{', ' if p else ''}{p})"
-    )
+    return f"{against} ({points(comparison.test.interval)} points of {metric}{', ' if p else ''}{p})"
 
 
 def _about_verdicts(cells: Sequence["PaperCell"]) -> Iterator[str]:

@@ -34,6 +34,11 @@ class Test:
     high: float
     p: float | None
 
+    @property
+    def interval(self) -> Interval:
+        """The estimate and its ends, without the p-value."""
+        return Interval(self.estimate, self.low, self.high)
+
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation over trials, with n - 1; the deviation of a single trial is nan.

@@ -195,13 +195,10 @@ def _interval(differences: list[np.ndarray], test_to_train: float | None) -> Int
     return paired_interval(ours, np.zeros_like(ours))
 
 
-def _splits(records: Sequence[Record]) -> int:
-    return len({record.config.data_fingerprint for record in records})
-
-
 def _have_their_own_test_images(records: Sequence[Record]) -> bool:
     """Whether each seed has test images of its own, rather than all seeds the whole test part of the data."""
-    return _splits(records) > 1 and records[0].result.data.test_part != OWN_TEST_PART
+    splits = {record.config.data_fingerprint for record in records}
+    return len(splits) > 1 and records[0].result.data.test_part != OWN_TEST_PART
 
 
 def _data(run: Record) -> tuple[object, ...]:

@@ -1,6 +1,7 @@
 """Grad-CAM (Selvaraju et al., 2017) for all classes at once."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -111,9 +112,10 @@ class GradCAM:
         """The compiled model, compiled once more with the layer's hook in place: one added later never fires."""
         of_model = self._compiled.setdefault(model, {})
         if layer not in of_model:
+            wrapper: Any = model
             # Not `unwrap(model)`: under DDP only its own forward synchronises gradients.
-            inside: Any = model._orig_mod
-            of_model[layer] = model.dynamo_ctx(lambda x: inside(x))  # type: ignore[operator]
+            inside = wrapper._orig_mod
+            of_model[layer] = wrapper.dynamo_ctx(lambda x: inside(x))
         return of_model[layer]
 
 
@@ -133,5 +135,5 @@ def _maps(weights: Tensor, activation: Tensor, relu: bool) -> Maps:
             return (own @ some.flatten(2)).unflatten(2, some.shape[2:])
 
     size = weights.shape[1] * activation[0, 0].numel() * weights.element_size()
-    finish = {"finish": lambda maps: maps.clamp_(min=0)} if relu else {}
-    return Maps(make, len(activation), size, activation.device, **finish)
+    maps = Maps(make, len(activation), size, activation.device)
+    return replace(maps, finish=lambda some: some.clamp_(min=0)) if relu else maps

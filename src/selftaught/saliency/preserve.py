@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from selftaught.errors import ExplanationError, InputError
@@ -86,20 +86,18 @@ def preserved_rng(device: torch.device) -> Iterator[None]:
 @contextmanager
 def preserved_buffers(model: nn.Module) -> Iterator[None]:
     """Restore every buffer of `model` (BatchNorm statistics, ...) on leaving, also those it replaced."""
-    saved: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = [
-        (module, name, buffer, None if buffer is None else buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-    ]
+    # Item by item: a scripted module's are no dictionary.
+    held = [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
+    values = [(buffer, buffer.clone()) for _, _, buffer in held if buffer is not None]
     try:
         yield
     finally:
         with torch.no_grad():
-            for module, name, buffer, value in saved:
+            for module, name, buffer in held:
                 module._buffers[name] = buffer
-                if buffer is not None and value is not None:
-                    # Not a change that autograd sees: a backward of the user's may be pending.
-                    buffer.data.copy_(value)
+            for buffer, value in values:
+                # Not a change that autograd sees: a backward of the user's may be pending.
+                buffer.data.copy_(value)
 
 
 @contextmanager

@@ -21,10 +21,13 @@ _SHOWN = ("*.md", "*.csv", "*.json", "*.png")
 _DESCRIBED = (folder.GRAPH, folder.STUDY)
 """What names the commands as well: it is written anew, without them."""
 
-_PART = r"[^\s/:;,'\"()\[\]|\\](?:[^\n\t/:;,'\"()\[\]|\\]*[^\s/:;,'\"()\[\]|\\])?"
+_MARKS = r"/:;,'\"()\[\]|\\"
+"""What ends a path in a text, or the name of a folder in a path."""
+
+_PART = rf"[^\s{_MARKS}](?:[^\n\t{_MARKS}]*[^\s{_MARKS}])?"
 """The name of a folder, which may have spaces in it but neither begins nor ends with one."""
 
-_PATH = re.compile(rf"(?<![\w.])(?:~|\.{{0,2}})/(?:{_PART}/)*(?=[^\s/:;,'\"()\[\]|\\])")
+_PATH = re.compile(rf"(?<![\w.])(?:~|\.{{0,2}})/(?:{_PART}/)*(?=[^\s{_MARKS}])")
 """Everything of a path but its last part."""
 
 LARGEST = 2**20

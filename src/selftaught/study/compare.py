@@ -202,22 +202,28 @@ def _time_steps(study: Study) -> list[str]:
     timed = {config.method for config in finished if config.trial_id in known}
     first = {config.method: config for config in reversed(finished) if config.method not in timed}
     missing = [first[method] for method in study.methods if method in first]
-    problems = []
-    # Together, and what that leaves (memory for all of them at once) one by one.
-    for together in (missing, *([config] for config in missing if len(missing) > 1)):
-        left = [config for config in together if config.trial_id not in known]
-        try:
-            measured = cost.measure(left) if left else []
-        except Exception as error:
-            if len(together) == 1:
-                problems.append(
-                    f"The steps of {left[0].method} are not timed ({type(error).__name__}: {error})."
-                )
-            continue
-        known |= {config.trial_id: result.relative for config, result in zip(left, measured, strict=True)}
-    if missing:
-        folder.write_costs(study.directory, known)
+    if not missing:
+        return []
+    found, problems = _timed(missing)
+    folder.write_costs(study.directory, known | found)
     return problems
+
+
+def _timed(configs: Sequence[RunConfig]) -> tuple[dict[str, float], list[str]]:
+    """Relative step times by trial, and why there are none of others: measured together, or else one by one."""
+    try:
+        measured = cost.measure(configs)
+    except Exception as error:  # memory for all of them at once, a network of the user's own
+        if len(configs) == 1:
+            return {}, [f"The steps of {configs[0].method} are not timed ({type(error).__name__}: {error})."]
+        times: dict[str, float] = {}
+        problems: list[str] = []
+        for config in configs:
+            own, why = _timed([config])
+            times |= own
+            problems += why
+        return times, problems
+    return {config.trial_id: one.relative for config, one in zip(configs, measured, strict=True)}, []
 
 
 def summary(comparison: Comparison) -> dict[str, Any]:
