@@ -20,7 +20,7 @@ _SHAPES = (
     "M0 4.6L4.4-3.4H-4.4z",  # triangle, point down
     "M-1.4-4.4h2.8v3h3v2.8h-3v3h-2.8v-3h-3v-2.8h3z",  # plus
     "M-4.4 0L-2.2-3.8H2.2L4.4 0L2.2 3.8H-2.2z",  # hexagon
-    "M-4.2-1.4H4.2V1.4H-4.2z",  # bar
+    "M-4.4-3.6V3.6L4.4-3.6V3.6z",  # bow tie: a bar would not be seen on an interval
 )
 _DASHES = ("", "7 3", "2 3", "8 3 2 3", "4 4", "12 3", "1 4", "8 2 2 2 2 2")
 
