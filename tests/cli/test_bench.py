@@ -23,7 +23,7 @@ def build(num_classes, in_channels):
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     measure = cost.measure
-    monkeypatch.setattr(cost, "measure", lambda configs: measure(configs, steps=2))
+    monkeypatch.setattr(cost, "measure", lambda configs, **_: measure(configs, steps=2))
     Path("net.py").write_text(NET)
 
 

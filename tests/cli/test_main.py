@@ -25,7 +25,7 @@ QUICK = ["--image-size", "8", "--train-size", "40", "--batch-size", "8", "--epoc
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     measure = cost.measure
-    monkeypatch.setattr(cost, "measure", lambda configs: measure(configs, steps=5))
+    monkeypatch.setattr(cost, "measure", lambda configs, **_: measure(configs, steps=5))
 
 
 @pytest.fixture

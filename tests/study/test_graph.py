@@ -44,7 +44,9 @@ def test_a_teachers_teacher_that_lies_elsewhere_is_not_trained_again_either(tmp_
 
 
 def test_a_comparison_with_teachers_tables_the_students_only_and_resumes(tmp_path, monkeypatch):
-    monkeypatch.setattr(cost, "measure", lambda configs: [cost.StepCost(c.method, 1.0, 1.0) for c in configs])
+    monkeypatch.setattr(
+        cost, "measure", lambda configs, **_: [cost.StepCost(c.method, 1.0, 1.0) for c in configs]
+    )
     configs = plan("digits", ["ce", "kd"], trials=2, **TAUGHT)
     study = studies.make_study(configs, tmp_path)
     assert studies.run(study, should_stop=quick.stop_after(8)).stopped

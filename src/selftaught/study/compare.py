@@ -204,26 +204,13 @@ def _time_steps(study: Study) -> list[str]:
     missing = [first[method] for method in study.methods if method in first]
     if not missing:
         return []
-    found, problems = _timed(missing)
-    folder.write_costs(study.directory, known | found)
-    return problems
-
-
-def _timed(configs: Sequence[RunConfig]) -> tuple[dict[str, float], list[str]]:
-    """Relative step times by trial, and why there are none of others: measured together, or else one by one."""
-    try:
-        measured = cost.measure(configs)
-    except Exception as error:  # memory for all of them at once, a network of the user's own
-        if len(configs) == 1:
-            return {}, [f"The steps of {configs[0].method} are not timed ({type(error).__name__}: {error})."]
-        times: dict[str, float] = {}
-        problems: list[str] = []
-        for config in configs:
-            own, why = _timed([config])
-            times |= own
-            problems += why
-        return times, problems
-    return {config.trial_id: one.relative for config, one in zip(configs, measured, strict=True)}, []
+    found = cost.relative(missing)
+    folder.write_costs(study.directory, known | found.times)
+    return [
+        f"The steps of {config.method} are not timed ({type(error).__name__}: {error})."
+        for config in missing
+        if (error := found.errors.get(config.trial_id))
+    ]
 
 
 def summary(comparison: Comparison) -> dict[str, Any]:

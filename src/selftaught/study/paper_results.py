@@ -163,12 +163,11 @@ def _costs(
                 missing.setdefault((first.data, first.model, first.batch_size), {})[first.trial_id] = first
     for of_model in missing.values():
         _go_on(should_stop)
-        try:
-            measured = cost.measure(list(of_model.values()), steps=MEASURED[study.budget][0])
-        except Exception as error:  # memory for all of them at once: a column is not worth the table
-            tell(f"no step times for {next(iter(of_model.values())).model}: {type(error).__name__}: {error}")
-            continue
-        known |= {trial: result.relative for trial, result in zip(of_model, measured, strict=True)}
+        found = cost.relative(list(of_model.values()), steps=MEASURED[study.budget][0])
+        for trial, error in found.errors.items():
+            first = of_model[trial]
+            tell(f"no step times for {first.model} {first.method}: {type(error).__name__}: {error}")
+        known |= found.times
         folder.write_costs(study.directory, known)
     return known
 

@@ -61,6 +61,29 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
     return [_cost(config, times, base) for config, times in zip(configs, others, strict=True)]
 
 
+@dataclass(frozen=True)
+class Relative:
+    """By trial id: the relative time of a step, or the error for which there is none."""
+
+    times: dict[str, float]
+    errors: dict[str, Exception]
+
+
+def relative(configs: Sequence[RunConfig], steps: int = 60) -> Relative:
+    """What `measure` finds of these configurations, one by one where not all of them can be measured together."""
+    try:
+        measured = measure(configs, steps=steps)
+    except Exception as error:  # memory for all of them at once, a network of the user's own
+        if len(configs) == 1:
+            return Relative({}, {configs[0].trial_id: error})
+        alone = [relative([config], steps) for config in configs]
+        return Relative(
+            {trial: time for one in alone for trial, time in one.times.items()},
+            {trial: error for one in alone for trial, error in one.errors.items()},
+        )
+    return Relative({c.trial_id: m.relative for c, m in zip(configs, measured, strict=True)}, {})
+
+
 def _cost(config: RunConfig, times: Sequence[float], base: Sequence[float]) -> StepCost:
     size = window(config.refresh)
     sums, base_sums = _sums(times, size), _sums(base, size)
