@@ -47,7 +47,7 @@ def study(tmp_path_factory):
     recipe.write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         told = [cost.StepCost("", 1.0, 1.25)]
-        patch.setattr(cost, "measure", lambda configs, steps: told * len(configs))
+        patch.setattr(cost, "measure", lambda configs, **_: told * len(configs))
         command = ("reproduce", recipe, "--budget", "smoke", "--jobs", "1", "-q", "--out")
         assert call(*command, home / "study") == 0
         assert call("archive", home / "study", "-o", home / "kept") == 0

@@ -55,7 +55,7 @@ def test_finished_trials_and_costs_are_reused(tmp_path, configs, monkeypatch):
     costs = json.loads((tmp_path / "costs.json").read_text())
     measured = []
     original = cost.measure
-    monkeypatch.setattr(cost, "measure", lambda configs, steps: measured.extend(configs) or original(configs))
+    monkeypatch.setattr(cost, "measure", lambda configs, **_: measured.extend(configs) or original(configs))
     started = []
     both = studies.make_study(configs, tmp_path)
     comparison = studies.run(both, on_event=lambda event: started.append(event) if event.outcome else None)
@@ -174,7 +174,7 @@ def test_a_method_is_timed_by_a_trial_that_finished_and_a_table_comes_without_ti
     }
     (tmp_path / "costs.json").unlink()
 
-    def no_memory(configs, steps):
+    def no_memory(configs, **_):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(cost, "measure", no_memory)
@@ -187,10 +187,10 @@ def test_a_method_is_timed_by_a_trial_that_finished_and_a_table_comes_without_ti
 def test_a_method_that_cannot_be_timed_takes_no_other_with_it(tmp_path, configs, monkeypatch):
     study, original = studies.make_study(configs, tmp_path), cost.measure
 
-    def not_le(configs, steps):
+    def not_le(configs, **options):
         if any(config.method == "le" for config in configs):
             raise RuntimeError("out of memory")
-        return original(configs, steps=steps)
+        return original(configs, **options)
 
     monkeypatch.setattr(cost, "measure", not_le)
     table = studies.run(study).table

@@ -47,7 +47,7 @@ def recipe(tmp_path):
 def _costs_nothing(monkeypatch):
     """Timing steps is tested where it is done."""
     told = [cost.StepCost("", 1.0, 1.25)]
-    monkeypatch.setattr(cost, "measure", lambda configs, steps: told * len(configs))
+    monkeypatch.setattr(cost, "measure", lambda configs, **_: told * len(configs))
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -305,10 +305,10 @@ def test_what_comes_after_the_training_can_be_interrupted(tmp_path, recipe, monk
 def test_steps_that_cannot_be_timed_leave_their_cell_empty_and_it_is_said(tmp_path, recipe, monkeypatch):
     original = cost.measure
 
-    def not_kd(configs, steps):
+    def not_kd(configs, **options):
         if any(config.method == "kd" for config in configs):
             raise RuntimeError("not enough memory")
-        return original(configs, steps=steps)
+        return original(configs, **options)
 
     study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 1})
     assert not study.run(in_this_process, lambda event: None, lambda: False)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +22,18 @@ from selftaught.training.config import RunConfig
 from selftaught.training.loop import Stopped
 from selftaught.training.teaching import extra_networks, lineage
 
-MEASURED = {"smoke": (1, 16), "quick": (30, 100), "paper": (40, None)}
-"""By budget: the steps that are timed of each method, and the test images that Figures 2 and 3 look at."""
+
+class Effort(NamedTuple):
+    """What is measured after the training: steps of each method, in that many seconds or soon after them, and the test
+    images that Figures 2 and 3 look at, None for all."""
+
+    steps: int
+    seconds: float
+    images: int | None
+
+
+MEASURED = {"smoke": Effort(1, 10, 16), "quick": Effort(30, 30, 100), "paper": Effort(50, 90, None)}
+"""By budget."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ def make(
     tables: list[PaperTable] = []
     figures: list[Figure] = []
     problems: list[str] = []
-    how = Measuring(MEASURED[study.budget][1], study.directory / MEASURES, should_stop=should_stop)
+    how = Measuring(MEASURED[study.budget].images, study.directory / MEASURES, should_stop=should_stop)
     for recipe in study.recipes:
         _go_on(should_stop)
         tell(f"making {recipe.name}")
@@ -155,6 +166,7 @@ def _costs(
 ) -> dict[str, float]:
     """Relative step times by trial, of the first trial of each cell; costs.json keeps them."""
     known = folder.read_costs(study.directory) or {}
+    effort = MEASURED[study.budget]
     missing: dict[tuple[str, str, int], dict[str, RunConfig]] = {}
     for recipe in study.recipes:
         for cell in cells[recipe.name] if recipe.search is None else []:
@@ -163,7 +175,7 @@ def _costs(
                 missing.setdefault((first.data, first.model, first.batch_size), {})[first.trial_id] = first
     for of_model in missing.values():
         _go_on(should_stop)
-        found = cost.relative(list(of_model.values()), steps=MEASURED[study.budget][0])
+        found = cost.relative(list(of_model.values()), effort.steps, effort.seconds)
         for trial, error in found.errors.items():
             first = of_model[trial]
             tell(f"no step times for {first.model} {first.method}: {type(error).__name__}: {error}")

@@ -69,14 +69,14 @@ class Relative:
     errors: dict[str, Exception]
 
 
-def relative(configs: Sequence[RunConfig], steps: int = 60) -> Relative:
+def relative(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0) -> Relative:
     """What `measure` finds of these configurations, one by one where not all of them can be measured together."""
     try:
-        measured = measure(configs, steps=steps)
+        measured = measure(configs, steps=steps, seconds=seconds)
     except Exception as error:  # memory for all of them at once, a network of the user's own
         if len(configs) == 1:
             return Relative({}, {configs[0].trial_id: error})
-        alone = [relative([config], steps) for config in configs]
+        alone = [relative([config], steps, seconds) for config in configs]
         return Relative(
             {trial: time for one in alone for trial, time in one.times.items()},
             {trial: error for one in alone for trial, error in one.errors.items()},
