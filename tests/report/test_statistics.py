@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from selftaught.errors import InputError
 from selftaught.report.statistics import (
     Interval,
+    Test,
     holm,
     mean_std,
     paired_interval,
     paired_test,
-    resampled_interval,
+    resampled_test,
 )
 from tests.oracles import paper as paper_oracle
 from tests.oracles import statistics as oracle
@@ -191,20 +192,24 @@ def test_interval_over_splits_is_students_widened_for_the_shared_images(seeds, s
     differences = [
         np.full(40 + s, mean) for s, mean in enumerate(means)
     ]  # each split has test images of its own
-    interval = resampled_interval(differences, ratio, level)
+    interval = resampled_test(differences, ratio, level)
     students = scipy.stats.ttest_1samp(means, 0).confidence_interval(level)
     wider = math.sqrt((1 / seeds + ratio) * seeds)
     assert interval.estimate == pytest.approx(means.mean())
     assert interval.low == pytest.approx(means.mean() - wider * (means.mean() - students.low))
     assert interval.high == pytest.approx(means.mean() + wider * (students.high - means.mean()))
+    t = scipy.stats.ttest_1samp(means, 0).statistic / wider
+    assert interval.p == pytest.approx(2 * scipy.stats.t.sf(abs(t), seeds - 1))
 
 
 def test_splits_that_agree_by_chance_are_no_certainty():
     differences = [np.r_[1.0, np.zeros(99)], np.r_[np.zeros(99), 1.0]]  # both means are 0.01
-    interval = resampled_interval(differences, 0.25)
-    assert interval.low < 0 < 0.01 < interval.high
-    nothing = resampled_interval([np.zeros(5), np.zeros(5)], 0.25)
-    assert tuple(nothing) == (0, 0, 0)
+    found = resampled_test(differences, 0.25)
+    assert found.low < 0 < 0.01 < found.high
+    assert found.p > 0.05
+    assert resampled_test([np.zeros(5), np.zeros(5)], 0.25) == Test(0, 0, 0, 1)
+    always = resampled_test([np.ones(5), np.ones(5)], 0.25)
+    assert (always.interval, always.p < 0.001) == (Interval(1, 1, 1), True)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +224,7 @@ def test_splits_that_agree_by_chance_are_no_certainty():
 )
 def test_interval_over_splits_refuses(differences, ratio, level, message):
     with pytest.raises(InputError, match=message):
-        resampled_interval(differences, ratio, level)
+        resampled_test(differences, ratio, level)
 
 
 def test_the_test_has_the_interval():

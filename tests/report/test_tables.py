@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from selftaught import data
 from selftaught.errors import InputError
 from selftaught.report import render
+from selftaught.report.statistics import holm, paired_test
 from selftaught.report.tables import tabulate
 from selftaught.training import record
 from selftaught.training.config import parse
@@ -95,25 +96,52 @@ def test_a_row_is_mean_std_difference_and_cost(make):
     ]
     table = tabulate(records, ["ce", "le"], {"ce": 1.0, "le": 1.04})
     ce, le = table.rows
-    assert (ce.method, ce.trials, ce.difference, ce.verdict) == ("ce", 2, None, "")
+    assert (ce.method, ce.trials, ce.difference) == ("ce", 2, None)
     assert ce.accuracy == pytest.approx(0.525)
     assert ce.accuracy_std == pytest.approx(0.05 / np.sqrt(2))  # n-1: |0.50 - 0.55| / sqrt(2)
     assert ce.nll == pytest.approx(0.5)
-    assert le.difference.estimate == pytest.approx(0.4)
-    assert le.difference.low < 0.4 < le.difference.high
-    assert (le.verdict, le.cost) == ("better", 1.04)
+    assert le.difference.interval.estimate == pytest.approx(0.4)
+    assert le.difference.interval.low < 0.4 < le.difference.interval.high
+    assert (le.difference.verdict, le.cost) == ("better", 1.04)
 
 
-def test_verdicts_follow_the_interval(make):
+def test_verdicts_follow_the_corrected_p_values(make):
     right = {"ce": (150, 151, 152), "ls": (152, 150, 153), "cp": (50, 51, 52), "le": (195, 196, 197)}
     records = [make(method, seed, n) for method, counts in right.items() for seed, n in enumerate(counts)]
     table = tabulate(records, ["le", "cp", "ls", "ce"], {})
-    assert [(row.method, row.verdict) for row in table.rows] == [
-        ("le", "better"),
-        ("cp", "worse"),
-        ("ls", "no clear difference"),
-        ("ce", ""),
+    assert [render.cells(row, table)[render.VERDICT] for row in table.rows] == [
+        "better",
+        "worse",
+        "no clear difference",
+        "",
     ]
+    assert [(one.method, one.base, one.verdict) for one in table.further] == [
+        ("le", "cp", "better"),
+        ("le", "ls", "better"),
+    ]
+
+
+def test_p_values_are_corrected_for_all_that_is_planned(make):
+    right = {"ce": (150, 151, 152), "ls": (152, 150, 153), "le": (155, 156, 154)}
+    records = [make(method, seed, n) for method, counts in right.items() for seed, n in enumerate(counts)]
+
+    def tested(method: str, base: str) -> float:
+        ours, theirs = (
+            np.stack([np.arange(IMAGES) < n for n in right[name]]).astype(float) for name in (method, base)
+        )
+        return paired_test(ours, theirs).p
+
+    table = tabulate(records, ["ce", "ls", "le", "kd"], {})
+    found = [*(row.difference for row in table.rows[1:]), *table.further]
+    assert [(one.method, one.base) for one in found] == [("ls", "ce"), ("le", "ce"), ("le", "ls")]
+    alone = [tested(one.method, one.base) for one in found]
+    assert [one.p for one in found] == holm([*alone, 1.0, 1.0])[:3]  # kd with ce and le with kd are planned
+    assert any(one.p > before for one, before in zip(found, alone, strict=True))
+    caption = " ".join(table.caption)
+    assert "p: corrected after Holm over 5 comparisons (all methods with ce, le with all)" in caption
+    assert "And further: le against ls +" in caption
+    [only] = tabulate([*records[:3], *records[6:]], ["ce", "le"], {}).rows[1:]
+    assert only.difference.p == tested("le", "ce")
 
 
 def test_trials_are_paired_by_seed_not_by_position(make):
@@ -126,8 +154,8 @@ def test_trials_are_paired_by_seed_not_by_position(make):
         make("ls", 3, 120),
     ]
     [_, ls] = tabulate(records, ["ce", "ls"], {}).rows
-    assert tuple(ls.difference) == (0.0, 0.0, 0.0)
-    assert ls.verdict == "no clear difference"
+    assert tuple(ls.difference.interval) == (0.0, 0.0, 0.0)
+    assert ls.difference.verdict == "no clear difference"
     assert ls.trials == 3
 
 
@@ -174,6 +202,7 @@ def test_renderings_hold_the_same_numbers(make):
     assert float(le["accuracy"]) == pytest.approx(0.9025)
     assert float(le["difference_estimate"]) == pytest.approx(0.4)
     assert (ce["difference_low"], ce["cost"], le["cost"], le["verdict"]) == ("", "1.0", "", "better")
+    assert (ce["p"], float(le["p"])) == ("", table.rows[1].difference.p)
 
     markdown = render.markdown(table)
     assert "| le | 90.25 ± 0.35 | +40.00 [" in markdown
@@ -185,7 +214,8 @@ def test_renderings_hold_the_same_numbers(make):
     assert re.search(r"90.25 ± 0.35 +\+40.00 \[", text)
     assert "better" in text
     assert "…" not in text
-    assert json.loads(json.dumps(render.values(table)))["rows"][1]["verdict"] == "better"
+    values = json.loads(json.dumps(render.values(table)))
+    assert (values["rows"][1]["verdict"], values["comparisons"], values["further"]) == ("better", 1, [])
 
 
 def test_scaled_calibration_is_shown_where_a_method_has_it(make):
@@ -231,9 +261,9 @@ def test_trials_with_their_own_splits_are_compared_over_the_seeds(make):
     differences = np.array([10, 9, 11]) / IMAGES
     students = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     le = table.rows[1]
-    assert le.difference.estimate == pytest.approx(differences.mean())
+    assert le.difference.interval.estimate == pytest.approx(differences.mean())
     # wider than Student's over independent trials, and no bootstrap over images that are not the same
-    assert le.difference.low < students.low
+    assert le.difference.interval.low < students.low
     assert "own split" in " ".join(table.caption)
     assert "bootstrap" not in " ".join(table.caption)
 
@@ -286,17 +316,17 @@ def test_runs_that_differ_in_more_than_the_method_are_refused(make):
             {},
         )
     other_machine = tabulate([make("ce", 3, 100), make("le", 3, 100, threads=2)], ["ce", "le"], {})
-    assert other_machine.rows[1].pairs == 1
+    assert other_machine.rows[1].difference.pairs == 1
 
 
 def test_trials_without_predictions_have_a_row_but_no_interval(make):
     records = [make("ce", 0, 100), make("ce", 1, 100), make("le", 0, 120), make("le", 1, 120)]
     (records[3].directory / record.PREDICTIONS).unlink()
     le = tabulate(records, ["ce", "le"], {}).rows[1]
-    assert (le.trials, le.pairs, le.verdict) == (2, 1, "one seed: no verdict")
+    assert (le.trials, le.difference.pairs, le.difference.verdict) == (2, 1, "one seed: no verdict")
     (records[2].directory / record.PREDICTIONS).unlink()
     table = tabulate(records, ["ce", "le"], {})
-    assert (table.rows[1].difference, table.rows[1].verdict) == (None, "")
+    assert table.rows[1].difference is None
     assert "without stored predictions (le)" in " ".join(table.caption)
 
 

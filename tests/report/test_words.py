@@ -3,29 +3,35 @@ import dataclasses
 import pytest
 
 from selftaught.report import words
+from selftaught.report.differences import Difference
 from selftaught.report.statistics import Interval
 from selftaught.report.tables import Row, Table
 from tests.report import factory
 
-CE = Row("ce", 5, 0.9, 0.01, 0, None, 0.31, 0.05, 0.29, 0.02, 1.0)
+CE = Row("ce", 5, 0.9, 0.01, None, 0.31, 0.05, 0.29, 0.02, 1.0)
 
 
-def row(method: str, low: float, high: float, pairs: int = 5, **changes) -> Row:
-    made = Row(
-        method, 5, 0.91, 0.01, pairs, Interval((low + high) / 2, low, high), 0.28, 0.03, 0.27, 0.015, 1.08
-    )
+def difference(
+    method: str, low: float, high: float, pairs: int = 5, p: float = 0.5, base: str = "ce"
+) -> Difference:
+    interval = Interval((low + high) / 2, low, high)
+    return Difference(method, base, pairs, interval, p if pairs > 1 else None)
+
+
+def row(method: str, low: float, high: float, p: float = 0.5, pairs: int = 5, **changes) -> Row:
+    made = Row(method, 5, 0.91, 0.01, difference(method, low, high, pairs, p), 0.28, 0.03, 0.27, 0.015, 1.08)
     return dataclasses.replace(made, **changes)
 
 
-def table(*rows: Row) -> Table:
-    return Table((CE, *rows), "ce", ())
+def table(*rows: Row, further=()) -> Table:
+    return Table((CE, *rows), "ce", (), tuple(further), (("le", "ce"), ("ls", "ce"), ("le", "ls")))
 
 
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([row("le", 0.001, 0.02)], "le is better than ce in accuracy"),
-        ([row("cp", -0.02, -0.001)], "cp is worse than ce in accuracy"),
+        ([row("le", 0.001, 0.02, 0.01)], "le is better than ce in accuracy"),
+        ([row("cp", -0.02, -0.001, 0.01)], "cp is worse than ce in accuracy"),
         (
             [row("ls", -0.01, 0.02), row("le", 0, 0.01)],
             "ls and le show no clear difference from ce in accuracy",
@@ -33,9 +39,9 @@ def table(*rows: Row) -> Table:
         (
             [
                 row("ls", -0.01, 0.02),
-                row("cp", -0.02, -0.001),
-                row("le", 0.001, 0.02),
-                row("kd", 0.002, 0.02),
+                row("cp", -0.02, -0.001, 0.01),
+                row("le", 0.001, 0.02, 0.01),
+                row("kd", 0.002, 0.02, 0.01),
             ],
             "le and kd are better than ce in accuracy; cp is worse than ce in accuracy; "
             "ls shows no clear difference from ce in accuracy",
@@ -48,14 +54,42 @@ def table(*rows: Row) -> Table:
         ),
     ],
 )
-def test_the_headline_claims_what_the_intervals_allow(rows, expected):
+def test_the_headline_claims_what_the_p_values_allow(rows, expected):
     assert words.headline(table(*rows)) == expected
+
+
+def test_le_is_not_praised_for_what_its_controls_can_do():
+    rows = [row("ls", 0.001, 0.02, 0.01), row("le-uniform", 0.001, 0.02, 0.01), row("le", 0.001, 0.02, 0.01)]
+    further = [
+        difference("le", -0.01, 0.01, base="le-uniform"),
+        difference("le", 0.001, 0.01, p=0.03, base="ls"),
+    ]
+    made = table(*rows, further=further)
+    assert words.headline(made) == (
+        "ls, le-uniform and le are better than ce in accuracy; le is better than ls; "
+        "le shows no clear difference from le-uniform"
+    )
+    [_, (_, _, plain), (_, _, of_le)] = words.findings(made)
+    assert "Against le-uniform 0.00 [−1.00, +1.00] points, p 0.500: no clear difference." in of_le
+    assert "Against ls +0.55 [+0.10, +1.00] points, p 0.030: better." in of_le
+    assert "Against" not in plain
+    one_seed = table(row("le", 0.01, 0.02, pairs=1), further=[difference("le", 0.01, 0.02, 1, base="ls")])
+    assert words.headline(one_seed) == "No verdict on le against ce: that takes more than one seed"
+    [(_, _, text)] = words.findings(one_seed)
+    assert "Against ls +1.50 [+1.00, +2.00] points: one seed: no verdict." in text
+
+
+def test_an_interval_without_zero_is_no_difference_where_there_are_many():
+    [(_, verdict, text)] = words.findings(table(row("le", 0.001, 0.009, 0.2)))
+    assert verdict == "no clear difference"
+    assert "p 0.200. The interval alone leaves out zero: among 3 comparisons luck can do that." in text
+    assert "worse" not in text
 
 
 def test_findings_say_the_interval_the_calibration_and_the_cost():
     [(method, verdict, text)] = words.findings(table(row("le", -0.001, 0.009)))
     assert (method, verdict) == ("le", "no clear difference")
-    assert "+0.40 [−0.10, +0.90] points of accuracy against ce, 95 % interval, 5 seeds" in text
+    assert "+0.40 [−0.10, +0.90] points of accuracy against ce, 95 % interval, 5 seeds, p 0.500" in text
     assert "Anything from 0.10 points worse to 0.90 points better fits these results" in text
     assert "ECE 3.00 % against 5.00 %, after temperature scaling 1.50 % against 2.00 %" in text
     assert "NLL 0.280 against 0.310" in text
@@ -75,11 +109,10 @@ def test_cautions(tmp_path):
         return " ".join(words.cautions(table(*rows), [run]))
 
     run = factory.write_run(tmp_path, "le", 0)
-    assert said(run, row("le", 0.01, 0.02)) == ""
+    assert said(run, row("le", 0.01, 0.02, 0.01)) == ""
     assert "--trials 10" in said(run, row("le", -0.01, 0.02))
-    assert "up to 10 %" in said(run, row("le", 0.01, 0.02), row("ls", 0.01, 0.02))
     two = factory.write_run(tmp_path / "2", "le", 0, classes=("cat", "dog"))
-    assert "With two classes le equals label smoothing" in said(two, row("le", 0.01, 0.02))
+    assert "With two classes le equals label smoothing" in said(two, row("le", 0.01, 0.02, 0.01))
     plain = factory.write_run(tmp_path / "3", "ce", 0, classes=("cat", "dog"))
     assert said(plain) == ""
     data = run.result.data.model_copy(update={"duplicates": 7})

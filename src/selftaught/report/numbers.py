@@ -20,3 +20,14 @@ def points(values: Iterable[float], unit: float = 1.0) -> str:
     """
     estimate, low, high = (signed(unit * value) for value in values)
     return f"{estimate} [{low}, {high}]"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value as it stands in a sentence; empty where there is none.
+
+    >>> p_value(0.0431), p_value(0.0002), p_value(None)
+    ('p 0.043', 'p < 0.001', '')
+    """
+    if p is None:
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"

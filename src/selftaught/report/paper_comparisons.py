@@ -8,14 +8,12 @@ import numpy as np
 
 from selftaught.recipes.schema import Recipe
 from selftaught.report import evidence
+from selftaught.report.differences import verdict
 from selftaught.report.statistics import Test, holm, paired_test
 from selftaught.training.record import Record
 
 if TYPE_CHECKING:
     from selftaught.report.paper import PaperCell
-
-LEVEL = 0.05
-"""Corrected p-values below it are called a difference."""
 
 REFERENCE = "reference"
 """What the comparison with the variant that the recipe names is called: the one that a variant is an alternative to, or
@@ -86,8 +84,8 @@ def compared(recipe: Recipe, cells: Sequence["PaperCell"], answers: Answers) -> 
         if found is not None:
             test, pairs = found
             p = None if test.p is None else corrected
-            verdict = _verdict(sign * test.estimate, p)
-            made[i][name] = Comparison(bases[i, name].variant, test, p, pairs, verdict, len(tests))
+            said = verdict(sign * test.estimate, p)
+            made[i][name] = Comparison(bases[i, name].variant, test, p, pairs, said, len(tests))
     return [replace(cell, compared=of_cell) for cell, of_cell in zip(cells, made, strict=True)]
 
 
@@ -132,11 +130,3 @@ def _tested(base: "PaperCell", cell: "PaperCell", answers: Answers, sign: int) -
 def _mirrored(test: Test) -> Test:
     """Of errors rather than accuracies."""
     return Test(0.0 - test.estimate, 0.0 - test.high, 0.0 - test.low, test.p)
-
-
-def _verdict(gain: float, p: float | None) -> str:
-    if p is None:
-        return "one seed: no verdict"
-    if p >= LEVEL:
-        return "no clear difference"
-    return "better" if gain > 0 else "worse"

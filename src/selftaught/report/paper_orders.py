@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
+from selftaught.report.differences import LEVEL
 from selftaught.report.drawing import WIDTH, Drawing, canvas, plain_ticks, png
-from selftaught.report.paper_comparisons import LEVEL
 from selftaught.report.statistics import holm
 
 PAPER_ORDER = {

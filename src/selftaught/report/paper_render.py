@@ -13,7 +13,7 @@ from rich.text import Text
 
 from selftaught.recipes.schema import Value
 from selftaught.report import paper_words as words
-from selftaught.report.numbers import points
+from selftaught.report.numbers import p_value, points
 from selftaught.report.paper import PaperCell, PaperTable
 from selftaught.report.paper_comparisons import CONTROLS, REFERENCE, Comparison
 from selftaught.report.render import ABSENT, STEP
@@ -257,7 +257,7 @@ def _difference(comparison: Comparison | None, named: bool = False) -> str:
     """Two lines: the difference with its interval; the corrected p-value and what it allows to say."""
     if comparison is None:
         return ABSENT
-    told = [text for text in (words.p_value(comparison), comparison.verdict) if text]
+    told = [text for text in (p_value(comparison.p_holm), comparison.verdict) if text]
     base = f"to {comparison.base}: " if named else ""
     return f"{base}{points(comparison.test.interval)}\n{', '.join(told)}"
 

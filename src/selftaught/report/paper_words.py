@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from selftaught.report.numbers import points
+from selftaught.report.numbers import p_value, points
 from selftaught.report.paper_comparisons import CONTROLS, REFERENCE
 from selftaught.report.tables import called
 from selftaught.report.words import listed
@@ -177,15 +177,8 @@ def clear_differences(tables: Sequence["PaperTable"]) -> str:
     return f"{'; '.join(clear) or 'No clear difference in any comparison'}."
 
 
-def p_value(comparison: "Comparison") -> str:
-    """The corrected p-value; empty where there is none."""
-    if comparison.p_holm is None:
-        return ""
-    return "p < 0.001" if comparison.p_holm < 0.001 else f"p {comparison.p_holm:.3f}"
-
-
 def _said(comparison: "Comparison", metric: str) -> str:
-    p = p_value(comparison)
+    p = p_value(comparison.p_holm)
     against = _AGAINST[comparison.verdict].format(reference=comparison.base)
     return f"{against} ({points(comparison.test.interval)} points of {metric}{', ' if p else ''}{p})"
 

@@ -11,12 +11,13 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from selftaught.report.numbers import points
+from selftaught.report.differences import Difference
+from selftaught.report.numbers import p_value, points
 from selftaught.report.tables import Row, Table
 
 ABSENT = "–"
-VERDICT = 3
-"""The column that says what the interval allows to say."""
+DIFFERENCE, P_VALUE, VERDICT = 2, 3, 4
+"""The columns of the difference, of its p-value, and of what that allows to say."""
 SCALED = "ECE % scaled"
 """The column of the ECE after temperature scaling."""
 
@@ -25,7 +26,7 @@ STEP = "step × ce"
 
 _FIELDS = (
     *("method", "trials", "accuracy", "accuracy_std", "pairs", "baseline"),
-    *("difference_estimate", "difference_low", "difference_high", "verdict"),
+    *("difference_estimate", "difference_low", "difference_high", "p", "verdict"),
     *("nll", "ece", "nll_scaled", "ece_scaled", "cost"),
 )
 """The columns of the CSV."""
@@ -46,8 +47,7 @@ def cells(row: Row, table: Table) -> list[str]:
         row.method,
         f"{100 * row.accuracy:.2f}"
         + (f" ± {100 * row.accuracy_std:.2f}" if row.accuracy_std is not None else ""),
-        _interval(row),
-        row.verdict,
+        *_difference(row.difference),
         f"{row.nll:.3f}",
         _percent(row.ece),
         *scaled,
@@ -74,18 +74,19 @@ def as_csv(table: Table) -> str:
 
 
 def terminal(table: Table) -> Group:
-    """The table and its caption for a terminal of 80 columns: the verdict stands below the interval."""
+    """The table and its caption for a terminal of 80 columns: p-value and verdict stand below the interval."""
     titles = headers(table)
     rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for title in (*titles[:VERDICT], *titles[VERDICT + 1 :]):
+    for title in (*titles[:P_VALUE], *titles[VERDICT + 1 :]):
         rich.add_column(
             Text(NARROW.get(title, title)), justify="left" if title == titles[0] else "right", no_wrap=True
         )
     for row in table.rows:
         texts = cells(row, table)
-        verdict = texts.pop(VERDICT)
-        if verdict:
-            texts[VERDICT - 1] += f"\n{verdict}"
+        del texts[P_VALUE : VERDICT + 1]
+        if row.difference is not None:
+            said = p_value(row.difference.p), row.difference.verdict
+            texts[DIFFERENCE] += f"\n{', '.join(filter(None, said))}"
         # Text, because rich would read the brackets of an interval as markup.
         rich.add_row(*map(Text, texts))
     return Group(rich, *(Text(line, style="dim") for line in table.caption))
@@ -95,7 +96,9 @@ def values(table: Table) -> dict[str, Any]:
     """The table as plain values, for JSON."""
     return {
         "baseline": table.baseline,
+        "comparisons": len(table.planned),
         "rows": [_nested(row) for row in table.rows],
+        "further": [{"method": one.method, "base": one.base, **_compared(one)} for one in table.further],
         "caption": list(table.caption),
     }
 
@@ -111,7 +114,7 @@ def begins_table(text: str, suffix: str) -> bool:
 
 
 def _headers(baseline: str, scaled: bool) -> list[str]:
-    middle = ["accuracy %", f"difference to {baseline}", "verdict", "NLL", "ECE %"]
+    middle = ["accuracy %", f"difference to {baseline}", "p", "verdict", "NLL", "ECE %"]
     return ["method", *middle, *([SCALED] if scaled else []), STEP]
 
 
@@ -120,10 +123,11 @@ def _line(texts: Sequence[str]) -> str:
     return f"| {' | '.join(map(_plain, texts))} |"
 
 
-def _interval(row: Row) -> str:
-    if row.difference is None:
-        return ABSENT
-    return points(row.difference, 100)
+def _difference(one: Difference | None) -> tuple[str, str, str]:
+    """Difference with interval, p-value and verdict."""
+    if one is None:
+        return ABSENT, ABSENT, ""
+    return points(one.interval, 100), p_value(one.p).removeprefix("p ") or ABSENT, one.verdict
 
 
 def _percent(share: float | None) -> str:
@@ -140,9 +144,14 @@ def _plain(text: str) -> str:
 
 
 def _nested(row: Row) -> dict[str, Any]:
-    interval = row.difference
-    difference = interval and {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-    return asdict(row) | {"difference": difference, "verdict": row.verdict}
+    return asdict(row) | _compared(row.difference)
+
+
+def _compared(one: Difference | None) -> dict[str, Any]:
+    """A difference as plain values; without one there is nothing to say."""
+    if one is None:
+        return {"pairs": 0, "difference": None, "p": None, "verdict": ""}
+    return {"pairs": one.pairs, "difference": one.interval._asdict(), "p": one.p, "verdict": one.verdict}
 
 
 def _flat(row: Row, table: Table) -> dict[str, Any]:

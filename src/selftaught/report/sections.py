@@ -40,7 +40,7 @@ def trials(evidence: Sequence[Evidence], table: Table, styles: Mapping[str, int]
     accuracy = {
         item.method: {run.config.seed: 100 * run.result.accuracy for run in item.records} for item in evidence
     }
-    intervals = {row.method: row.difference for row in table.rows if row.difference is not None}
+    intervals = {row.method: row.difference.interval for row in table.rows if row.difference is not None}
     seeds = sorted({seed for of in accuracy.values() for seed in of})
     return {
         "seeds": charts.seeds(accuracy, styles),

@@ -127,10 +127,9 @@ def paired_test(
     _check_level(level)
     error = _error(difference, resamples, seed)
     estimate = float(difference.mean())
-    interval = error.around(estimate, level)
     if len(difference) < 2:
-        return Test(*interval, p=None)
-    return Test(*interval, p=min(1.0, 2 * error.beyond(abs(estimate), estimate < 0)))
+        return Test(*error.around(estimate, level), p=None)
+    return _test(error, estimate, level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -156,10 +155,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return values
 
 
-def resampled_interval(
-    differences: Sequence[ArrayLike], test_to_train: float, level: float = 0.95
-) -> Interval:
-    """Student's interval of the mean difference where every seed has its own split into training and test images.
+def resampled_test(differences: Sequence[ArrayLike], test_to_train: float, level: float = 0.95) -> Test:
+    """Student's test of the mean difference where every seed has its own split into training and test images.
 
     There are no common test images to resample, so the seeds' mean differences are all there is. Their training
     parts overlap, which makes them more alike than independent ones: the variance of their mean is taken as
@@ -169,27 +166,34 @@ def resampled_interval(
     Args:
         differences: one array (images,) per seed, at least two: method minus baseline per test image of that seed.
         test_to_train: the number of test images over that of training images.
-        level: the confidence level, in (0, 1).
+        level: the confidence level of the interval, in (0, 1).
 
     Raises:
         InputError: fewer than two seeds, an empty array, a value that is not finite, a ratio that is not positive,
             or a level outside (0, 1).
 
-    >>> resampled_interval([[0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], 0.25).estimate
+    >>> resampled_test([[0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], 0.25).estimate
     0.25
     """
     _check_level(level)
     if len(differences) < 2:
-        raise InputError(f"an interval over splits needs at least two seeds, got {len(differences)}")
+        raise InputError(f"a test over splits needs at least two seeds, got {len(differences)}")
     if not test_to_train > 0:
         raise InputError(f"test_to_train must be positive, got {test_to_train}")
     values = [_difference(np.asarray(seed)[None], np.zeros((1, np.size(seed)))) for seed in differences]
     seeds = np.array([value.mean() for value in values])
     least = np.mean([value.var() / value.size for value in values])
-    error = np.sqrt((1 / len(seeds) + test_to_train) * max(seeds.var(ddof=1), least))
-    reach = float(stdtrit(len(seeds) - 1, (1 + level) / 2) * error)
-    estimate = float(seeds.mean())
-    return Interval(estimate, estimate - reach, estimate + reach)
+    scale = float(np.sqrt((1 / len(seeds) + test_to_train) * max(seeds.var(ddof=1), least)))
+    no_images = np.zeros(
+        10_000
+    )  # as many as `paired_test` draws: it has the same p where seeds agree in everything
+    error = _Error(no_images, scale, len(seeds) - 1)
+    return _test(error, float(seeds.mean()), level)
+
+
+def _test(error: "_Error", estimate: float, level: float) -> Test:
+    """The test of an estimate that has this error, over several seeds."""
+    return Test(*error.around(estimate, level), p=min(1.0, 2 * error.beyond(abs(estimate), estimate < 0)))
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 import numpy as np
 
 from selftaught.errors import InputError
 from selftaught.report import evidence
-from selftaught.report.statistics import Interval, mean_std, paired_interval, resampled_interval
+from selftaught.report.differences import LEVEL, Correct, Difference, differences, planned
+from selftaught.report.numbers import p_value, points
+from selftaught.report.statistics import mean_std
 from selftaught.training.record import OWN_TEST_PART, Record
 
 
@@ -17,8 +19,8 @@ from selftaught.training.record import OWN_TEST_PART, Record
 class Row:
     """One method over its trials. Accuracies, differences and ECE are fractions, NLL is in nats per image.
 
-    `accuracy_std` is that of a sample (n−1), None for a single trial. `difference` is to the baseline, with its
-    95 % interval over `pairs` seeds; None for the baseline itself, and where the runs kept no predictions.
+    `accuracy_std` is that of a sample (n−1), None for a single trial. `difference` is to the baseline; None for the
+    baseline itself, and where the runs kept no predictions or have no seeds in common.
     `nll_scaled` and `ece_scaled` are those after temperature scaling, None unless every trial has a temperature.
     `cost` is the time of a step relative to plain training.
     """
@@ -27,37 +29,28 @@ class Row:
     trials: int
     accuracy: float
     accuracy_std: float | None
-    pairs: int
-    difference: Interval | None
+    difference: Difference | None
     nll: float
     ece: float
     nll_scaled: float | None
     ece_scaled: float | None
     cost: float | None
 
-    @property
-    def verdict(self) -> str:
-        """What the interval allows to say of the difference."""
-        if self.difference is None:
-            return ""
-        if self.pairs < 2:
-            return "one seed: no verdict"  # its interval knows nothing of other seeds
-        if self.difference.low > 0:
-            return "better"
-        return "worse" if self.difference.high < 0 else "no clear difference"
-
 
 @dataclass(frozen=True)
 class Table:
-    """The rows in the order asked for, the method that differences are taken to, and what the reader must know."""
+    """The rows in the order asked for, the method that their differences are taken to, and what the reader must know.
+
+    `further` are differences to other methods than the baseline. P-values are corrected for all that are `planned`, a
+    method and what it is compared with, whether there are trials for them or not.
+    """
 
     rows: tuple[Row, ...]
     baseline: str
     caption: tuple[str, ...]
+    further: tuple[Difference, ...] = ()
+    planned: tuple[tuple[str, str], ...] = ()
 
-
-_Correct = Mapping[str, Mapping[int, np.ndarray]]
-"""Which test images the trial of a method and a seed got right; a trial without predictions is missing."""
 
 _SCHEMES = ("hf:", "hub:")
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -76,9 +69,9 @@ def tabulate(
 ) -> Table:
     """The table of `methods` over all their `records`.
 
-    Differences are to ``ce``, or to the first method where ``ce`` is not among them. Trials are paired by seed
-    and test images by position; a seed that only one of the two methods has finished is left out of their
-    difference. Methods without a finished trial have no row.
+    Differences are to ``ce``, or to the first method where ``ce`` is not among them; those of ``le`` to all others.
+    Trials are paired by seed and test images by position; a seed that only one of the two methods has finished is left
+    out of their difference. Methods without a finished trial have no row.
 
     Args:
         records: finished runs on the same data.
@@ -100,15 +93,17 @@ def tabulate(
         for method, runs in by_method.items()
     }
     per_trial = _have_their_own_test_images(records)
-    rows = []
-    for method, runs in by_method.items():
-        pairs = [seed for seed in correct[method] if seed in correct[baseline] and method != baseline]
-        differences = [correct[method][seed].astype(float) - correct[baseline][seed] for seed in pairs]
-        data = records[0].result.data
-        interval = _interval(differences, data.test / max(data.train, 1) if per_trial else None)
-        if runs:
-            rows.append(_row(method, list(runs.values()), len(pairs), interval, costs.get(method)))
-    return Table(tuple(rows), baseline, (*notes, *_caption(records, rows, baseline, correct, per_trial)))
+    data, pairs = records[0].result.data, tuple(planned(methods, baseline))
+    made = differences(correct, pairs, data.test / max(data.train, 1) if per_trial else None)
+    to_baseline = {one.method: one for one in made if one.base == baseline}
+    further = tuple(one for one in made if one.base != baseline)
+    rows = [
+        _row(method, list(runs.values()), to_baseline.get(method), costs.get(method))
+        for method, runs in by_method.items()
+        if runs
+    ]
+    table = Table(tuple(rows), baseline, (), further, pairs)
+    return replace(table, caption=(*notes, *_caption(records, table, correct, per_trial)))
 
 
 def called(name: str) -> str:
@@ -162,7 +157,7 @@ def _by_seed(records: Sequence[Record], method: str) -> dict[int, Record]:
     return {record.config.seed: record for record in sorted(of_method, key=lambda record: record.config.seed)}
 
 
-def _row(method: str, runs: list[Record], pairs: int, interval: Interval | None, cost: float | None) -> Row:
+def _row(method: str, runs: list[Record], difference: Difference | None, cost: float | None) -> Row:
     results = [run.result for run in runs]
     accuracy, std = mean_std([result.accuracy for result in results])
     return Row(
@@ -170,8 +165,7 @@ def _row(method: str, runs: list[Record], pairs: int, interval: Interval | None,
         trials=len(results),
         accuracy=accuracy,
         accuracy_std=std if len(results) > 1 else None,
-        pairs=pairs,
-        difference=interval,
+        difference=difference,
         nll=float(np.mean([result.nll for result in results])),
         ece=float(np.mean([result.ece for result in results])),
         nll_scaled=_mean([result.nll_scaled for result in results]),
@@ -185,16 +179,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(numbers)) if len(numbers) == len(values) else None
 
 
-def _interval(differences: list[np.ndarray], test_to_train: float | None) -> Interval | None:
-    """The interval of per-image differences, one array per seed; the ratio is given if every seed has its own split."""
-    if not differences:
-        return None
-    if test_to_train is not None and len(differences) > 1:
-        return resampled_interval(differences, test_to_train)
-    ours = np.stack(differences)
-    return paired_interval(ours, np.zeros_like(ours))
-
-
 def _have_their_own_test_images(records: Sequence[Record]) -> bool:
     """Whether each seed has test images of its own, rather than all seeds the whole test part of the data."""
     splits = {record.config.data_fingerprint for record in records}
@@ -205,31 +189,54 @@ def _data(run: Record) -> tuple[object, ...]:
     return run.config.data_fingerprint, run.result.data.classes, run.result.data.test
 
 
-def _about_differences(
-    rows: Sequence[Row], baseline: str, correct: _Correct, per_trial: bool
-) -> Iterator[str]:
+def _about_differences(table: Table, correct: Correct, per_trial: bool) -> Iterator[str]:
+    rows, baseline = table.rows, table.baseline
     without = [row.method for row in rows if len(correct[row.method]) < row.trials]
     if without:
         yield (
             f"Trials without stored predictions ({', '.join(without)}) are left out of the differences: an interval "
             "needs to know which test images were right."
         )
-    compared = [row for row in rows if row.difference is not None]
-    if not compared:
+    made = [*(row.difference for row in rows if row.difference is not None), *table.further]
+    if not made:
         return
     how = (
         "Student's t over the seeds, each of which has its own split into training and test images, widened for the "
         "images that the splits share (Nadeau and Bengio, 2003)"
-        if per_trial and any(row.pairs > 1 for row in compared)
+        if per_trial and any(one.pairs > 1 for one in made)
         else "over seeds (Student's t) and test images (bootstrap)"
     )
-    text = f"Difference to {baseline} in points with its 95 % interval: {how}, not corrected for several comparisons."
-    partly = [f"{row.method} ({row.pairs})" for row in compared if row.pairs < row.trials]
+    corrected = ", not corrected for several comparisons" if len(table.planned) > 1 else ""
+    text = f"Difference to {baseline} in points with its 95 % interval: {how}{corrected}."
+    trials = {row.method: row.trials for row in rows}
+    partly = [
+        f"{one.method} ({one.pairs})"
+        for one in made
+        if one.pairs < trials[one.method] and one.base == baseline
+    ]
     if partly:
         text += f" Only seeds that both methods finished count: {', '.join(partly)}."
-    if any(row.pairs == 1 for row in compared):
+    if any(one.pairs == 1 for one in made):
         text += " With one seed the interval covers the test images only and allows no verdict."
     yield text
+    if any(one.p is not None for one in made):
+        yield _about_p(table)
+    if table.further:
+        yield f"And further: {'; '.join(map(_said, table.further))}."
+
+
+def _about_p(table: Table) -> str:
+    """What the p-values are, and what follows from them."""
+    count, rule = len(table.planned), f"better and worse mean p < {LEVEL}."
+    if count == 1:
+        return f"p: of no difference; {rule}"
+    le = ", le with all" if any(base != table.baseline for _, base in table.planned) else ""
+    return f"p: corrected after Holm over {count} comparisons (all methods with {table.baseline}{le}); {rule}"
+
+
+def _said(one: Difference) -> str:
+    p = p_value(one.p)
+    return f"{one.method} against {one.base} {points(one.interval, 100)}{', ' if p else ''}{p}, {one.verdict}"
 
 
 def _about_others(records: Sequence[Record], methods: Sequence[str]) -> Iterator[str]:
@@ -251,10 +258,8 @@ def _about_others(records: Sequence[Record], methods: Sequence[str]) -> Iterator
             yield f"{method} trains a second network at the same time; the first one counts."
 
 
-def _caption(
-    records: Sequence[Record], rows: Sequence[Row], baseline: str, correct: _Correct, per_trial: bool
-) -> tuple[str, ...]:
-    config, data = records[0].config, records[0].result.data
+def _caption(records: Sequence[Record], table: Table, correct: Correct, per_trial: bool) -> tuple[str, ...]:
+    config, data, rows = records[0].config, records[0].result.data, table.rows
     counts = "-".join(map(str, sorted({row.trials for row in rows})))
     held_out = f", {data.val} held out" if data.val else ""
     lines = [
@@ -262,7 +267,7 @@ def _caption(
         f"{called(config.model)}, {config.epochs} epochs, {counts} trial{'s' if counts != '1' else ''} per method; "
         "the last epoch counts.",
         "Accuracy and ECE (15 bins) in %, mean over trials, ± standard deviation (n−1).",
-        *_about_differences(rows, baseline, correct, per_trial),
+        *_about_differences(table, correct, per_trial),
         *_about_others(records, [row.method for row in rows]),
     ]
     if any(row.ece_scaled is not None for row in rows):
@@ -273,6 +278,6 @@ def _caption(
         lines.append(
             "Step: time of an optimiser step relative to plain cross-entropy, median over alternating steps."
         )
-    if baseline != "ce":
-        lines.append(f"ce is not among the methods, so {baseline}, the first one, is the baseline.")
+    if table.baseline != "ce":
+        lines.append(f"ce is not among the methods, so {table.baseline}, the first one, is the baseline.")
     return tuple(lines)

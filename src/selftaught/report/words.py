@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from selftaught.report.numbers import points
+from selftaught.report.differences import Difference
+from selftaught.report.numbers import p_value, points
 from selftaught.report.tables import Row, Table
 from selftaught.training.record import TEMPERATURES, Record
 
@@ -10,17 +11,17 @@ FEW_HELD_OUT = 100
 """Fewer held-out images than this make a rough temperature."""
 
 _HEADLINES = {
-    "better": "{methods} {verb} better than {baseline} in accuracy",
-    "worse": "{methods} {verb} worse than {baseline} in accuracy",
-    "no clear difference": "{methods} {show} no clear difference from {baseline} in accuracy",
-    "one seed: no verdict": "no verdict on {methods} against {baseline}: that takes more than one seed",
+    "better": "{ours} {be} better than {theirs}",
+    "worse": "{ours} {be} worse than {theirs}",
+    "no clear difference": "{ours} {show} no clear difference from {theirs}",
+    "one seed: no verdict": "no verdict on {ours} against {theirs}: that takes more than one seed",
 }
-"""The verdicts of `selftaught.report.tables.Row`, the clear ones first."""
+"""The verdicts of `selftaught.report.differences`, the clear ones first."""
 
 
 def headline(table: Table) -> str:
     """The answer to "did it help?", for accuracy, in one sentence without its full stop."""
-    compared = [row for row in table.rows if row.difference is not None]
+    compared = _compared(table)
     if not compared:
         if len(table.rows) > 1:
             return f"No verdict: no other method has trials with the seeds of {table.baseline} and stored predictions"
@@ -28,14 +29,26 @@ def headline(table: Table) -> str:
         return f"{row.method} is right on {100 * row.accuracy:.2f} % of the test images; one method, nothing to compare"
     parts = []
     for verdict, pattern in _HEADLINES.items():
-        methods = [row.method for row in compared if row.verdict == verdict]
+        methods = [one.method for one in compared if one.verdict == verdict]
         if methods:
-            verb, show = ("are", "show") if len(methods) > 1 else ("is", "shows")
-            parts.append(
-                pattern.format(methods=listed(methods), verb=verb, show=show, baseline=table.baseline)
-            )
+            in_what = "" if "seed" in verdict else " in accuracy"
+            parts.append(_clause(pattern, methods, [table.baseline]) + in_what)
+    for verdict, pattern in _HEADLINES.items():
+        bases = [one.base for one in table.further if one.verdict == verdict and one.p is not None]
+        if bases:
+            parts.append(_clause(pattern, [table.further[0].method], bases))
     text = "; ".join(parts)
     return text.replace("no ", "No ", 1) if text.startswith("no ") else text  # names keep their case
+
+
+def _compared(table: Table) -> list[Difference]:
+    """The differences to the baseline."""
+    return [row.difference for row in table.rows if row.difference is not None]
+
+
+def _clause(pattern: str, methods: Sequence[str], bases: Sequence[str]) -> str:
+    be, show = ("are", "show") if len(methods) > 1 else ("is", "shows")
+    return pattern.format(ours=listed(methods), theirs=listed(bases), be=be, show=show)
 
 
 def findings(table: Table) -> Iterator[tuple[str, str, str]]:
@@ -44,29 +57,25 @@ def findings(table: Table) -> Iterator[tuple[str, str, str]]:
     for row in table.rows:
         if row.difference is None or base is None:
             continue
-        parts = [_of_accuracy(row, table.baseline), _of_calibration(row, base)]
+        of_row = [one for one in table.further if one.method == row.method]
+        parts = [_of_accuracy(row.difference, len(table.planned)), *map(_of_another, of_row)]
+        parts.append(_of_calibration(row, base))
         if row.cost is not None and base.cost:
             parts.append(
                 f"A training step takes {row.cost / base.cost:.2f} times as long as with {base.method}."
             )
-        yield row.method, row.verdict, " ".join(parts)
+        yield row.method, row.difference.verdict, " ".join(parts)
 
 
 def cautions(table: Table, records: Sequence[Record]) -> Iterator[str]:
     """What to keep in mind before believing the table, and what would make it clearer."""
-    compared = [row for row in table.rows if row.difference is not None]
-    unclear = [row for row in compared if row.verdict not in ("better", "worse")]
+    unclear = {one.method for one in _compared(table) if one.verdict not in ("better", "worse")}
     if unclear:
-        seeds = max(row.trials for row in unclear)
+        seeds = max(row.trials for row in table.rows if row.method in unclear)
         yield (
             f"More seeds narrow the intervals: a comparison's own command with --trials {max(5, 2 * seeds)} keeps the "
             "finished trials and adds to them, single runs take another --seed. The part that comes from the number of "
             "images stays."
-        )
-    if len(compared) > 1:
-        yield (
-            f"With {len(compared)} comparisons, each at 95 %, the chance that at least one interval misses zero though "
-            f"nothing differs is up to {5 * len(compared)} %."
         )
     data = records[0].result.data
     introspective = [run.config.method for run in records if "saliency" in run.config.settings]
@@ -119,16 +128,22 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _of_accuracy(row: Row, baseline: str) -> str:
-    assert row.difference is not None
-    text = f"{points(row.difference, 100)} points of accuracy against {baseline}, 95 % interval, "
-    if row.pairs < 2:
+def _of_accuracy(one: Difference, comparisons: int) -> str:
+    text = f"{points(one.interval, 100)} points of accuracy against {one.base}, 95 % interval, "
+    if one.p is None:
         return f"{text}which covers the test images of one seed and says nothing of other seeds."
-    text += f"{row.pairs} seeds."
-    low, high = 100 * row.difference.low, 100 * row.difference.high
-    if row.verdict == "no clear difference" and low < high:
-        text += f" Anything from {abs(low):.2f} points worse to {high:.2f} points better fits these results."
-    return text
+    text += f"{one.pairs} seeds, {p_value(one.p)}."
+    low, high = 100 * one.interval.low, 100 * one.interval.high
+    if one.verdict != "no clear difference" or low == high:
+        return text
+    if low <= 0 <= high:
+        return f"{text} Anything from {abs(low):.2f} points worse to {high:.2f} points better fits these results."
+    return f"{text} The interval alone leaves out zero: among {comparisons} comparisons luck can do that."
+
+
+def _of_another(one: Difference) -> str:
+    p = p_value(one.p)
+    return f"Against {one.base} {points(one.interval, 100)} points{', ' if p else ''}{p}: {one.verdict}."
 
 
 def _of_calibration(row: Row, base: Row) -> str:
