@@ -63,29 +63,6 @@ def assert_as_by_hand(found: nn.Module, network: nn.Module) -> None:
     assert any(not torch.equal(value, network.state_dict()[name]) for name, value in expected.items())
 
 
-@pytest.mark.parametrize("accumulated", [1, 2])
-def test_lightning(page, network, accumulated):
-    lightning = pytest.importorskip("lightning")
-
-    class Ours(page["Classifier"]):
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.network.parameters(), lr=RATE)
-
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=8 // accumulated)
-    module = Ours(Logits(copy.deepcopy(network)), warmup=WARMUP)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = lightning.Trainer(
-        max_epochs=EPOCHS,
-        accelerator="cpu",
-        accumulate_grad_batches=accumulated,
-        enable_model_summary=False,
-        **quiet,
-    )
-    trainer.fit(module, loader, loader)
-    assert_as_by_hand(module.network.network, network)
-    assert 0 <= trainer.callback_metrics["accuracy"] <= 1
-
-
 class Logits(nn.Module):
     """Of a network that gives more."""
 
@@ -97,31 +74,87 @@ class Logits(nn.Module):
         return self.network(x)["logits"]
 
 
+def lightning_trainer(page, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return page["lightning"].Trainer(accelerator="cpu", enable_checkpointing=False, **quiet, **options)
+
+
+def loader(batch_size: int) -> torch.utils.data.DataLoader:
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=batch_size)
+
+
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_hugging_face(page, network, accumulated, tmp_path):
-    transformers = pytest.importorskip("transformers")
-    pytest.importorskip("accelerate")
+def test_lightning(page, network, accumulated):
+    class Ours(page["Classifier"]):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.network.parameters(), lr=RATE)
+
+    data = loader(8 // accumulated)
+    module = Ours(Logits(copy.deepcopy(network)), warmup=WARMUP)
+    trainer = lightning_trainer(page, max_epochs=EPOCHS, accumulate_grad_batches=accumulated)
+    trainer.fit(module, data, data)
+    assert_as_by_hand(module.network.network, network)
+    with torch.no_grad():
+        right = (module.network(X).argmax(1) == Y).float().mean()
+    assert trainer.callback_metrics["accuracy"] == pytest.approx(float(right))
+
+
+def test_lightning_is_warming_up_after_a_resume_too(page, network, tmp_path):
+    seen = []
+
+    class Ours(page["Classifier"]):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            seen.append((self.current_epoch, self.criterion.warmup))
+            return loss
+
+    for options, begun in (({"max_steps": 3}, None), ({"max_epochs": 3}, tmp_path / "middle.ckpt")):
+        trainer = lightning_trainer(page, **options)
+        trainer.fit(
+            Ours(Logits(network), warmup=2), loader(2), loader(8), ckpt_path=begun
+        )  # 4 steps an epoch
+        trainer.save_checkpoint(tmp_path / "middle.ckpt")
+        network = copy.deepcopy(network)
+    assert len(seen) > 9
+    assert all(warming == (epoch < 2) for epoch, warming in seen)
+
+
+def hugging_face_trainer(page, folder, accumulated=1, **options):
     samples = [{"pixel_values": x, "labels": y} for x, y in zip(X, Y, strict=True)]
-    model = copy.deepcopy(network)
-    arguments = transformers.TrainingArguments(
-        str(tmp_path),
+    arguments = page["transformers"].TrainingArguments(
+        str(folder),
         num_train_epochs=EPOCHS,
         per_device_train_batch_size=8 // accumulated,
         gradient_accumulation_steps=accumulated,
         lr_scheduler_type="constant",
         max_grad_norm=0,
+        optim="sgd",
+        learning_rate=RATE,
         use_cpu=True,
         report_to="none",
         save_strategy="no",
         disable_tqdm=True,
     )
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     trainer = page["IntrospectiveTrainer"](
-        model, arguments, train_dataset=samples, eval_dataset=samples, optimizers=(optimizer, None)
+        args=arguments, train_dataset=samples, eval_dataset=samples, **options
     )
-    trainer.warmup = WARMUP
+    trainer.warmup = WARMUP / EPOCHS
+    return trainer
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_hugging_face(page, network, accumulated, tmp_path):
+    model = copy.deepcopy(network)
+    trainer = hugging_face_trainer(page, tmp_path, accumulated, model=model)
     trainer.train()
     assert_as_by_hand(model, network)
     with torch.no_grad():
         loss = nn.functional.cross_entropy(model(X)["logits"], Y)
     assert trainer.evaluate()["eval_loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_hugging_face_with_a_model_for_each_training(page, network, tmp_path):
+    trainer = hugging_face_trainer(page, tmp_path, model_init=lambda: copy.deepcopy(network))
+    for _ in range(2):
+        trainer.train()
+        assert_as_by_hand(trainer.model, network)

@@ -192,14 +192,14 @@ def test_interval_over_splits_is_students_widened_for_the_shared_images(seeds, s
     differences = [
         np.full(40 + s, mean) for s, mean in enumerate(means)
     ]  # each split has test images of its own
-    interval = resampled_test(differences, ratio, level)
+    found = resampled_test(differences, ratio, level)
     students = scipy.stats.ttest_1samp(means, 0).confidence_interval(level)
     wider = math.sqrt((1 / seeds + ratio) * seeds)
-    assert interval.estimate == pytest.approx(means.mean())
-    assert interval.low == pytest.approx(means.mean() - wider * (means.mean() - students.low))
-    assert interval.high == pytest.approx(means.mean() + wider * (students.high - means.mean()))
+    assert found.estimate == pytest.approx(means.mean())
+    assert found.low == pytest.approx(means.mean() - wider * (means.mean() - students.low))
+    assert found.high == pytest.approx(means.mean() + wider * (students.high - means.mean()))
     t = scipy.stats.ttest_1samp(means, 0).statistic / wider
-    assert interval.p == pytest.approx(2 * scipy.stats.t.sf(abs(t), seeds - 1))
+    assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(t), seeds - 1))
 
 
 def test_splits_that_agree_by_chance_are_no_certainty():

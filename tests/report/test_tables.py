@@ -242,6 +242,31 @@ def test_scaled_calibration_is_shown_where_a_method_has_it(make):
     assert any("100.00" not in line and " 3.20 " in line for line in lines)
 
 
+def test_the_widest_methods_fit_a_terminal(make):
+    methods = ["ce", "le-uniform", "cwtm-permut", "le"]
+    right = {"ce": 150, "le-uniform": 171, "cwtm-permut": 20, "le": 170}
+    records = [
+        make(method, seed, right[method] + 2 * seed, ece=0.1234, scaled=0.1111)
+        for method in methods
+        for seed in range(3)
+    ]
+    table = tabulate(records, methods, dict.fromkeys(methods, 4.25))
+    console = Console(width=80, file=io.StringIO())
+    console.print(render.terminal(table))
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    lines = [line.split() for line in text.splitlines()]
+    assert sum(line[:1] == ["p"] and len(line) == 2 for line in lines) == 3
+    assert ["better"] in lines
+
+
+def test_seeds_that_only_one_of_two_methods_has_are_named(make):
+    records = [make(method, seed, 100 + seed) for method in ("ce", "le") for seed in range(3)]
+    table = tabulate([*records, make("ls", 0, 90), make("ls", 1, 91)], ["ce", "ls", "le"], {})
+    assert "count: le against ls (2)." in " ".join(table.caption)
+
+
 def test_runs_without_a_temperature_have_no_column_for_it(make):
     table = tabulate([make("ce", 0, 100)], ["ce"], {})
     assert render.headers(table)[-2:] == ["ECE %", "step × ce"]

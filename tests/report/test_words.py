@@ -79,6 +79,17 @@ def test_le_is_not_praised_for_what_its_controls_can_do():
     assert "Against ls +1.50 [+1.00, +2.00] points: one seed: no verdict." in text
 
 
+def test_le_against_others_is_said_where_the_baseline_has_no_trials():
+    further = [difference("le", 0.001, 0.01, p=0.03, base="ls")]
+    alone = Table(
+        (row("ls", 0, 0, difference=None), row("le", 0, 0, difference=None)), "ce", (), tuple(further)
+    )
+    assert words.headline(alone) == "le is better than ls in accuracy"
+    [(method, verdict, text)] = words.findings(alone)
+    assert (method, verdict) == ("le", "not compared with ce")
+    assert text == "Against ls +0.55 [+0.10, +1.00] points, p 0.030: better."
+
+
 def test_an_interval_without_zero_is_no_difference_where_there_are_many():
     [(_, verdict, text)] = words.findings(table(row("le", 0.001, 0.009, 0.2)))
     assert verdict == "no clear difference"

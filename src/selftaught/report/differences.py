@@ -62,8 +62,8 @@ def differences(
 ) -> list[Difference]:
     """Those of the planned `pairs` that have common seeds, in their order.
 
-    P-values are corrected for all pairs: one that cannot be compared yet counts as well, with p = 1, so that no
-    verdict hangs on what has been run so far.
+    P-values are corrected for all pairs: one that cannot be compared yet counts as well, with p = 1, so that what is
+    run later can make a verdict clear and never takes one back.
 
     Args:
         correct: of every method.

@@ -73,7 +73,7 @@ def compared(recipe: Recipe, cells: Sequence["PaperCell"], answers: Answers) -> 
     """The cells with their comparisons to others of their groups.
 
     P-values are corrected after Holm over all comparisons that the cells are there for: those that cannot be made yet
-    count as well, with p = 1, so that no verdict hangs on what has been run so far.
+    count as well, with p = 1, so that what is run later can make a verdict clear and never takes one back.
     """
     sign = -1 if recipe.metric == "error" else 1
     bases = {(i, name): base for i, cell in enumerate(cells) for name, base in _bases(recipe, cells, cell)}

@@ -85,8 +85,8 @@ def terminal(table: Table) -> Group:
         texts = cells(row, table)
         del texts[P_VALUE : VERDICT + 1]
         if row.difference is not None:
-            said = p_value(row.difference.p), row.difference.verdict
-            texts[DIFFERENCE] += f"\n{', '.join(filter(None, said))}"
+            below = p_value(row.difference.p), row.difference.verdict
+            texts[DIFFERENCE] = "\n".join(filter(None, (texts[DIFFERENCE], *below)))
         # Text, because rich would read the brackets of an interval as markup.
         rich.add_row(*map(Text, texts))
     return Group(rich, *(Text(line, style="dim") for line in table.caption))

@@ -184,10 +184,8 @@ def resampled_test(differences: Sequence[ArrayLike], test_to_train: float, level
     seeds = np.array([value.mean() for value in values])
     least = np.mean([value.var() / value.size for value in values])
     scale = float(np.sqrt((1 / len(seeds) + test_to_train) * max(seeds.var(ddof=1), least)))
-    no_images = np.zeros(
-        10_000
-    )  # as many as `paired_test` draws: it has the same p where seeds agree in everything
-    error = _Error(no_images, scale, len(seeds) - 1)
+    # No images are drawn. As many zeros as there are draws in `paired_test`: equal p where seeds agree in everything.
+    error = _Error(np.zeros(10_000), scale, len(seeds) - 1)
     return _test(error, float(seeds.mean()), level)
 
 

@@ -210,9 +210,9 @@ def _about_differences(table: Table, correct: Correct, per_trial: bool) -> Itera
     text = f"Difference to {baseline} in points with its 95 % interval: {how}{corrected}."
     trials = {row.method: row.trials for row in rows}
     partly = [
-        f"{one.method} ({one.pairs})"
+        f"{one.method}{'' if one.base == baseline else f' against {one.base}'} ({one.pairs})"
         for one in made
-        if one.pairs < trials[one.method] and one.base == baseline
+        if one.pairs < trials[one.method]
     ]
     if partly:
         text += f" Only seeds that both methods finished count: {', '.join(partly)}."
@@ -229,7 +229,7 @@ def _about_p(table: Table) -> str:
     """What the p-values are, and what follows from them."""
     count, rule = len(table.planned), f"better and worse mean p < {LEVEL}."
     if count == 1:
-        return f"p: of no difference; {rule}"
+        return f"p: of the test against no difference; {rule}"
     le = ", le with all" if any(base != table.baseline for _, base in table.planned) else ""
     return f"p: corrected after Holm over {count} comparisons (all methods with {table.baseline}{le}); {rule}"
 

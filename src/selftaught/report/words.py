@@ -11,32 +11,35 @@ FEW_HELD_OUT = 100
 """Fewer held-out images than this make a rough temperature."""
 
 _HEADLINES = {
-    "better": "{ours} {be} better than {theirs}",
-    "worse": "{ours} {be} worse than {theirs}",
-    "no clear difference": "{ours} {show} no clear difference from {theirs}",
+    "better": "{ours} {be} better than {theirs}{in_what}",
+    "worse": "{ours} {be} worse than {theirs}{in_what}",
+    "no clear difference": "{ours} {show} no clear difference from {theirs}{in_what}",
     "one seed: no verdict": "no verdict on {ours} against {theirs}: that takes more than one seed",
 }
 """The verdicts of `selftaught.report.differences`, the clear ones first."""
+
+IN_WHAT = " in accuracy"
 
 
 def headline(table: Table) -> str:
     """The answer to "did it help?", for accuracy, in one sentence without its full stop."""
     compared = _compared(table)
-    if not compared:
+    if not compared and not table.further:
         if len(table.rows) > 1:
             return f"No verdict: no other method has trials with the seeds of {table.baseline} and stored predictions"
         [row] = table.rows
         return f"{row.method} is right on {100 * row.accuracy:.2f} % of the test images; one method, nothing to compare"
     parts = []
-    for verdict, pattern in _HEADLINES.items():
+    for verdict in _HEADLINES:
         methods = [one.method for one in compared if one.verdict == verdict]
         if methods:
-            in_what = "" if "seed" in verdict else " in accuracy"
-            parts.append(_clause(pattern, methods, [table.baseline]) + in_what)
-    for verdict, pattern in _HEADLINES.items():
-        bases = [one.base for one in table.further if one.verdict == verdict and one.p is not None]
+            parts.append(_clause(verdict, methods, [table.baseline], IN_WHAT))
+    # Once is enough to be told that one seed is too few.
+    further = [one for one in table.further if one.p is not None or not compared]
+    for verdict in _HEADLINES:
+        bases = [one.base for one in further if one.verdict == verdict]
         if bases:
-            parts.append(_clause(pattern, [table.further[0].method], bases))
+            parts.append(_clause(verdict, [further[0].method], bases, "" if compared else IN_WHAT))
     text = "; ".join(parts)
     return text.replace("no ", "No ", 1) if text.startswith("no ") else text  # names keep their case
 
@@ -46,30 +49,35 @@ def _compared(table: Table) -> list[Difference]:
     return [row.difference for row in table.rows if row.difference is not None]
 
 
-def _clause(pattern: str, methods: Sequence[str], bases: Sequence[str]) -> str:
+def _clause(verdict: str, methods: Sequence[str], bases: Sequence[str], in_what: str) -> str:
     be, show = ("are", "show") if len(methods) > 1 else ("is", "shows")
-    return pattern.format(ours=listed(methods), theirs=listed(bases), be=be, show=show)
+    return _HEADLINES[verdict].format(
+        ours=listed(methods), theirs=listed(bases), be=be, show=show, in_what=in_what
+    )
 
 
 def findings(table: Table) -> Iterator[tuple[str, str, str]]:
     """For each compared method its name, the verdict on its accuracy, and what else is known of it."""
     base = next((row for row in table.rows if row.method == table.baseline), None)
     for row in table.rows:
-        if row.difference is None or base is None:
+        parts = [_of_accuracy(row.difference, len(table.planned))] if row.difference else []
+        parts += [_of_another(one) for one in table.further if one.method == row.method]
+        if not parts:
             continue
-        of_row = [one for one in table.further if one.method == row.method]
-        parts = [_of_accuracy(row.difference, len(table.planned)), *map(_of_another, of_row)]
-        parts.append(_of_calibration(row, base))
-        if row.cost is not None and base.cost:
-            parts.append(
-                f"A training step takes {row.cost / base.cost:.2f} times as long as with {base.method}."
-            )
-        yield row.method, row.difference.verdict, " ".join(parts)
+        if base is not None:
+            parts.append(_of_calibration(row, base))
+            if row.cost is not None and base.cost:
+                parts.append(
+                    f"A training step takes {row.cost / base.cost:.2f} times as long as with {base.method}."
+                )
+        said = row.difference.verdict if row.difference else f"not compared with {table.baseline}"
+        yield row.method, said, " ".join(parts)
 
 
 def cautions(table: Table, records: Sequence[Record]) -> Iterator[str]:
     """What to keep in mind before believing the table, and what would make it clearer."""
-    unclear = {one.method for one in _compared(table) if one.verdict not in ("better", "worse")}
+    made = [*_compared(table), *table.further]
+    unclear = {one.method for one in made if one.verdict not in ("better", "worse")}
     if unclear:
         seeds = max(row.trials for row in table.rows if row.method in unclear)
         yield (

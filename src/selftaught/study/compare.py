@@ -207,9 +207,9 @@ def _time_steps(study: Study) -> list[str]:
     found = cost.relative(missing)
     folder.write_costs(study.directory, known | found.times)
     return [
-        f"The steps of {config.method} are not timed ({type(error).__name__}: {error})."
+        f"The steps of {config.method} are not timed ({found.errors[config.trial_id]})."
         for config in missing
-        if (error := found.errors.get(config.trial_id))
+        if config.trial_id in found.errors
     ]
 
 

@@ -24,8 +24,8 @@ from selftaught.training.teaching import extra_networks, lineage
 
 
 class Effort(NamedTuple):
-    """What is measured after the training: steps of each method, in that many seconds or soon after them, and the test
-    images that Figures 2 and 3 look at, None for all."""
+    """What is measured after the training: steps of each method, in about so many seconds for all methods of a network,
+    and the test images that Figures 2 and 3 look at, None for all."""
 
     steps: int
     seconds: float
@@ -178,7 +178,7 @@ def _costs(
         found = cost.relative(list(of_model.values()), effort.steps, effort.seconds)
         for trial, error in found.errors.items():
             first = of_model[trial]
-            tell(f"no step times for {first.model} {first.method}: {type(error).__name__}: {error}")
+            tell(f"no step times for {first.model} {first.method}: {error}")
         known |= found.times
         folder.write_costs(study.directory, known)
     return known

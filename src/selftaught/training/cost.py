@@ -63,25 +63,27 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
 
 @dataclass(frozen=True)
 class Relative:
-    """By trial id: the relative time of a step, or the error for which there is none."""
+    """By trial id: the relative time of a step, or what went wrong with it."""
 
     times: dict[str, float]
-    errors: dict[str, Exception]
+    errors: dict[str, str]
 
 
 def relative(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0) -> Relative:
     """What `measure` finds of these configurations, one by one where not all of them can be measured together."""
     try:
         measured = measure(configs, steps=steps, seconds=seconds)
+        return Relative({c.trial_id: m.relative for c, m in zip(configs, measured, strict=True)}, {})
     except Exception as error:  # memory for all of them at once, a network of the user's own
-        if len(configs) == 1:
-            return Relative({}, {configs[0].trial_id: error})
-        alone = [relative([config], steps, seconds) for config in configs]
-        return Relative(
-            {trial: time for one in alone for trial, time in one.times.items()},
-            {trial: error for one in alone for trial, error in one.errors.items()},
-        )
-    return Relative({c.trial_id: m.relative for c, m in zip(configs, measured, strict=True)}, {})
+        message = f"{type(error).__name__}: {error}"
+    # Past the handler: until its end the error keeps all that was in memory when it was raised.
+    if len(configs) == 1:
+        return Relative({}, {configs[0].trial_id: message})
+    alone = [relative([config], steps, seconds) for config in configs]
+    return Relative(
+        {trial: time for one in alone for trial, time in one.times.items()},
+        {trial: error for one in alone for trial, error in one.errors.items()},
+    )
 
 
 def _cost(config: RunConfig, times: Sequence[float], base: Sequence[float]) -> StepCost:
