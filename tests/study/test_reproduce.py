@@ -271,6 +271,14 @@ def test_some_variants_alone(tmp_path, recipe, capsys):
     assert "Not asked for, and not run: KD; LE-Uniform." in table["caption"]
 
 
+def test_some_groups_alone(real_data, capsys):
+    only = ["table2", "--group", "ResNet8", "--trials", "1"]
+    assert _trials([*only, "--variant", "CE"], capsys) == ["ce seed 0"]
+    assert len(_trials(only, capsys)) == 6
+    study = reproduce.prepare(["table2"], "paper", "nowhere", {}, groups=["ResNet8"])
+    assert [group.label for group in study.whole["table2"].groups] == ["ResNet14", "ResNet8"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -279,9 +287,15 @@ def test_some_variants_alone(tmp_path, recipe, capsys):
             ["table1", "--variant", "LE"],
             "table1 has none of these variants: leave it out, or name one of its own",
         ),
+        (["--group", "ResNet9"], "unknown group 'ResNet9': did you mean 'ResNet8'?"),
+        (["table1", "--group", "ResNet8"], "table1 has none of these groups: leave it out"),
+        (
+            ["table6", "--group", "MNIST MLP", "--variant", "LE (Grad-CAM)"],
+            "mine has none of these variants in these groups",
+        ),
     ],
 )
-def test_unknown_variants_are_refused(recipe, capsys, arguments, message):
+def test_unknown_variants_and_groups_are_refused(recipe, capsys, arguments, message):
     assert call("reproduce", recipe, *arguments, "--dry-run") == 2
     assert message in capsys.readouterr().err
 

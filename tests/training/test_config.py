@@ -1,8 +1,10 @@
 import pytest
 
 from selftaught.errors import InputError
-from selftaught.training import presets
+from selftaught.training import presets, run
 from selftaught.training.config import DATA_OPTIONS, RunConfig, parse
+from selftaught.training.presets import data_of
+from selftaught.training.session import start
 from tests.training import quick
 
 VALUES = {
@@ -142,10 +144,13 @@ def test_refusals_are_one_line(options, message):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_cuda_run_without_a_gpu_is_refused(monkeypatch):
+def test_a_cuda_run_without_a_gpu_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(InputError, match="--device cpu"):
-        quick.config(device="cuda")
+    config = quick.config(device="cuda")
+    for train in (lambda: start(config, data_of(config)), lambda: run.train(config, tmp_path / "run")):
+        with pytest.raises(InputError, match="--device cpu"):
+            train()
+    assert not (tmp_path / "run").exists()
     assert quick.config(device="auto").device == "cpu"
 
 

@@ -113,6 +113,10 @@ def reproduce(
             "--variant", help="Train this variant only, again for more; tables stay whole.", metavar="LABEL"
         ),
     ] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="Likewise this network of a table, such as ResNet8.", metavar="LABEL"),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of a trial (1).")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
@@ -127,7 +131,9 @@ def reproduce(
     from selftaught.cli.reproduce import reproduce as command
 
     options = {"trials": trials, "threads": threads, "precision": precision, "device": device}
-    raise typer.Exit(command(names, budget, executor, jobs, dry_run, variants or [], options, output))
+    raise typer.Exit(
+        command(names, budget, executor, jobs, dry_run, variants or [], groups or [], options, output)
+    )
 
 
 @app.command(epilog="Example: selftaught status runs/paper-quick")

@@ -16,7 +16,7 @@ from selftaught.data.files import is_image, regular, walk
 from selftaught.errors import InputError, shown
 from selftaught.study.folder import STUDY, TRIALS
 from selftaught.training import record
-from selftaught.training.environment import usable_cores
+from selftaught.training.environment import check_device, usable_cores
 from selftaught.training.trained import TrainedModel, load
 
 _DEVICES = ("auto", "cpu", "cuda")
@@ -69,8 +69,7 @@ def find_device(name: str) -> torch.device:
     """The device called cpu, cuda or auto (the GPU where there is one)."""
     if name not in _DEVICES:
         raise errors.unknown("device", name, _DEVICES)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device 'cuda' was asked for but torch finds no GPU: use --device cpu")
+    check_device(name)
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

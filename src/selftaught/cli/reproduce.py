@@ -32,6 +32,7 @@ def reproduce(
     jobs: int | None,
     dry_run: bool,
     variants: list[str],
+    groups: list[str],
     options: dict[str, Any],
     output: OutputOptions,
 ) -> int:
@@ -41,7 +42,7 @@ def reproduce(
     given = {key: value for key, value in options.items() if value is not None}
     find_device(str(given.get("device", "cpu")))
     out = output.out or Path("runs") / f"paper-{budget}"
-    study = prepare(asked, budget, out, given, ["selftaught", *sys.argv[1:]], variants)
+    study = prepare(asked, budget, out, given, ["selftaught", *sys.argv[1:]], variants, groups)
     tell = teller(output.quiet)
     with reading_shown(output.quiet), redirect_stdout(sys.stderr):
         cells = study.cells()

@@ -11,6 +11,9 @@ from selftaught.data import augment
 from selftaught.data.streaming import Images, Streamed, fetch
 from selftaught.errors import InputError
 
+_BYTES_TOGETHER = 2**26
+"""How large the batches are that a GPU makes in one go."""
+
 
 class Batches:
     """An image data set as batches, epoch by epoch.
@@ -94,9 +97,11 @@ class Batches:
         labels = self.labels[order.to(self.device)]
         if isinstance(self.images, Tensor):
             order = order.to(self.images.device)
-        chosen = [order[samples] for samples in parts]
-        for samples, x in zip(parts, fetch(self.images, chosen), strict=True):
-            yield self._normalise(augmented(x.to(self.device), samples)), labels[samples]
+        together = self._together(parts)
+        chosen = [order[samples] for samples in together]
+        for samples, x in zip(together, fetch(self.images, chosen), strict=True):
+            made = self._normalise(augmented(x.to(self.device), samples))
+            yield from zip(made.split(self.batch_size), labels[samples].split(self.batch_size), strict=True)
 
     def samples(self, n: int, first: int = 0) -> list[Tensor]:
         """Which images epoch n's batches hold, from batch number `first` on: int64 (B,) each, on the CPU.
@@ -115,6 +120,15 @@ class Batches:
     def _parts(self, first: int) -> list[slice]:
         """Where the batches lie in an epoch's order."""
         return [slice(b * self.batch_size, (b + 1) * self.batch_size) for b in range(first, len(self))]
+
+    def _together(self, parts: Sequence[slice]) -> list[slice]:
+        """Which batches are made in one go: on a GPU many, since asking for one takes longer than making it."""
+        count = 1
+        if isinstance(self.images, Tensor) and self.images.device.type == "cuda":
+            batch = 4 * self.batch_size * self.images[0].numel()
+            count = max(1, _BYTES_TOGETHER // batch)
+        runs = [parts[first : first + count] for first in range(0, len(parts), count)]
+        return [slice(run[0].start, run[-1].stop) for run in runs]
 
     def _order(self, generator: torch.Generator) -> Tensor:
         """What is drawn first in an epoch."""

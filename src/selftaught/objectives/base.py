@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -83,6 +83,19 @@ class Objective(ABC):
 
     def start_step(self, samples: Tensor) -> None:  # noqa: B027  (most methods treat all images alike)
         """Hear which training images the next batch holds: their numbers, int64 (B,), on the CPU."""
+
+    def phase(self) -> Hashable | None:
+        """Which computation a step is: equal for steps that do the same with their batches, so that one of them can be
+        recorded and replayed; None where what a step does depends on its batch.
+        """
+        return ()
+
+    def settle(self) -> None:  # noqa: B027  (most methods explain nothing)
+        """Raise what is wrong with the steps so far and was not said yet, since asking makes a GPU wait.
+
+        Raises:
+            ExplanationError: the maps were all zero or not finite.
+        """
 
     def state(self) -> dict[str, Any]:
         """What the method found out on its way and must not find out anew after an interruption.

@@ -1,6 +1,6 @@
 """Learning with explanations: Algorithm 1 of Gu, Wu and Tresp (ACCV 2020)."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -69,6 +69,14 @@ class LearningWithExplanations(TwoStage):
     def start_step(self, samples: Tensor) -> None:
         """The images by whose numbers similarities are kept."""
         self.samples = samples
+
+    def phase(self) -> Hashable | None:
+        """The stage; none of them where only some of the batches are explained."""
+        return super().phase() if self.criterion.amortised is None else None
+
+    def settle(self) -> None:
+        """Judge the maps of the steps so far."""
+        self.criterion.explainer.settle()
 
     def state(self) -> dict[str, Any]:
         """How Grad-CAM reads the model (found out later, on other weights, it might be another exact form), and what is

@@ -3,7 +3,7 @@
 LE and its controls share the latter, so that they differ in targets only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -32,6 +32,10 @@ class WarmsUp:
     def start_epoch(self, epoch: int) -> None:
         """Stage 1 lasts `warmup` epochs."""
         self.warming_up = epoch < self.warmup
+
+    def phase(self) -> Hashable | None:
+        """The stage."""
+        return self.warming_up
 
 
 @dataclass

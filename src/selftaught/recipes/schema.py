@@ -349,13 +349,22 @@ class Recipe(Strict):
         """The variant of this label; KeyError where there is none."""
         return {variant.label: variant for variant in self.variants}[label]
 
-    def only(self, labels: Collection[str]) -> "Recipe":
-        """The recipe with the variants of these labels and those that they are instead of, where the former are run."""
-        asked = [self.variant(label) for label in labels]
-        wanted = {self.reference, *labels, *(variant.instead_of for variant in asked)}
-        variants = tuple(variant for variant in self.variants if variant.label in wanted)
-        groups = tuple(group for group in self.groups if any(v.runs_in(group.label) for v in asked))
-        return self.model_copy(update={"variants": variants, "groups": groups})
+    def only(self, variants: Collection[str] = (), groups: Collection[str] = ()) -> "Recipe":
+        """The recipe with the variants of these labels and those that they are instead of, in these of their groups.
+
+        All of them where no label is given.
+        """
+        asked = [variant for variant in self.variants if not variants or variant.label in variants]
+        wanted = {self.reference, *(v.label for v in asked), *(v.instead_of for v in asked)}
+        found = {
+            "variants": tuple(variant for variant in self.variants if variant.label in wanted),
+            "groups": tuple(
+                group
+                for group in self.groups
+                if (not groups or group.label in groups) and any(v.runs_in(group.label) for v in asked)
+            ),
+        }
+        return self.model_copy(update=found)
 
     def protocol_of(self, group: Group, variant: Variant | None = None) -> Protocol:
         """The data's protocol with what the group and then the variant change of it."""

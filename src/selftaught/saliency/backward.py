@@ -335,8 +335,11 @@ def class_gradients(
 
 
 def _batched(logits: Tensor, target: Tensor, classes: Sequence[int]) -> Tensor:
-    cotangents = logits.new_zeros(len(classes), *logits.shape)
-    cotangents[range(len(classes)), :, classes] = 1
+    every = torch.arange(logits.shape[1], device=logits.device)
+    # A range stays on the device: numbers from the CPU would make it wait, and could not be recorded as a CUDA graph.
+    wanted = every[classes.start : classes.stop] if isinstance(classes, range) else every.new_tensor(classes)
+    one_hot = (wanted[:, None] == every).to(logits.dtype)
+    cotangents = one_hot[:, None].expand(-1, *logits.shape)
     try:
         return _gradient(logits, target, cotangents, batched=True)
     except torch.OutOfMemoryError:

@@ -19,13 +19,16 @@ class Watch:
     """Raises where every map of a batch is zero, or one is not finite.
 
     At once on a CPU. On CUDA the answer travels to the host by itself and is looked at when the next batch comes, or
-    when `settle` asks for it: to wait for it would leave the GPU idle in every step. While a CUDA graph is recorded
-    nothing is looked at.
+    when `settle` asks for it: to wait for it would leave the GPU idle in every step. Of batches that a CUDA graph
+    replays the least and the largest peak are kept on the GPU until `settle` asks.
     """
 
     def __init__(self, saliency: str) -> None:
         self.saliency = saliency
         self._pending: tuple[Tensor, torch.cuda.Event] | None = None
+        self._least: Tensor | None = None
+        self._largest: Tensor | None = None
+        self._recorded = False
 
     def look(self, largest: Tensor) -> None:
         """Judge a batch by the `peak` of its maps, and on CUDA the batch before.
@@ -35,8 +38,13 @@ class Watch:
         """
         if not largest.is_cuda:
             self._judge(float(largest))
-        elif not torch.cuda.is_current_stream_capturing():
+        elif torch.cuda.is_current_stream_capturing():
+            self._remember(largest)
+        else:
             self.settle()
+            if self._least is None:
+                # Before a graph is recorded: what is made meanwhile is the graph's own, and lost between its replays.
+                self._least, self._largest = torch.full_like(largest, torch.inf), torch.zeros_like(largest)
             host = torch.empty((), dtype=largest.dtype, pin_memory=True)
             host.copy_(largest, non_blocking=True)
             arrived = torch.cuda.Event()
@@ -44,16 +52,30 @@ class Watch:
             self._pending = host, arrived
 
     def settle(self) -> None:
-        """Judge the last batch now, if it was not judged yet.
+        """Judge the batches now that were not judged yet: the last one, and those that a CUDA graph replayed.
 
         Raises:
-            DegenerateMapsError: its maps were all zero or not finite.
+            DegenerateMapsError: their maps were all zero or not finite.
         """
         if self._pending is not None:
             host, arrived = self._pending
             self._pending = None
             arrived.synchronize()
             self._judge(float(host))
+        if self._recorded and self._least is not None and self._largest is not None:
+            least, largest = torch.stack([self._least, self._largest]).tolist()
+            self._least.fill_(torch.inf)
+            self._largest.zero_()
+            if least != torch.inf or largest != 0:  # else nothing was replayed since
+                self._judge(least)
+                self._judge(largest)
+
+    def _remember(self, largest: Tensor) -> None:
+        """Record that a peak is kept; NaN stays NaN."""
+        if self._least is not None and self._largest is not None:
+            self._recorded = True
+            self._least.copy_(torch.minimum(self._least, largest))
+            self._largest.copy_(torch.maximum(self._largest, largest))
 
     def _judge(self, largest: float) -> None:
         if largest == 0:
@@ -65,5 +87,5 @@ class Watch:
             raise not_finite(self.saliency)
 
     def __getstate__(self) -> dict[str, Any]:
-        # An event belongs to this process.
-        return {**vars(self), "_pending": None}
+        # Events and what graphs write to belong to this process.
+        return {**vars(self), "_pending": None, "_least": None, "_largest": None, "_recorded": False}

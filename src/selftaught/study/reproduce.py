@@ -44,7 +44,7 @@ class Reproduction:
         options: of `selftaught.study.expand.expand`: trials, seed, threads, device, precision.
         command: what the user typed.
         asked: the names of those that were asked for.
-        whole: of those that were asked for with some of their variants alone, what they are with all, by name.
+        whole: of those that were asked for in part (some variants or groups), what they are with all, by name.
         failed: why a trial failed in this session, by its name.
     """
 
@@ -191,6 +191,7 @@ def prepare(
     options: Mapping[str, Any],
     command: Sequence[str] = (),
     variants: Sequence[str] = (),
+    groups: Sequence[str] = (),
 ) -> Reproduction:
     """A reproduction in directory `out`, which is looked at but not touched.
 
@@ -201,15 +202,16 @@ def prepare(
         options: see `Reproduction`.
         command: what the user typed.
         variants: labels of the variants to run of what is asked for, searches aside; all of them if empty.
+        groups: labels of the groups, the networks or data, to run them in, likewise.
 
     Raises:
-        InputError: an unknown recipe, variant or budget, a value out of range, or `out` holds something else.
+        InputError: an unknown recipe, variant, group or budget, a value out of range, or `out` holds something else.
     """
     wanted = [n for name in names for n in (recipes.names() if name == ALL else [name])]
     if not wanted:
         raise InputError(f"no recipe given: name some of {', '.join(recipes.names())}, or all")
     whole = list(map(recipes.load, dict.fromkeys(wanted)))
-    asked = _chosen(whole, variants)
+    asked = _chosen(whole, variants, groups)
     for recipe in asked:
         from_file = recipe.name not in wanted
         if (
@@ -237,22 +239,36 @@ def prepare(
     return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), own, narrowed)
 
 
-def _chosen(asked: Sequence[Recipe], variants: Sequence[str]) -> list[Recipe]:
-    """The recipes with the variants of these labels alone; searches keep theirs, since they select among them."""
+def _chosen(asked: Sequence[Recipe], variants: Sequence[str], groups: Sequence[str]) -> list[Recipe]:
+    """The recipes with the variants and groups of these labels alone, all of them where none is given.
+
+    Searches keep theirs, since they select among them.
+    """
     tables = [recipe for recipe in asked if recipe.search is None]
-    known = [variant.label for recipe in tables for variant in recipe.variants]
-    for label in variants:
-        if label not in known:
-            raise errors.unknown("variant", label, known)
+    _check_labels("variant", variants, [variant.label for recipe in tables for variant in recipe.variants])
+    _check_labels("group", groups, [group.label for recipe in tables for group in recipe.groups])
     chosen = []
     for recipe in asked:
-        own = [variant.label for variant in recipe.variants if variant.label in variants]
-        if variants and recipe in tables and not own:
-            raise InputError(
-                f"{recipe.name} has none of these variants: leave it out, or name one of its own"
-            )
-        chosen.append(recipe.only(own) if variants and recipe in tables else recipe)
+        if recipe in tables and (variants or groups):
+            recipe = _part_of(recipe, variants, groups)
+        chosen.append(recipe)
     return chosen
+
+
+def _check_labels(what: str, asked: Sequence[str], known: Sequence[str]) -> None:
+    for label in asked:
+        if label not in known:
+            raise errors.unknown(what, label, list(dict.fromkeys(known)))
+
+
+def _part_of(recipe: Recipe, variants: Sequence[str], groups: Sequence[str]) -> Recipe:
+    """What a table has of these variants and groups, which is something."""
+    own = [variant.label for variant in recipe.variants if variant.label in variants]
+    part = recipe.only(own, groups)
+    if (variants and not own) or not part.groups:
+        what = "variants" if not groups else "groups" if not variants else "variants in these groups"
+        raise InputError(f"{recipe.name} has none of these {what}: leave it out, or name one of its own")
+    return part
 
 
 def _searches_for(asked: Sequence[Recipe]) -> dict[str, Recipe]:

@@ -12,6 +12,7 @@ import torch
 from selftaught.training import memory, seeds, teachers
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
+from selftaught.training.recording import REHEARSALS
 from selftaught.training.session import Session, start
 
 WARM_UP_STEPS = 3
@@ -163,20 +164,20 @@ class Runner:
         self.session.train_mode()
         self.session.objective.start_epoch(config.warmup if epoch is None else epoch)
         self._batches = self._endless()
+        if self.session.recorder is not None:
+            for _ in range(REHEARSALS + 1):
+                self.step()
 
     def step(self) -> float:
         """Take one step; returns its seconds."""
         x, y = next(self._batches)
-        session = self.session
-        self.wait()
         samples = torch.arange(len(y))
-        begun = time.perf_counter()
-        session.objective.start_step(samples)
-        session.optimizer.zero_grad()
-        session.fabric.backward(session.objective.step(x, y).loss)
-        session.optimizer.step()
-        self.wait()
-        return time.perf_counter() - begun
+        with self.session.stepping():
+            self.wait()
+            begun = time.perf_counter()
+            self.session.step(x, y, samples)
+            self.wait()
+            return time.perf_counter() - begun
 
     def _endless(self) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
         for epoch in itertools.count():

@@ -9,6 +9,7 @@ import joblib
 import torch
 
 import selftaught
+from selftaught.errors import InputError
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
@@ -45,6 +46,16 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def check_device(name: str) -> None:
+    """Refuse "cuda" where there is no GPU; only who trains asks, since a GPU's records can be looked at anywhere.
+
+    Raises:
+        InputError: torch finds none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' was asked for but torch finds no GPU: use --device cpu")
 
 
 def usable_cores() -> int:

@@ -3,8 +3,8 @@
 import itertools
 import math
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -73,7 +73,7 @@ class Meter:
 
     def add(self, step: Step, y: torch.Tensor) -> None:
         """Note one optimiser step; its tensors and the labels must not be overwritten by the next."""
-        losses = {"loss": step.loss.detach(), **{f"loss_{name}": value for name, value in step.terms.items()}}
+        losses = {"loss": step.loss, **{f"loss_{name}": value for name, value in step.terms.items()}}
         if self._waiting:
             before, logits, _ = self._waiting[-1]
             if (logits.shape, before.keys()) != (step.logits.shape, losses.keys()):
@@ -175,6 +175,19 @@ def train_epoch(
     save: Autosave,
 ) -> None:
     """Train from `position` to the end of its epoch; raises `Stopped`, with `position` exact, if asked to."""
+    with session.stepping():
+        _train_epoch(session, position, on_report, should_stop, save)
+    if position.step < len(session.batches):
+        raise Stopped("stopped")
+
+
+def _train_epoch(
+    session: Session,
+    position: Position,
+    on_report: Callable[[], None],
+    should_stop: Callable[[], bool],
+    save: Autosave,
+) -> None:
     meter = Meter(position)
     session.train_mode()
     session.objective.start_epoch(position.epoch)
@@ -184,29 +197,29 @@ def train_epoch(
     samples = session.batches.samples(position.epoch, position.step)
     with closing(session.batches.epoch(position.epoch, position.step)) as batches:
         for index, ((x, y), chosen) in enumerate(zip(batches, samples, strict=True), position.step):
-            session.objective.start_step(chosen)
-            session.optimizer.zero_grad()
-            step = _step(session, meter, index, x, y)
-            session.fabric.backward(step.loss)
-            session.optimizer.step()
+            with _placed(meter, index):
+                step = session.step(x, y, chosen)
             session.schedule.step()
             meter.add(step, y)
             if time.perf_counter() - reported >= REPORT_SECONDS:
-                meter.flush()
-                clock.read()
+                _catch_up(session, meter, clock)
                 reported = time.perf_counter()
                 on_report()
             if save.is_due():
-                meter.flush()
-                clock.read()
+                _catch_up(session, meter, clock)
                 save()
                 clock.skip()
             if should_stop():
                 break
+    _catch_up(session, meter, clock)
+
+
+def _catch_up(session: Session, meter: Meter, clock: "_Clock") -> None:
+    """Wait for the device and have the position say how far it is; what went wrong unnoticed is raised."""
     meter.flush()
+    with _placed(meter, meter.position.step - 1):
+        session.objective.settle()
     clock.read()
-    if position.step < len(session.batches):
-        raise Stopped("stopped")
 
 
 class _Clock:
@@ -226,9 +239,11 @@ class _Clock:
         self.last = time.perf_counter()
 
 
-def _step(session: Session, meter: Meter, index: int, x: torch.Tensor, y: torch.Tensor) -> Step:
+@contextmanager
+def _placed(meter: Meter, index: int) -> Iterator[None]:
+    """Say of what goes wrong with an explanation where it did."""
     try:
-        return session.objective.step(x, y)
+        yield
     except ExplanationError as error:
         meter.flush()  # a loss that overflowed in the step before is the cause, and the better message
         where = f"epoch {meter.position.epoch + 1}, step {index + 1}"

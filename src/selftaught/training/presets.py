@@ -304,5 +304,3 @@ def _check_together(config: RunConfig) -> None:
     saliency = config.settings.get("saliency")
     if saliency == "grad-cam" and not models.is_spatial(config.model):
         raise InputError(f"model {config.model!r} has no feature maps for grad-cam: use --saliency grad")
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device 'cuda' was asked for but torch finds no GPU: use --device cpu")

@@ -56,6 +56,8 @@ def train(
         SelftaughtError: the loss became NaN or infinite; the last checkpoint is kept.
     """
     directory = Path(out_dir)
+    if not record.is_finished(directory):
+        environment.check_device(config.device)
     record.claim(directory, config)
     if record.is_finished(directory):
         return record.read(directory).result

@@ -2,9 +2,10 @@
 
 import logging
 import math
+import os
 import random
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ from selftaught.data import ImageData
 from selftaught.data.batches import Batches
 from selftaught.data.streaming import Images
 from selftaught.errors import DegenerateMapsError, InputError
-from selftaught.objectives import Objective
+from selftaught.objectives import Objective, Step
 from selftaught.objectives.base import Casting
-from selftaught.training import seeds, teachers
+from selftaught.training import environment, seeds, teachers
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
+from selftaught.training.recording import Recorder
+from selftaught.training.teaching import lineage
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -63,7 +66,7 @@ class Session:
     """The parts of a run; `model` and `optimizer` are wrapped by Fabric for the device and the precision.
 
     `source` is the user's own code that made the network, as it was then. `companions` are trained with the model by
-    the same optimiser.
+    the same optimiser. `recorder` is there where steps are recorded and replayed.
     """
 
     config: RunConfig
@@ -76,6 +79,41 @@ class Session:
     images: ImageData
     source: bytes | None
     companions: dict[str, nn.Module] = field(default_factory=dict)
+    recorder: Recorder | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if _records(self.config):
+            self.recorder = Recorder(self._with_gradients, self._parameters(), self.fabric.device)
+
+    def stepping(self) -> AbstractContextManager[None]:
+        """Where steps have to be taken, and the batches made that they take."""
+        return nullcontext() if self.recorder is None else self.recorder.stream()
+
+    def step(self, x: torch.Tensor, y: torch.Tensor, samples: torch.Tensor) -> Step:
+        """One optimiser step on a batch: x (B, K, H, W), labels y (B,) and the numbers of its images, int64 (B,).
+
+        The learning rate stays as it is. What is returned has no graph, and is not overwritten by the next step.
+
+        Raises:
+            ExplanationError: there is nothing to explain.
+        """
+        self.objective.start_step(samples)
+        recorder = self.recorder
+        step = recorder(x, y, self.objective.phase()) if recorder else self._with_gradients(x, y)
+        self.optimizer.step()
+        return step
+
+    def _with_gradients(self, x: torch.Tensor, y: torch.Tensor) -> Step:
+        """The step of a batch; its gradients are in the parameters, in place of those before."""
+        self.optimizer.zero_grad()
+        step = self.objective.step(x, y)
+        self.fabric.backward(step.loss)
+        return Step(step.loss.detach(), step.logits, step.terms)
+
+    def _parameters(self) -> list[nn.Parameter]:
+        """All that is trained."""
+        modules = (self.model, *self.companions.values())
+        return [parameter for module in modules for parameter in module.parameters()]
 
     @property
     def network(self) -> nn.Module:
@@ -143,11 +181,7 @@ class Session:
 
     def is_finite(self) -> bool:
         """Whether every weight is a number."""
-        return all(
-            bool(parameter.isfinite().all())
-            for module in (self.model, *self.companions.values())
-            for parameter in module.parameters()
-        )
+        return bool(torch.stack([parameter.isfinite().all() for parameter in self._parameters()]).all())
 
 
 def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None) -> Session:
@@ -162,8 +196,9 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
         teacher: whom the method learns from, see `selftaught.training.teachers`; None where it learns from nobody.
 
     Raises:
-        InputError: the model's files are not those that the run was configured with.
+        InputError: the model's files are not those that the run was configured with, or there is no such device.
     """
+    environment.check_device(config.device)
     # Imported late: it takes seconds, which whoever only reads a run, or is refused, need not wait for.
     from lightning_fabric import Fabric
 
@@ -204,6 +239,16 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
     return Session(
         config, fabric, objective, wrapped, optimizer, schedule, batches, images, source, companions
     )
+
+
+def _records(config: RunConfig) -> bool:
+    """Whether steps are recorded and replayed: on a GPU, with networks that are known to be fit for it.
+
+    Someone else's network may look at its tensors' values, and is seldom so small that it matters. With
+    ``SELFTAUGHT_CUDA_GRAPHS=0`` no step is.
+    """
+    ours = all(not of.model_fingerprint for of in lineage(config))
+    return config.device == "cuda" and ours and os.environ.get("SELFTAUGHT_CUDA_GRAPHS", "1") != "0"
 
 
 def _network(config: RunConfig, images: ImageData, objective: Objective) -> nn.Module:

@@ -1,0 +1,135 @@
+"""Steps that are recorded and replayed, held to the same steps without: on a GPU only."""
+
+import pytest
+import torch
+from torch import nn
+
+from selftaught import objectives
+from selftaught.errors import DegenerateMapsError
+from selftaught.saliency.watch import Watch
+from selftaught.training import seeds, teachers
+from selftaught.training.presets import data_of
+from selftaught.training.run import Stopped, train
+from selftaught.training.session import start
+from tests.training import quick
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to record steps on")
+
+SALIENCY = [("le", {"saliency": s}) for s in ("grad", "grad-input", "guided-backprop")]
+METHODS = [(key, {}) for key in objectives.names()] + SALIENCY + [("le", {"similarity": "wasserstein"})]
+
+
+def trained(monkeypatch, method: str, graphs: bool, epochs: int = 4, **options) -> tuple[list, dict]:
+    """The steps of a few epochs, whose last batch is smaller, and the weights that they lead to."""
+    monkeypatch.setenv("SELFTAUGHT_CUDA_GRAPHS", "1" if graphs else "0")
+    if "warmup" in objectives.settings(method):
+        options["warmup"] = 2
+    config = quick.config(method, device="cuda", epochs=epochs, train_size=44, image_size=16, **options)
+    images, steps = data_of(config), []
+    with seeds.contained(1):
+        session = start(config, images, teachers.untrained(config, images))
+        assert (session.recorder is not None) == graphs
+        session.train_mode()
+        for epoch in range(epochs):
+            session.objective.start_epoch(epoch)
+            samples = session.batches.samples(epoch)
+            with session.stepping():
+                for (x, y), chosen in zip(session.batches.epoch(epoch), samples, strict=True):
+                    steps.append(session.step(x, y, chosen))
+                    session.schedule.step()
+        torch.cuda.synchronize()
+    return steps, {name: value.cpu() for name, value in session.network.state_dict().items()}
+
+
+@gpu
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_a_replayed_step_is_the_step(monkeypatch, method, options):
+    """Losses, terms and weights over two stages and two sizes of batches, whatever the method draws."""
+    plain, plain_weights = trained(monkeypatch, method, graphs=False, **options)
+    replayed, weights = trained(monkeypatch, method, graphs=True, **options)
+    for ours, theirs in zip(replayed, plain, strict=True):
+        assert ours.terms.keys() == theirs.terms.keys()
+        for value, expected in [
+            (ours.loss, theirs.loss),
+            *((ours.terms[n], theirs.terms[n]) for n in ours.terms),
+        ]:
+            torch.testing.assert_close(value, expected.float(), rtol=2e-4, atol=1e-5)
+    expected = {name: plain_weights[name] for name in weights}
+    torch.testing.assert_close(weights, expected, rtol=2e-3, atol=1e-4)
+
+
+@gpu
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_in_half_precision_too(monkeypatch, precision):
+    plain, _ = trained(monkeypatch, "le", graphs=False, precision=precision)
+    replayed, _ = trained(monkeypatch, "le", graphs=True, precision=precision)
+    for ours, theirs in zip(replayed, plain, strict=True):
+        torch.testing.assert_close(ours.loss, theirs.loss, rtol=0.05, atol=0.02)
+
+
+@gpu
+@pytest.mark.parametrize("method", ["dropout", "le"])
+def test_an_interrupted_run_ends_as_another(tmp_path, method):
+    config = quick.config(method, device="cuda", epochs=4)
+    whole = train(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "resumed", should_stop=quick.stop_after(13))
+    resumed = train(config, tmp_path / "resumed")
+    assert resumed.nll == pytest.approx(whole.nll, rel=1e-3)
+
+
+@gpu
+@pytest.mark.parametrize("worst", [0.0, float("nan"), float("inf")])
+def test_degenerate_maps_among_replayed_batches_are_noticed(worst):
+    watch = Watch("grad-cam")
+    peak, graph = torch.ones((), device="cuda"), torch.cuda.CUDAGraph()
+    watch.look(peak)
+    with torch.cuda.graph(graph):
+        watch.look(peak)
+    watch.settle()
+    for value in (1.0, worst, 2.0):
+        peak.fill_(value)
+        graph.replay()
+    with pytest.raises(DegenerateMapsError):
+        watch.settle()
+    watch.settle()  # what was said once is not said again
+    peak.fill_(3.0)
+    graph.replay()
+    watch.settle()
+
+
+@gpu
+def test_steps_are_not_overwritten_by_the_next(monkeypatch):
+    steps, _ = trained(monkeypatch, "ce", graphs=True)
+    assert len({step.loss.item() for step in steps}) == len(steps)
+
+
+@gpu
+def test_the_network_of_someone_else_is_not_recorded(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def build(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    config = quick.config(device="cuda", model=f"{tmp_path / 'net.py'}:build")
+    assert start(config, data_of(config)).recorder is None
+
+
+@pytest.mark.parametrize("method", objectives.names())
+def test_a_phase_says_when_steps_do_something_else(method):
+    objective = objectives.create(
+        method, **({"warmup": 1} if "warmup" in objectives.settings(method) else {})
+    )
+    if hasattr(objective, "criterion_class"):
+        objective.bind(nn.Linear(2, 2))
+    objective.start_epoch(0)
+    first = objective.phase()
+    objective.start_epoch(1)
+    assert (first != objective.phase()) == ("warmup" in objectives.settings(method))
+    assert hash(first) is not None
+
+
+def test_steps_that_depend_on_their_batch_have_no_phase():
+    objective = objectives.create("le", refresh=0.5)
+    objective.bind(nn.Linear(2, 2))
+    assert objective.phase() is None
