@@ -269,6 +269,22 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add --device to a benchmark that runs on a GPU too."""
+    parser.add_argument("--device", type=_device, default=torch.device("cpu"), help="cpu or cuda")
+
+
+def _device(name: str) -> torch.device:
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("there is no GPU here that torch can use: leave out --device")
+    return torch.device(name)
+
+
+def page_name(name: str, device: torch.device) -> str:
+    """What a page is called: those of a GPU stand beside those of a CPU."""
+    return f"{name}_gpu" if device.type == "cuda" else name
+
+
 def arguments(description: str | None, seconds: float) -> argparse.ArgumentParser:
     """The flags of every benchmark, to which one may add its own.
 

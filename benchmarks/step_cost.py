@@ -310,13 +310,11 @@ def profiled(
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure everything and write the page."""
     parser = harness.arguments(__doc__, seconds=20)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    harness.add_device(parser)
     args = parser.parse_args(argv)
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error("there is no GPU here that torch can use: leave out --device")
-    device = torch.device(args.device)
+    device = args.device
     rounds, seconds = (2, 0.0) if args.smoke else (200, args.seconds)
-    page = harness.Page("step_cost", "What a step costs", INTRO)
+    page = harness.Page(harness.page_name("step_cost", device), "What a step costs", INTRO)
     chosen = settings(args.smoke)
     for setting in chosen:
         measure(page, setting, device, rounds, seconds)

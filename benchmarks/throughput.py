@@ -1,6 +1,6 @@
 """Training images per second, epoch to epoch: the trainer beside a plain PyTorch loop and the floor below both.
 
-python -m benchmarks.throughput [--seconds S] [--smoke]
+python -m benchmarks.throughput [--device cuda] [--seconds S] [--smoke]
 """
 
 import os
@@ -25,7 +25,7 @@ from selftaught.training import seeds
 from selftaught.training.config import RunConfig
 from selftaught.training.loop import Autosave, Position, train_epoch
 from selftaught.training.presets import data_of, resolve
-from selftaught.training.session import MEMORY_FORMAT, Session, start
+from selftaught.training.session import Session, start
 
 INTRO = """Whole epochs on the same random images, in turn in one process: same network, batch size, augmentation,
 float32, SGD with momentum, and threads.
@@ -36,7 +36,10 @@ float32, SGD with momentum, and threads.
   them at random after padding by 4, flips them, and makes normalised tensors of them; a DataLoader with that many
   workers, which live on between epochs; `loss.item()` in each step; contiguous layout. Grey images are not augmented.
 - **floor**: forward, backward and (fused) update on batches that are made before, augmentation included; no metrics, no
-  `item()`. Nobody who trains this network with these layers can be faster.
+  `item()`. On a CPU nobody who trains this network with these layers can be faster.
+
+On a GPU the trainer records its steps as CUDA graphs and replays them, and is measured in bfloat16 (autocast) as well;
+the plain loop and the floor launch every operation from Python.
 
 **ratio**: the contestant's time for an epoch over that of the trainer with ce in the same round (median; **low** and
 **high** are the quartiles): above 1 the trainer is faster. Not counted: starting the process, decoding the images once,
@@ -64,12 +67,18 @@ class Setting:
         return f"{self.model}, {self.count} images of {shape}, batch {self.batch}"
 
 
-def settings(smoke: bool) -> list[Setting]:
-    """What is measured, in the order of the page."""
+def settings(smoke: bool, on_gpu: bool = False) -> list[Setting]:
+    """What is measured, in the order of the page; a GPU is done with few images before it can be timed."""
     if smoke:
         return [
             Setting("resnet8", "grad-cam", 8, 24, 3, 8, True),
             Setting("mlp", "grad", 8, 24, 1, 8, False),
+        ]
+    if on_gpu:
+        return [
+            Setting("resnet14", "grad-cam", 128, 16384, 3, 32, True),
+            Setting("resnet8", "grad-cam", 128, 16384, 3, 32, True),
+            Setting("mlp", "grad", 16, 9600, 1, 28, False),
         ]
     return [
         Setting("resnet14", "grad-cam", 128, 1024, 3, 32, True),
@@ -109,7 +118,9 @@ def _cached_in(folder: Path) -> Iterator[None]:
             os.environ["XDG_CACHE_HOME"] = before
 
 
-def config_of(setting: Setting, data: str, method: str) -> RunConfig:
+def config_of(
+    setting: Setting, data: str, method: str, device: str = "cpu", precision: str = "32-true"
+) -> RunConfig:
     """The configuration of `selftaught train DATA --method METHOD ...`."""
     special = {"saliency": setting.saliency, "warmup": 0} if method == "le" else {}
     return resolve(
@@ -125,6 +136,8 @@ def config_of(setting: Setting, data: str, method: str) -> RunConfig:
         momentum=0.9,
         weight_decay=1e-4,
         threads=torch.get_num_threads(),
+        device=device,
+        precision=precision,
         **special,
     )
 
@@ -167,10 +180,10 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return x.sub_(self.mean).div_(self.std), index % 10
 
 
-def network_of(setting: Setting, layout: torch.memory_format) -> nn.Module:
+def network_of(setting: Setting, layout: torch.memory_format, device: str) -> nn.Module:
     """Another network of the same architecture, ready to learn."""
     network = models.create(setting.model, 10, setting.channels, setting.size)
-    return network.to(memory_format=layout).train()
+    return network.to(device, memory_format=layout).train()
 
 
 def optimizer_of(network: nn.Module, config: RunConfig, fused: bool = False) -> torch.optim.Optimizer:
@@ -184,15 +197,21 @@ def plain_loop(
     setting: Setting, config: RunConfig, dataset: Dataset[tuple[Tensor, int]], workers: int
 ) -> Callable[[], None]:
     """Epochs as people write them."""
-    network = network_of(setting, torch.contiguous_format)
+    network = network_of(setting, torch.contiguous_format, config.device)
     optimizer = optimizer_of(network, config)
     loader = DataLoader(
-        dataset, setting.batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        dataset,
+        setting.batch,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=config.device == "cuda",
     )
 
     def epoch() -> None:
         total = 0.0
         for x, y in loader:
+            x, y = (tensor.to(config.device, non_blocking=True) for tensor in (x, y))
             optimizer.zero_grad()
             loss = F.cross_entropy(network(x), y)
             loss.backward()
@@ -206,7 +225,7 @@ def floor(
     setting: Setting, config: RunConfig, batches: Batches, layout: torch.memory_format
 ) -> Callable[[], None]:
     """An epoch of batches that are there."""
-    network = network_of(setting, layout)
+    network = network_of(setting, layout, config.device)
     optimizer = optimizer_of(network, config, fused=True)
     made = [(x.contiguous(memory_format=layout), y) for x, y in batches.epoch(0)]
 
@@ -219,35 +238,48 @@ def floor(
     return epoch
 
 
-def contestants(setting: Setting, data: str, pixels: np.ndarray) -> Mapping[str, Callable[[], object]]:
+def contestants(
+    setting: Setting, data: str, pixels: np.ndarray, device: torch.device
+) -> Mapping[str, Callable[[], object]]:
     """Everyone, by name."""
-    sessions = {}
-    for method in ("ce", "le"):
-        config = config_of(setting, data, method)
-        images = data_of(config)
-        sessions[method] = start(config, images)
-    plain = sessions["ce"]
-    dataset = Pictures(pixels, plain.config, images.mean, images.std)
-    floors = {"contiguous": torch.contiguous_format, "channels_last": MEMORY_FORMAT}
-    return {
-        BASE: trainer(plain),
-        f"trainer, le ({setting.saliency})": trainer(sessions["le"]),
-        **{f"plain loop, {n} workers": plain_loop(setting, plain.config, dataset, n) for n in (0, 2)},
-        **{
+    on_gpu = device.type == "cuda"
+    plain = session(config_of(setting, data, "ce", device.type))
+    le = config_of(setting, data, "le", device.type)
+    found = {BASE: trainer(plain), f"trainer, le ({setting.saliency})": trainer(session(le))}
+    if on_gpu:
+        for method in ("ce", "le"):
+            half = config_of(setting, data, method, device.type, "bf16-mixed")
+            found[f"trainer, {method}, bf16-mixed"] = trainer(session(half))
+    dataset = Pictures(pixels, plain.config, plain.images.mean, plain.images.std)
+    floors = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+    return (
+        found
+        | {
+            f"plain loop, {n} workers": plain_loop(setting, plain.config, dataset, n)
+            for n in ((2, 8) if on_gpu else (0, 2))
+        }
+        | {
             f"floor, {name}": floor(setting, plain.config, plain.batches, layout)
             for name, layout in floors.items()
-        },
-    }
+        }
+    )
+
+
+def session(config: RunConfig) -> Session:
+    """What the trainer trains."""
+    return start(config, data_of(config))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure all settings and write the page."""
-    args = harness.arguments(__doc__, seconds=45).parse_args(argv)
-    page = harness.Page("throughput", "Training throughput", INTRO)
-    for setting in settings(args.smoke):
+    parser = harness.arguments(__doc__, seconds=45)
+    harness.add_device(parser)
+    args = parser.parse_args(argv)
+    page = harness.Page(harness.page_name("throughput", args.device), "Training throughput", INTRO)
+    for setting in settings(args.smoke, args.device.type == "cuda"):
         with pictures(setting) as (data, pixels), seeds.contained(torch.get_num_threads()):
             found = harness.alternate(
-                contestants(setting, data, pixels),
+                contestants(setting, data, pixels, args.device),
                 BASE,
                 rounds=2 if args.smoke else 12,
                 seconds=args.seconds,

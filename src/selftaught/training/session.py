@@ -29,9 +29,6 @@ from selftaught.training.teaching import lineage
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-MEMORY_FORMAT = torch.channels_last
-"""Convolutions are a quarter to a third faster with it on CPUs, and much faster on GPUs in half precision."""
-
 
 OPTIMIZERS: dict[str, Callable[[Any, RunConfig], torch.optim.Optimizer]] = {
     "sgd": lambda parameters, config: torch.optim.SGD(
@@ -45,6 +42,16 @@ OPTIMIZERS: dict[str, Callable[[Any, RunConfig], torch.optim.Optimizer]] = {
         parameters, lr=config.lr, weight_decay=config.weight_decay, fused=_fused(parameters, config)
     ),
 }
+
+
+def memory_format(config: RunConfig) -> torch.memory_format:
+    """How networks and batches lie in memory: as it suits the convolutions.
+
+    Channels last they are a quarter to a third faster on CPUs, and in half precision twice as fast on GPUs, which in
+    float32 are 1.5 times as fast without (a step of ResNet8 on an H200).
+    """
+    plain = config.device == "cuda" and config.precision == "32-true"
+    return torch.contiguous_format if plain else torch.channels_last
 
 
 def _fused(parameters: list[nn.Parameter], config: RunConfig) -> bool | None:
@@ -177,7 +184,9 @@ class Session:
         # As many as in training: a batch that fits with its gradients fits without.
         size = max(self.config.batch_size, 64)
         mean, std = self.images.mean, self.images.std
-        return Batches(images, labels, size, mean, std, self.fabric.device, memory_format=MEMORY_FORMAT)
+        return Batches(
+            images, labels, size, mean, std, self.fabric.device, memory_format=memory_format(self.config)
+        )
 
     def is_finite(self) -> bool:
         """Whether every weight is a number."""
@@ -217,7 +226,7 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
     wrapped, optimizer = fabric.setup(model, optimizer)
     companions = {name: fabric.setup_module(module) for name, module in companions.items()}
     if teacher is not None:
-        teacher = fabric.setup_module(teacher.to(memory_format=MEMORY_FORMAT))  # type: ignore[call-overload]
+        teacher = fabric.setup_module(teacher.to(memory_format=memory_format(config)))  # type: ignore[call-overload]
     objective.bind(wrapped, teacher, companions)
     batches = Batches(
         images.train_images,
@@ -230,7 +239,7 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
         padding=config.padding,
         flip=config.flip,
         min_scale=config.min_scale,
-        memory_format=MEMORY_FORMAT,
+        memory_format=memory_format(config),
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: lr_factor(config, step, len(batches))
@@ -254,7 +263,7 @@ def _records(config: RunConfig) -> bool:
 def _network(config: RunConfig, images: ImageData, objective: Objective) -> nn.Module:
     options = objective.model_options()
     model = models.create(config.model, images.num_classes, images.channels, images.image_size, **options)
-    return model.to(memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
+    return model.to(memory_format=memory_format(config))  # type: ignore[call-overload]
 
 
 def _companions(
