@@ -2,8 +2,9 @@
 
     python -m benchmarks.soft_labels STUDY... -o results/soft-labels
 
-Networks of the studies that were trained with CE, LE-Uniform or LE, with the library's settings, are asked on images
-held out of their training, in eval mode. Their explanations make soft labels (Eq. 6), of which OUT.md and OUT.json tell
+Networks of the studies that were trained with CE, LE-Uniform or LE, with the library's settings, are asked in eval mode
+on images held out of their training, or on test images where none were. Their explanations make soft labels (Eq. 6), of
+which OUT.md and OUT.json tell
 
 moved: how much of the probability lies elsewhere than in even soft labels, half the sum of the absolute differences (of
 ten classes and α 0.9 at most 8.9 %, all on one other class);
@@ -79,9 +80,12 @@ def moved(soft: np.ndarray) -> float:
 
 
 def ask(run: record.Record, teacher: record.Record | None, images: int) -> Asked:
-    """One network about the first of its held-out images."""
+    """One network about the first of its held-out images, or of the test images."""
     config, data = run.config, data_of(run.config)
-    x, y = data.val_images[:images].float() / 255, data.val_labels[:images]
+    held_out, labels = data.val_images, data.val_labels
+    if not len(labels):
+        held_out, labels = data.test_images, data.test_labels
+    x, y = held_out[:images].float() / 255, labels[:images]
     model = selftaught.load(run.directory)
     explanation = selftaught.explain(model, x, default_saliency(model))
     soft = others(targets.introspective(similarity.cosine(explanation.maps, y), y, ALPHA), y)
@@ -108,9 +112,9 @@ def finished(study: Path) -> Iterator[record.Record]:
 
 
 def usual(run: record.Record) -> bool:
-    """Whether a network was trained with the library's settings, and held something out to be asked about."""
+    """Whether a network was trained with the library's settings."""
     config = run.config
-    if config.method not in METHODS or config.model == TEACHER or not run.result.data.val:
+    if config.method not in METHODS or config.model == TEACHER:
         return False
     saliency = models.default_saliency(config.model)
     defaults = {"saliency": saliency, "relu": False, "similarity": "cosine", "layer": None, "upsample": False}

@@ -34,10 +34,18 @@ def test_a_table_of_the_paper_is_what_its_records_say(table, tmp_path, real_data
     monkeypatch.setattr(cost, "measure", lambda configs, **_: timed.extend(configs) or [])
     shutil.copytree(table.parent, tmp_path / "study")
     told = json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))
-    options = {"trials": max(cell["trials"] + len(cell["missing"]) for cell in told["cells"])}
-    asked = dict.fromkeys(cell["variant"] for cell in told["cells"] if cell["trials"] or cell["missing"])
-    variants = [] if set(asked) == {cell["variant"] for cell in told["cells"]} else list(asked)
-    study = prepare([table.name], told["budget"], tmp_path / "study", options, (), variants)
+    run = next((table.parent / "trials").iterdir())
+    options = {name: getattr(record.read(run).config, name) for name in ("device", "precision")}
+    options["trials"] = max(cell["trials"] + len(cell["missing"]) for cell in told["cells"])
+    asked = [cell for cell in told["cells"] if cell["trials"] or cell["missing"]]
+    parts = [
+        [] if some == every else list(some)
+        for some, every in (
+            (dict.fromkeys(cell[part] for cell in cells) for cells in (asked, told["cells"]))
+            for part in ("variant", "group")
+        )
+    ]
+    study = prepare([table.name], told["budget"], tmp_path / "study", options, (), *parts)
     paper_results.make(study, lambda line: None, lambda: False, {})
     assert not timed, "costs.json must have the step times of all methods"
     for end in (".md", ".csv", ".json"):

@@ -56,9 +56,12 @@ def test_networks_of_a_study_are_asked(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["soft_labels", *studies, "-o", str(tmp_path / "said"), "--images", "20"])
     soft_labels.main()
     found = json.loads((tmp_path / "said.json").read_text())
-    assert [one["networks"].split()[-1] for one in found].count("le") == 2
-    assert len(found) == 4
-    assert all(-1 <= one[key] <= 1 for one in found for key in ("own", "taught", "logits"))
+    assert [one["networks"].split()[-1] for one in found].count("le") == 3
+    assert len(found) == 5
+    # Where nothing was held out test images are asked about, and no network here could teach about them.
+    [untaught] = [one for one in found if "60 images" in one["networks"]]
+    assert untaught["taught"] is untaught["logits"] is None
+    assert all(-1 <= one[key] <= 1 for one in found if one != untaught for key in ("own", "taught", "logits"))
     assert all(0 < one["moved"] < 10 for one in found)
     assert all(one["images"] == 20 for one in found)
     page = (tmp_path / "said.md").read_text()

@@ -1,4 +1,7 @@
-"""Steps that are recorded and replayed, held to the same steps without: on a GPU only."""
+"""Steps that are recorded and replayed, held to the same steps without: on a GPU only; the bookkeeping everywhere."""
+
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -6,9 +9,11 @@ from torch import nn
 
 from selftaught import objectives
 from selftaught.errors import DegenerateMapsError
+from selftaught.objectives import Step
 from selftaught.saliency.watch import Watch
 from selftaught.training import seeds, teachers
 from selftaught.training.presets import data_of
+from selftaught.training.recording import REHEARSALS, Recorder
 from selftaught.training.run import Stopped, train
 from selftaught.training.session import start
 from tests.training import quick
@@ -133,3 +138,86 @@ def test_steps_that_depend_on_their_batch_have_no_phase():
     objective = objectives.create("le", refresh=0.5)
     objective.bind(nn.Linear(2, 2))
     assert objective.phase() is None
+
+
+class FakeGraph:
+    """A CUDA graph for the CPU: what is noted while it is recorded is done at each replay."""
+
+    recording = None
+
+    def __init__(self):
+        self.noted = []
+
+    def replay(self):
+        for act in self.noted:
+            act()
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    @contextmanager
+    def graph(recorded, **_):
+        FakeGraph.recording = recorded
+        yield
+        FakeGraph.recording = None
+
+    stream = SimpleNamespace(device="cpu", wait_stream=lambda other: None, synchronize=lambda: None)
+    fakes = {"Stream": lambda device: stream, "current_stream": lambda device: stream}
+    fakes |= {"stream": lambda stream: nullcontext(), "CUDAGraph": FakeGraph, "graph": graph}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+
+
+def doubling(weight: nn.Parameter, ran: list[str]):
+    """A step whose loss is the sum of the batch and whose gradient is twice that."""
+
+    def compute(x, y):
+        loss, logits, gradient = torch.zeros(()), torch.zeros(len(x), 1), torch.zeros(1)
+
+        def act():
+            loss.copy_(x.sum())
+            logits.copy_(x.sum(1, keepdim=True) + y[:, None])
+            gradient.copy_(2 * x.sum())
+
+        ran.append("recorded" if FakeGraph.recording else "run")
+        if FakeGraph.recording:
+            FakeGraph.recording.noted.append(act)
+        else:
+            act()
+        weight.grad = gradient
+        return Step(loss, logits, {"sum": loss})
+
+    return compute
+
+
+def test_each_kind_of_step_is_rehearsed_recorded_and_replayed(fake_gpu):
+    weight, ran = nn.Parameter(torch.zeros(1)), []
+    recorder = Recorder(doubling(weight, ran), [weight], torch.device("cpu"))
+    steps = []
+    for number in range(REHEARSALS + 4):
+        for size, phase in ((3, "first"), (2, "first"), (3, "second")):
+            x, y = torch.full((size, 2), float(number)), torch.arange(size)
+            with recorder.stream():
+                steps.append((recorder(x, y, phase), x, y))
+            assert weight.grad.item() == 2 * x.sum()
+    assert ran == ["run"] * 3 * REHEARSALS + ["recorded"] * 3
+    for step, x, y in steps:  # all of them once more: later steps must not have changed them
+        assert step.loss.item() == step.terms["sum"].item() == x.sum()
+        assert torch.equal(step.logits, x.sum(1, keepdim=True) + y[:, None])
+
+
+def test_without_a_phase_every_step_is_run(fake_gpu):
+    weight, ran = nn.Parameter(torch.zeros(1)), []
+    recorder = Recorder(doubling(weight, ran), [weight], torch.device("cpu"))
+    for _ in range(REHEARSALS + 3):
+        recorder(torch.ones(2, 2), torch.arange(2), None)
+    assert set(ran) == {"run"}
+
+
+def test_gradients_are_right_where_steps_are_run_in_between(fake_gpu):
+    weight = nn.Parameter(torch.zeros(1))
+    recorder = Recorder(doubling(weight, []), [weight], torch.device("cpu"))
+    for number in range(3 * REHEARSALS):
+        x = torch.full((2, 2), float(number))
+        recorder(x, torch.arange(2), None if number % 2 else "recorded")
+        assert weight.grad.item() == 2 * x.sum()

@@ -79,9 +79,7 @@ class _Recording:
         stream = torch.cuda.current_stream(x.device)
         # Recorded, not run: the parameters and the random state are as before. Other threads may use the GPU meanwhile.
         with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-            step = compute(self._x, self._y)
-            self._scalars = torch.stack([step.loss, *step.terms.values()])
-        self._names, self._logits = list(step.terms), step.logits
+            self._step = compute(self._x, self._y)
         self._gradients = [parameter.grad for parameter in parameters]
 
     def hand_over_gradients(self) -> None:
@@ -94,5 +92,7 @@ class _Recording:
         self._x.copy_(x)
         self._y.copy_(y)
         self._graph.replay()
-        loss, *terms = self._scalars.clone().unbind()
-        return Step(loss, self._logits.clone(), dict(zip(self._names, terms, strict=True)))
+        recorded = self._step
+        # Copies: the next replay writes to the same places.
+        loss, *terms = torch.stack([recorded.loss, *recorded.terms.values()]).unbind()
+        return Step(loss, recorded.logits.clone(), dict(zip(recorded.terms, terms, strict=True)))
