@@ -175,43 +175,33 @@ def train_epoch(
     save: Autosave,
 ) -> None:
     """Train from `position` to the end of its epoch; raises `Stopped`, with `position` exact, if asked to."""
-    with session.stepping():
-        _train_epoch(session, position, on_report, should_stop, save)
-    if position.step < len(session.batches):
-        raise Stopped("stopped")
-
-
-def _train_epoch(
-    session: Session,
-    position: Position,
-    on_report: Callable[[], None],
-    should_stop: Callable[[], bool],
-    save: Autosave,
-) -> None:
     meter = Meter(position)
     session.train_mode()
     session.objective.start_epoch(position.epoch)
     clock = _Clock(position)
     reported = time.perf_counter()
-    # Closed at once when stopped early: whoever decodes ahead must not be left to the garbage collector.
     samples = session.batches.samples(position.epoch, position.step)
-    with closing(session.batches.epoch(position.epoch, position.step)) as batches:
-        for index, ((x, y), chosen) in enumerate(zip(batches, samples, strict=True), position.step):
-            with _placed(meter, index):
-                step = session.step(x, y, chosen)
-            session.schedule.step()
-            meter.add(step, y)
-            if time.perf_counter() - reported >= REPORT_SECONDS:
-                _catch_up(session, meter, clock)
-                reported = time.perf_counter()
-                on_report()
-            if save.is_due():
-                _catch_up(session, meter, clock)
-                save()
-                clock.skip()
-            if should_stop():
-                break
-    _catch_up(session, meter, clock)
+    with session.stepping():
+        # Closed at once when stopped early: whoever decodes ahead must not be left to the garbage collector.
+        with closing(session.batches.epoch(position.epoch, position.step)) as batches:
+            for index, ((x, y), chosen) in enumerate(zip(batches, samples, strict=True), position.step):
+                with _placed(meter, index):
+                    step = session.step(x, y, chosen)
+                session.schedule.step()
+                meter.add(step, y)
+                if time.perf_counter() - reported >= REPORT_SECONDS:
+                    _catch_up(session, meter, clock)
+                    reported = time.perf_counter()
+                    on_report()
+                if save.is_due():
+                    _catch_up(session, meter, clock)
+                    save()
+                    clock.skip()
+                if should_stop():
+                    break
+        _catch_up(session, meter, clock)
+    if position.step < len(session.batches):
+        raise Stopped("stopped")
 
 
 def _catch_up(session: Session, meter: Meter, clock: "_Clock") -> None:
