@@ -275,7 +275,9 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _device(name: str) -> torch.device:
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if name not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"{name!r} is no device: cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
         raise argparse.ArgumentTypeError("there is no GPU here that torch can use: leave out --device")
     return torch.device(name)
 

@@ -166,7 +166,8 @@ class Trainer:
         return self._placed(networks.create(name, setting.classes, setting.channels, setting.size, **options))
 
     def _placed(self, module: nn.Module) -> nn.Module:
-        return module.to(self.device, memory_format=torch.channels_last).train()
+        layout = torch.contiguous_format if self.device.type == "cuda" else torch.channels_last
+        return module.to(self.device, memory_format=layout).train()
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Random images and labels."""

@@ -257,3 +257,19 @@ def test_bad_input_is_refused(change, complaint):
     good = {"images": _images(4), "labels": torch.arange(4), "batch_size": 2, "mean": MEAN, "std": STD}
     with pytest.raises(InputError, match=complaint):
         Batches(**{**good, **change})
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": 2, "flip": True}, {"min_scale": 0.3}])
+@pytest.mark.parametrize("at_once", [2, 3, 100])
+@pytest.mark.parametrize("count", [16, 17, 19])
+def test_batches_made_in_one_go_are_those_made_one_by_one(monkeypatch, options, at_once, count):
+    """As a GPU makes them; the last may be smaller, or left out, and an epoch may begin in its middle."""
+    batches = _batches(count, seed=3, **options)
+    for first in (0, 1, 2):
+        one_by_one = list(batches.epoch(1, first))
+        with monkeypatch.context() as patch:
+            patch.setattr(Batches, "_at_once", lambda self: at_once)
+            in_one_go = list(batches.epoch(1, first))
+        for (x, y), (expected, labels) in zip(in_one_go, one_by_one, strict=True):
+            assert torch.equal(x, expected)
+            assert torch.equal(y, labels)

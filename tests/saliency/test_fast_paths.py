@@ -7,11 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import selftaught
 from selftaught import models, similarity
 from selftaught.errors import DegenerateMapsError, InputError
-from selftaught.saliency import Explainer, maps
+from selftaught.saliency import Explainer, gradients, maps, plan
+from selftaught.saliency.jacobian import Unsupported
 from selftaught.saliency.preserve import parts
 from selftaught.saliency.watch import Watch, peak
 from tests.oracles.captum_maps import captum_maps, relative_error
@@ -95,6 +97,35 @@ def test_zero_maps_of_some_samples_are_not_degenerate():
 def test_peak_is_the_largest_magnitude(values):
     found = torch.tensor(values).view(1, 3, 1)
     torch.testing.assert_close(peak(found), found.abs().max(), equal_nan=True)
+
+
+class NoLists(TorchFunctionMode):
+    """Refuses tensors to be indexed by lists, which a GPU waits for and a CUDA graph cannot record."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            assert not any(isinstance(part, list | range) for part in index), index
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("vectorized", [True, False])
+@pytest.mark.parametrize("saliency", ["grad-cam", "grad", "grad-input", "guided-backprop"])
+@pytest.mark.parametrize("classes", [5, 70])
+def test_steps_index_by_nothing_that_a_gpu_would_wait_for(saliency, classes, vectorized, monkeypatch):
+    """With more classes than features too, of which there are 64."""
+    for module in (gradients, plan):
+        monkeypatch.setattr(module, "pays_to_vectorize", lambda x, modules: vectorized)
+    monkeypatch.setattr(gradients, "Jacobian", no_jacobian)  # as on a GPU
+    model, x, labels = small(classes), torch.randn(4, 3, 16, 16), torch.randint(classes, (4,))
+    explainer = Explainer(saliency)
+    explainer.compare(model, x, labels, similarity.cosine)  # makes the plan, which may look at what it likes
+    with NoLists():
+        explainer.compare(model, x, labels, similarity.cosine)
+
+
+def no_jacobian(*_):
+    raise Unsupported
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the verdict waits on CUDA only")

@@ -271,6 +271,15 @@ def test_some_variants_alone(tmp_path, recipe, capsys):
     assert "Not asked for, and not run: KD; LE-Uniform." in table["caption"]
 
 
+def test_only_who_trains_needs_the_device(tmp_path, recipe, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    asked = [recipe, "--budget", "smoke", "--device", "cuda", "--out", tmp_path / "out"]
+    assert call("reproduce", *asked, "--dry-run") == 0
+    assert call("reproduce", *asked) == 2
+    assert "use --device cpu" in capsys.readouterr().err
+    assert call("reproduce", *asked[:-3], "tpu", "--dry-run") == 2
+
+
 def test_some_groups_alone(real_data, capsys):
     only = ["table2", "--group", "ResNet8", "--trials", "1"]
     assert _trials([*only, "--variant", "CE"], capsys) == ["ce seed 0"]

@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from selftaught import objectives
-from selftaught.errors import DegenerateMapsError
-from selftaught.objectives import Step
+from selftaught.errors import DegenerateMapsError, SelftaughtError
+from selftaught.objectives import Objective, Step, base
+from selftaught.objectives.ce import CrossEntropy
 from selftaught.saliency.watch import Watch
 from selftaught.training import seeds, teachers
 from selftaught.training.presets import data_of
 from selftaught.training.recording import REHEARSALS, Recorder
 from selftaught.training.run import Stopped, train
-from selftaught.training.session import start
+from selftaught.training.session import _records, start
 from tests.training import quick
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to record steps on")
@@ -131,7 +132,23 @@ def test_a_phase_says_when_steps_do_something_else(method):
     first = objective.phase()
     objective.start_epoch(1)
     assert (first != objective.phase()) == ("warmup" in objectives.settings(method))
-    assert hash(first) is not None
+    hash(first)
+
+
+def test_a_method_is_recorded_only_if_it_says_that_it_may_be(monkeypatch):
+    """Another's may depend on what changes from epoch to epoch, unseen by a recording."""
+    assert all(map(objectives.recordable, objectives.names()))
+
+    class Scheduled(CrossEntropy):
+        recordable = Objective.recordable
+
+    monkeypatch.setitem(base._METHODS, "scheduled", Scheduled)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for method, expected in (("ce", True), ("scheduled", False)):
+        config = quick.config().model_copy(update={"device": "cuda", "method": method})
+        assert _records(config) == expected
+    monkeypatch.setenv("SELFTAUGHT_CUDA_GRAPHS", "0")
+    assert not _records(quick.config(device="cuda"))
 
 
 def test_steps_that_depend_on_their_batch_have_no_phase():
@@ -158,8 +175,10 @@ def fake_gpu(monkeypatch):
     @contextmanager
     def graph(recorded, **_):
         FakeGraph.recording = recorded
-        yield
-        FakeGraph.recording = None
+        try:
+            yield
+        finally:
+            FakeGraph.recording = None
 
     stream = SimpleNamespace(device="cpu", wait_stream=lambda other: None, synchronize=lambda: None)
     fakes = {"Stream": lambda device: stream, "current_stream": lambda device: stream}
@@ -192,13 +211,13 @@ def doubling(weight: nn.Parameter, ran: list[str]):
 
 def test_each_kind_of_step_is_rehearsed_recorded_and_replayed(fake_gpu):
     weight, ran = nn.Parameter(torch.zeros(1)), []
-    recorder = Recorder(doubling(weight, ran), [weight], torch.device("cpu"))
+    recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, ran)
     steps = []
     for number in range(REHEARSALS + 4):
         for size, phase in ((3, "first"), (2, "first"), (3, "second")):
             x, y = torch.full((size, 2), float(number)), torch.arange(size)
             with recorder.stream():
-                steps.append((recorder(x, y, phase), x, y))
+                steps.append((recorder(step_of, x, y, phase), x, y))
             assert weight.grad.item() == 2 * x.sum()
     assert ran == ["run"] * 3 * REHEARSALS + ["recorded"] * 3
     for step, x, y in steps:  # all of them once more: later steps must not have changed them
@@ -208,16 +227,39 @@ def test_each_kind_of_step_is_rehearsed_recorded_and_replayed(fake_gpu):
 
 def test_without_a_phase_every_step_is_run(fake_gpu):
     weight, ran = nn.Parameter(torch.zeros(1)), []
-    recorder = Recorder(doubling(weight, ran), [weight], torch.device("cpu"))
+    recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, ran)
     for _ in range(REHEARSALS + 3):
-        recorder(torch.ones(2, 2), torch.arange(2), None)
+        recorder(step_of, torch.ones(2, 2), torch.arange(2), None)
     assert set(ran) == {"run"}
+
+
+def test_gradients_are_there_whoever_removed_them(fake_gpu):
+    weight = nn.Parameter(torch.zeros(1))
+    recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, [])
+    for _ in range(REHEARSALS + 3):
+        weight.grad = None
+        recorder(step_of, torch.ones(2, 2), torch.arange(2), "recorded")
+        assert weight.grad.item() == 8
+
+
+def test_no_memory_to_record_in_comes_with_a_remedy(fake_gpu):
+    def compute(x, y):
+        if FakeGraph.recording:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Step(torch.zeros(()), torch.zeros(len(x), 1), {})
+
+    recorder = Recorder([], torch.device("cpu"))
+    batch = torch.ones(2, 2), torch.arange(2)
+    for _ in range(REHEARSALS):
+        recorder(compute, *batch, ())
+    with pytest.raises(SelftaughtError, match="SELFTAUGHT_CUDA_GRAPHS=0 or lower --batch-size"):
+        recorder(compute, *batch, ())
 
 
 def test_gradients_are_right_where_steps_are_run_in_between(fake_gpu):
     weight = nn.Parameter(torch.zeros(1))
-    recorder = Recorder(doubling(weight, []), [weight], torch.device("cpu"))
+    recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, [])
     for number in range(3 * REHEARSALS):
         x = torch.full((2, 2), float(number))
-        recorder(x, torch.arange(2), None if number % 2 else "recorded")
+        recorder(step_of, x, torch.arange(2), None if number % 2 else "recorded")
         assert weight.grad.item() == 2 * x.sum()

@@ -11,7 +11,7 @@ from selftaught import IntrospectiveLoss
 from selftaught.objectives.ce import CrossEntropy
 from selftaught.training.loop import Autosave, Position, train_epoch
 from selftaught.training.presets import data_of, resolve
-from selftaught.training.session import OPTIMIZERS, lr_factor, start
+from selftaught.training.session import OPTIMIZERS, lr_factor, memory_format, start
 from tests.training import quick
 
 
@@ -169,6 +169,20 @@ def test_a_cpu_updates_in_one_pass_where_gradients_lie_as_their_parameters():
         assert optimizer(dense, config).param_groups[0]["fused"] is True
         assert optimizer([*dense, gaps], config).param_groups[0]["fused"] is None
         assert optimizer(dense, config.model_copy(update={"device": "cuda"})).param_groups[0]["fused"] is None
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "expected"),
+    [
+        ("cpu", "32-true", torch.channels_last),
+        ("cpu", "bf16-mixed", torch.channels_last),
+        ("cuda", "32-true", torch.contiguous_format),
+        ("cuda", "bf16-mixed", torch.channels_last),
+    ],
+)
+def test_networks_lie_as_suits_the_convolutions(device, precision, expected):
+    config = quick.config().model_copy(update={"device": device, "precision": precision})
+    assert memory_format(config) == expected
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

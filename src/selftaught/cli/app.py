@@ -115,7 +115,11 @@ def reproduce(
     ] = None,
     groups: Annotated[
         list[str] | None,
-        typer.Option("--group", help="Likewise this network of a table, such as ResNet8.", metavar="LABEL"),
+        typer.Option(
+            "--group",
+            help="Train for this group of a table only, such as ResNet8, again for more.",
+            metavar="LABEL",
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of a trial (1).")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,

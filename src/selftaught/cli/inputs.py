@@ -65,10 +65,19 @@ def with_teacher(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Pat
     return {**options, "teacher": run.config}, {run.config.trial_id: run.directory.absolute()}
 
 
-def find_device(name: str) -> torch.device:
-    """The device called cpu, cuda or auto (the GPU where there is one)."""
+def known_device(name: str) -> None:
+    """Refuse a device that nobody knows.
+
+    Raises:
+        InputError: it is not cpu, cuda or auto.
+    """
     if name not in _DEVICES:
         raise errors.unknown("device", name, _DEVICES)
+
+
+def find_device(name: str) -> torch.device:
+    """The device called cpu, cuda or auto (the GPU where there is one)."""
+    known_device(name)
     check_device(name)
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from selftaught.cli import DONE, FAILED, INTERRUPTED, complain
 from selftaught.cli.announcement import planned
 from selftaught.cli.commands import RESUME, teller
-from selftaught.cli.inputs import find_device
+from selftaught.cli.inputs import known_device
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions
 from selftaught.cli.progress import display, reading_shown
@@ -22,6 +22,7 @@ from selftaught.study import paper_results
 from selftaught.study.executors import check, executor_for
 from selftaught.study.naming import names
 from selftaught.study.reproduce import Cells, Reproduction, prepare
+from selftaught.training.environment import check_device
 from selftaught.training.run import Stopped
 
 
@@ -40,7 +41,7 @@ def reproduce(
     begun = time.monotonic()
     check(executor, jobs)
     given = {key: value for key, value in options.items() if value is not None}
-    find_device(str(given.get("device", "cpu")))
+    known_device(str(given.get("device", "cpu")))
     out = output.out or Path("runs") / f"paper-{budget}"
     study = prepare(asked, budget, out, given, ["selftaught", *sys.argv[1:]], variants, groups)
     tell = teller(output.quiet)
@@ -55,6 +56,7 @@ def reproduce(
         return DONE
     with stop_on_interrupt() as should_stop, redirect_stdout(sys.stderr):
         while pending := study.pending():
+            check_device(pending[0].config.device)  # only who trains needs it
             at_once, runner = executor_for(pending, jobs, executor)
             with display(pending, output.quiet) as show:
                 if study.run(runner, show, should_stop, at_once):

@@ -11,7 +11,7 @@ from selftaught.data import augment
 from selftaught.data.streaming import Images, Streamed, fetch
 from selftaught.errors import InputError
 
-_BYTES_TOGETHER = 2**26
+_BYTES_AT_ONCE = 2**26
 """How large the batches are that a GPU makes in one go."""
 
 
@@ -97,9 +97,9 @@ class Batches:
         labels = self.labels[order.to(self.device)]
         if isinstance(self.images, Tensor):
             order = order.to(self.images.device)
-        together = self._together(parts)
-        chosen = [order[samples] for samples in together]
-        for samples, x in zip(together, fetch(self.images, chosen), strict=True):
+        joined = self._joined(parts)
+        chosen = [order[samples] for samples in joined]
+        for samples, x in zip(joined, fetch(self.images, chosen), strict=True):
             made = self._normalise(augmented(x.to(self.device), samples))
             yield from zip(made.split(self.batch_size), labels[samples].split(self.batch_size), strict=True)
 
@@ -121,12 +121,15 @@ class Batches:
         """Where the batches lie in an epoch's order."""
         return [slice(b * self.batch_size, (b + 1) * self.batch_size) for b in range(first, len(self))]
 
-    def _together(self, parts: Sequence[slice]) -> list[slice]:
-        """Which batches are made in one go: on a GPU many, since asking for one takes longer than making it."""
-        count = 1
+    def _at_once(self) -> int:
+        """How many batches are made in one go: on a GPU many, since asking for one takes longer than making it."""
         if isinstance(self.images, Tensor) and self.images.device.type == "cuda":
-            batch = 4 * self.batch_size * self.images[0].numel()
-            count = max(1, _BYTES_TOGETHER // batch)
+            return max(1, _BYTES_AT_ONCE // (4 * self.batch_size * self.images[0].numel()))
+        return 1
+
+    def _joined(self, parts: Sequence[slice]) -> list[slice]:
+        """Where the batches lie that are made in one go."""
+        count = self._at_once()
         runs = [parts[first : first + count] for first in range(0, len(parts), count)]
         return [slice(run[0].start, run[-1].stop) for run in runs]
 

@@ -3,9 +3,29 @@
 import importlib
 import pkgutil
 
-from selftaught.objectives.base import Objective, Step, create, learns_from, names, peers, settings, summary
+from selftaught.objectives.base import (
+    Objective,
+    Step,
+    create,
+    learns_from,
+    names,
+    peers,
+    recordable,
+    settings,
+    summary,
+)
 
-__all__ = ["Objective", "Step", "create", "learns_from", "names", "peers", "settings", "summary"]
+__all__ = [
+    "Objective",
+    "Step",
+    "create",
+    "learns_from",
+    "names",
+    "peers",
+    "recordable",
+    "settings",
+    "summary",
+]
 
 # A new method is one file here: importing it registers its class.
 for _module in pkgutil.iter_modules(__path__):

@@ -51,12 +51,15 @@ class Objective(ABC):
         learns_from: which network, trained before, it learns from: "" none, or a key of
             `selftaught.training.teaching.SOURCES`: "teacher", "twin" (its own architecture) or "assistant".
         peers: how many further whole networks it trains at the same time.
+        recordable: whether its steps may be recorded on a GPU and replayed: they depend on nothing in Python but what
+            `phase` tells, and do not look at a tensor's values.
     """
 
     key: ClassVar[str]
     summary: ClassVar[str]
     learns_from: ClassVar[str] = ""
     peers: ClassVar[int] = 0
+    recordable: ClassVar[bool] = False
     model: nn.Module = dataclasses.field(init=False, repr=False, compare=False)
 
     def model_options(self) -> dict[str, Any]:
@@ -85,13 +88,15 @@ class Objective(ABC):
         """Hear which training images the next batch holds: their numbers, int64 (B,), on the CPU."""
 
     def phase(self) -> Hashable | None:
-        """Which computation a step is: equal for steps that do the same with their batches, so that one of them can be
-        recorded and replayed; None where what a step does depends on its batch.
+        """Which computation the next step of a `recordable` method is.
+
+        Equal for steps that do the same with their batches, so that one can be replayed for the others; None for a step
+        that must run by itself.
         """
         return ()
 
     def settle(self) -> None:  # noqa: B027  (most methods explain nothing)
-        """Raise what is wrong with the steps so far and was not said yet, since asking makes a GPU wait.
+        """Raise what is wrong with the steps so far and could not be said at once without making a GPU wait.
 
         Raises:
             ExplanationError: the maps were all zero or not finite.
@@ -179,6 +184,15 @@ def peers(key: str) -> int:
     (1, 0)
     """
     return _find(key).peers
+
+
+def recordable(key: str) -> bool:
+    """Whether a method's steps may be recorded and replayed: see `Objective.recordable`.
+
+    Raises:
+        InputError: an unknown method.
+    """
+    return _find(key).recordable
 
 
 def create(key: str, **options: Any) -> Objective:

@@ -15,6 +15,7 @@ class CrossEntropy(Objective):
 
     key = "ce"
     summary = "cross-entropy with one-hot labels: plain training"
+    recordable = True
 
     def step(self, x: Tensor, y: Tensor) -> Step:
         """One forward pass and its cross-entropy."""

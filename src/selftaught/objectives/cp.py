@@ -16,6 +16,7 @@ class ConfidencePenalty(Objective):
 
     key = "cp"
     summary = "confidence penalty: cross-entropy minus strength times the entropy"
+    recordable = True
 
     strength: float = 0.5
 

@@ -44,6 +44,7 @@ class RandomConfidence(Objective):
 
     key = "cwtm-random"
     summary = "CWTM with random confidences from [beta, 1): no teacher"
+    recordable = True
 
     beta: float = 0.5
 

@@ -23,6 +23,7 @@ class MutualLearning(Objective):
     key = "dml"
     summary = "deep mutual learning: two networks at the same time, each learns from the other too"
     peers = 1
+    recordable = True
 
     weight: float = 0.1
     peer: nn.Module = field(init=False, repr=False, compare=False)

@@ -16,6 +16,7 @@ class LabelSmoothing(Objective):
 
     key = "ls"
     summary = "label smoothing: alpha on the true class, the rest even"
+    recordable = True
 
     alpha: float = 0.9
 

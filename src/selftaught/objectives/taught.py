@@ -24,6 +24,7 @@ class Taught(Objective):
     """
 
     learns_from = "teacher"
+    recordable = True
 
     teacher: nn.Module = field(init=False, repr=False, compare=False)
 

@@ -42,6 +42,8 @@ class WarmsUp:
 class TwoStage(WarmsUp, Objective):
     """Stage 1: L(p, y) for `warmup` epochs. Stage 2: L(p, q) + weight · L(p, y), alpha on the true class in q."""
 
+    recordable = True
+
     alpha: float = 0.9
     weight: float = 0.1
     warmup: int = 0

@@ -145,7 +145,9 @@ class Explainer:
         return logits, torch.cat(found)
 
     def settle(self) -> None:
-        """On CUDA, wait for the verdict on the maps of the last call; elsewhere it was given at once.
+        """On CUDA, wait for the verdict on the maps of the last call and of calls that a CUDA graph replayed.
+
+        Elsewhere it was given at once.
 
         Raises:
             ExplanationError: every map was zero, or a map was not finite.

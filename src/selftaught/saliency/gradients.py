@@ -61,7 +61,11 @@ class Grad:
         # Fewer features than classes: the chain rule's last factor is the classifier's weights.
         features, weight = last
         of_features = self._in_pieces(features, x, range(features.shape[1]), vectorized)
-        weight = weight[list(classes)].to(of_features.dtype)
+        if not isinstance(classes, range):
+            weight = weight[
+                list(classes)
+            ]  # all of them stay where they are: a GPU would have to wait for a list
+        weight = weight.to(of_features.dtype)
         return (weight @ of_features.flatten(2)).unflatten(2, x.shape[1:])
 
     def _in_pieces(self, outputs: Tensor, x: Tensor, columns: Sequence[int], vectorized: bool) -> Tensor:

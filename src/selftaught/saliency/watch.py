@@ -20,7 +20,8 @@ class Watch:
 
     At once on a CPU. On CUDA the answer travels to the host by itself and is looked at when the next batch comes, or
     when `settle` asks for it: to wait for it would leave the GPU idle in every step. Of batches that a CUDA graph
-    replays the least and the largest peak are kept on the GPU until `settle` asks.
+    replays the least and the largest peak are kept on the GPU until `settle` asks, provided that a batch was looked at
+    before the graph was recorded.
     """
 
     def __init__(self, saliency: str) -> None:

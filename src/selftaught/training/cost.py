@@ -120,7 +120,8 @@ def _peak(config: RunConfig) -> int:
     with ExitStack() as stack:
 
         def prepare() -> None:
-            runners.append(stack.enter_context(closing(Runner(config))))
+            # What a recording holds on to does not count as allocated, though it takes as much.
+            runners.append(stack.enter_context(closing(Runner(config, recorded=False))))
             runners[0].step()  # the optimiser's state is there from now on
 
         def steps() -> None:
@@ -156,23 +157,26 @@ class Runner:
     """Endless steps of one method, as they are in epoch `epoch` (from 0); by default past its warm-up.
 
     The images of every step go by the same numbers: whoever keeps something of each knows them all after the first.
+    Steps that a run records and replays are recorded from the start, unless `recorded` is false.
     """
 
-    def __init__(self, config: RunConfig, epoch: int | None = None) -> None:
+    def __init__(self, config: RunConfig, epoch: int | None = None, recorded: bool = True) -> None:
         images = data_of(config)
         self.session: Session = start(config, images, teachers.untrained(config, images))
         self.session.train_mode()
         self.session.objective.start_epoch(config.warmup if epoch is None else epoch)
         self._batches = self._endless()
+        if not recorded:
+            self.session.recorder = None
         if self.session.recorder is not None:
             for _ in range(REHEARSALS + 1):
                 self.step()
 
     def step(self) -> float:
         """Take one step; returns its seconds."""
-        x, y = next(self._batches)
-        samples = torch.arange(len(y))
         with self.session.stepping():
+            x, y = next(self._batches)
+            samples = torch.arange(len(y))
             self.wait()
             begun = time.perf_counter()
             self.session.step(x, y, samples)

@@ -64,7 +64,7 @@ def _first_seconds(config: RunConfig) -> list[float]:
             first += config.warmup * [_seconds(runner)]
     if config.refresh < 1:
         exact = config.model_copy(update={"settings": config.settings | {"refresh": 1.0}})
-        with closing(Runner(exact)) as runner:
+        with closing(Runner(exact, recorded=False)) as runner:
             first.append(_seconds(runner))
     return first
 
@@ -106,7 +106,7 @@ def _seconds_per_evaluated_image(runner: Runner) -> float:
 
 def _memory(config: RunConfig) -> int:
     if config.device == "cuda":
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_reserved()  # with what recorded steps hold on to
     try:
         import resource
     except ImportError:  # not on Windows

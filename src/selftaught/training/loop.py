@@ -185,7 +185,7 @@ def train_epoch(
         # Closed at once when stopped early: whoever decodes ahead must not be left to the garbage collector.
         with closing(session.batches.epoch(position.epoch, position.step)) as batches:
             for index, ((x, y), chosen) in enumerate(zip(batches, samples, strict=True), position.step):
-                with _placed(meter, index):
+                with _placed(meter, f"in epoch {position.epoch + 1}, step {index + 1}"):
                     step = session.step(x, y, chosen)
                 session.schedule.step()
                 meter.add(step, y)
@@ -207,7 +207,7 @@ def train_epoch(
 def _catch_up(session: Session, meter: Meter, clock: "_Clock") -> None:
     """Wait for the device and have the position say how far it is; what went wrong unnoticed is raised."""
     meter.flush()
-    with _placed(meter, meter.position.step - 1):
+    with _placed(meter, f"by epoch {meter.position.epoch + 1}, step {meter.position.step}"):
         session.objective.settle()
     clock.read()
 
@@ -230,14 +230,13 @@ class _Clock:
 
 
 @contextmanager
-def _placed(meter: Meter, index: int) -> Iterator[None]:
-    """Say of what goes wrong with an explanation where it did."""
+def _placed(meter: Meter, where: str) -> Iterator[None]:
+    """Say of what goes wrong with an explanation where it was noticed."""
     try:
         yield
     except ExplanationError as error:
         meter.flush()  # a loss that overflowed in the step before is the cause, and the better message
-        where = f"epoch {meter.position.epoch + 1}, step {index + 1}"
-        raise ExplanationError(f"{error} (in {where})") from error
+        raise ExplanationError(f"{error} ({where})") from error
 
 
 def diverged(what: str, position: Position) -> DivergedError:

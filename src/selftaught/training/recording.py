@@ -1,7 +1,7 @@
 """Losses and gradients of a run's steps; on a GPU recorded once, as a CUDA graph, and replayed.
 
-The paper's networks compute for a fraction of a millisecond what Python takes several milliseconds to ask for, one
-operation after another. A recorded step is asked for at once, and does what the step did that was recorded.
+The paper's networks compute for a millisecond what Python takes several milliseconds to ask for, one operation after
+another. A recorded step is asked for at once, and does what the step did that was recorded.
 """
 
 from collections import Counter
@@ -11,62 +11,71 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from selftaught.errors import SelftaughtError
 from selftaught.objectives import Step
 
 REHEARSALS = 3
 """Steps of a kind that run as they are before one is recorded: libraries choose and prepare what they need in them."""
 
+SWITCH = "SELFTAUGHT_CUDA_GRAPHS"
+"""The environment variable that turns recording off if it is 0."""
+
 Compute = Callable[[Tensor, Tensor], Step]
-"""From a batch to its step, leaving the gradients in the parameters; what it returns has no graph."""
+"""From a batch to its step, leaving the gradients in the parameters; what it returns has no graph.
+
+To be recorded it must not make the CPU wait for the GPU, nor depend on anything in Python but the phase.
+"""
 
 
 class Recorder:
-    """Takes the place of `compute` on CUDA: the same steps, launched at once.
+    """Has steps computed on CUDA, most of them by replaying one that was recorded.
 
     Args:
-        compute: must not make the CPU wait for the GPU, nor choose by a tensor's values what to do.
-        parameters: those that `compute` leaves gradients in; all others it must leave alone.
+        parameters: those that a step leaves gradients in.
         device: the GPU.
     """
 
-    def __init__(self, compute: Compute, parameters: Sequence[nn.Parameter], device: torch.device) -> None:
-        self._compute, self._parameters = compute, parameters
-        # A step cannot be recorded on the default stream, nor where one before has run on it.
+    def __init__(self, parameters: Sequence[nn.Parameter], device: torch.device) -> None:
+        self._parameters = parameters
+        # Not the default stream, on which nothing can be recorded; and the same for all steps, since autograd remembers
+        # on which one a parameter was used first.
         self._stream = torch.cuda.Stream(device)
         self._met: Counter[Hashable] = Counter()
         self._recordings: dict[Hashable, _Recording] = {}
-        self._latest: _Recording | None = None
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """Where steps have to be taken, and what their batches are made of: a stream of their own."""
+        """A stream of their own, on which all steps have to be taken and their batches to be made."""
         self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream):
-            yield
-            self._stream.synchronize()
+            try:
+                yield
+            finally:
+                self._stream.synchronize()
 
-    def __call__(self, x: Tensor, y: Tensor, phase: Hashable | None) -> Step:
-        """The step of a batch; `phase` as `Objective.phase` says.
+    def __call__(self, compute: Compute, x: Tensor, y: Tensor, phase: Hashable | None) -> Step:
+        """The step of a batch; `phase` as `Objective.phase` says, and `compute` the same for all steps of a phase.
 
         What it returns belongs to the caller; the gradients are good until the next call.
-        """
-        if phase is None:
-            return self._as_it_is(x, y)
-        kind = (phase, x.shape, x.dtype)
-        if kind not in self._recordings:
-            self._met[kind] += 1
-            if self._met[kind] <= REHEARSALS:
-                return self._as_it_is(x, y)
-            self._recordings[kind] = _Recording(self._compute, self._parameters, x, y)
-        recording = self._recordings[kind]
-        if recording is not self._latest:
-            recording.hand_over_gradients()
-            self._latest = recording
-        return recording.replay(x, y)
 
-    def _as_it_is(self, x: Tensor, y: Tensor) -> Step:
-        self._latest = None
-        return self._compute(x, y)
+        Raises:
+            SelftaughtError: there is no memory left for a recording.
+        """
+        kind = (phase, x.shape, x.dtype)
+        if phase is None or self._met[kind] < REHEARSALS:
+            self._met[kind] += 1
+            return compute(x, y)
+        if kind not in self._recordings:
+            self._recordings[kind] = self._recorded(compute, x, y)
+        return self._recordings[kind].replay(x, y)
+
+    def _recorded(self, compute: Compute, x: Tensor, y: Tensor) -> "_Recording":
+        try:
+            return _Recording(compute, self._parameters, x, y)
+        except torch.OutOfMemoryError as error:
+            raise SelftaughtError(
+                f"no memory left on the GPU to record a step: set {SWITCH}=0 or lower --batch-size"
+            ) from error
 
 
 class _Recording:
@@ -82,16 +91,14 @@ class _Recording:
             self._step = compute(self._x, self._y)
         self._gradients = [parameter.grad for parameter in parameters]
 
-    def hand_over_gradients(self) -> None:
-        """Let the parameters' gradients be those that a replay writes."""
-        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            parameter.grad = gradient
-
     def replay(self, x: Tensor, y: Tensor) -> Step:
         """The step of another batch."""
         self._x.copy_(x)
         self._y.copy_(y)
         self._graph.replay()
+        # Another recording, or a step that was not replayed, may have left others there.
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            parameter.grad = gradient
         recorded = self._step
         # Copies: the next replay writes to the same places.
         loss, *terms = torch.stack([recorded.loss, *recorded.terms.values()]).unbind()

@@ -56,7 +56,7 @@ def train(
         SelftaughtError: the loss became NaN or infinite; the last checkpoint is kept.
     """
     directory = Path(out_dir)
-    if not record.is_finished(directory):
+    if not record.is_finished(directory):  # before anything is written
         environment.check_device(config.device)
     record.claim(directory, config)
     if record.is_finished(directory):

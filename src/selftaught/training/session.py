@@ -23,7 +23,7 @@ from selftaught.objectives.base import Casting
 from selftaught.training import environment, seeds, teachers
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
-from selftaught.training.recording import Recorder
+from selftaught.training.recording import SWITCH, Recorder
 from selftaught.training.teaching import lineage
 
 if TYPE_CHECKING:
@@ -89,8 +89,11 @@ class Session:
     recorder: Recorder | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self._begin_recording()
+
+    def _begin_recording(self) -> None:
         if _records(self.config):
-            self.recorder = Recorder(self._with_gradients, self._parameters(), self.fabric.device)
+            self.recorder = Recorder(self._parameters(), self.fabric.device)
 
     def stepping(self) -> AbstractContextManager[None]:
         """Where steps have to be taken, and the batches made that they take."""
@@ -105,8 +108,8 @@ class Session:
             ExplanationError: there is nothing to explain.
         """
         self.objective.start_step(samples)
-        recorder = self.recorder
-        step = recorder(x, y, self.objective.phase()) if recorder else self._with_gradients(x, y)
+        compute, recorder = self._with_gradients, self.recorder
+        step = recorder(compute, x, y, self.objective.phase()) if recorder else compute(x, y)
         self.optimizer.step()
         return step
 
@@ -162,6 +165,8 @@ class Session:
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.fabric.device)
+        # What was recorded may write to what the objective has left behind.
+        self._begin_recording()
 
     def _unsaved_buffers(self) -> dict[str, torch.Tensor]:
         """Those that a state dict leaves out (``persistent=False``)."""
@@ -251,13 +256,13 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
 
 
 def _records(config: RunConfig) -> bool:
-    """Whether steps are recorded and replayed: on a GPU, with networks that are known to be fit for it.
+    """Whether steps are recorded and replayed: on a GPU, with methods and networks that are known to be fit for it.
 
     Someone else's network may look at its tensors' values, and is seldom so small that it matters. With
     ``SELFTAUGHT_CUDA_GRAPHS=0`` no step is.
     """
-    ours = all(not of.model_fingerprint for of in lineage(config))
-    return config.device == "cuda" and ours and os.environ.get("SELFTAUGHT_CUDA_GRAPHS", "1") != "0"
+    ours = all(not of.model_fingerprint for of in lineage(config)) and objectives.recordable(config.method)
+    return config.device == "cuda" and ours and os.environ.get(SWITCH, "1") != "0"
 
 
 def _network(config: RunConfig, images: ImageData, objective: Objective) -> nn.Module:
