@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and write the page."""
     parser = harness.arguments(__doc__, seconds=5)
     harness.add_device(parser)
-    parser.add_argument("--precision", default="32-true", help="32-true or bf16-mixed")
+    parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
     args = parser.parse_args(argv)
     wanted, seconds = (SMOKE, 0.2) if args.smoke else (SETTING, args.seconds)
     page = harness.Page(harness.page_name("sharing", args.device), "Trials that share a device", INTRO)

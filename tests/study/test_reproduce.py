@@ -280,6 +280,27 @@ def test_only_who_trains_needs_the_device(tmp_path, recipe, capsys, monkeypatch)
     assert call("reproduce", *asked[:-3], "tpu", "--dry-run") == 2
 
 
+def test_tables_of_what_is_there_need_no_training(tmp_path, recipe, capsys):
+    asked = [recipe, "--budget", "smoke", "--variant", "CE", "--out", tmp_path / "out", "--jobs", "1"]
+    assert call("reproduce", *asked, "--trials", "1") == 0
+    assert call("reproduce", *asked, "--trials", "2", "--tables-only") == 0
+    assert len(list((tmp_path / "out" / "trials").iterdir())) == 1
+    text = (tmp_path / "out" / "mine.md").read_text()
+    assert "(1 of 2)" in text
+    assert "Missing: CE: seed 1: not finished" in text
+
+
+@pytest.mark.parametrize(("option", "value"), [("precision", "bf16-mixed"), ("threads", "2")])
+def test_trials_of_another_machine_are_not_mixed_in(tmp_path, recipe, capsys, option, value):
+    """Their lines would leave the table without a word."""
+    asked = [recipe, "--budget", "smoke", "--variant", "CE", "--out", tmp_path / "out", "--jobs", "1"]
+    assert call("reproduce", *asked, "--trials", "1") == 0
+    assert call("reproduce", *asked, f"--{option}", value) == 2
+    message = capsys.readouterr().err
+    assert f"holds trials with {option}" in message
+    assert "or choose another --out" in message
+
+
 def test_some_groups_alone(real_data, capsys):
     only = ["table2", "--group", "ResNet8", "--trials", "1"]
     assert _trials([*only, "--variant", "CE"], capsys) == ["ce seed 0"]
@@ -343,3 +364,8 @@ def test_steps_that_cannot_be_timed_leave_their_cell_empty_and_it_is_said(tmp_pa
     ]
     costs = {cell.variant: cell.cost for cell in table.cells.values()}
     assert costs == {"CE": 1.25, "KD": None, "LE-Uniform": 1.25, "LE": 1.25}
+
+
+def test_a_search_runs_in_whole(capsys):
+    assert call("reproduce", "search-ls", "--group", "ResNet8", "--dry-run") == 2
+    assert "leave out --variant and --group" in capsys.readouterr().err

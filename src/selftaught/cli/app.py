@@ -127,6 +127,10 @@ def reproduce(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and what it would take, and stop.")
     ] = False,
+    tables_only: Annotated[
+        bool,
+        typer.Option("--tables-only", help="Train nothing: tables and figures of the trials in --out."),
+    ] = False,
 ) -> None:
     """Run tables and figures of the paper, and show ours beside theirs.
 
@@ -136,7 +140,9 @@ def reproduce(
 
     options = {"trials": trials, "threads": threads, "precision": precision, "device": device}
     raise typer.Exit(
-        command(names, budget, executor, jobs, dry_run, variants or [], groups or [], options, output)
+        command(
+            names, budget, executor, jobs, dry_run, tables_only, variants or [], groups or [], options, output
+        )
     )
 
 

@@ -32,6 +32,7 @@ def reproduce(
     executor: str,
     jobs: int | None,
     dry_run: bool,
+    tables_only: bool,
     variants: list[str],
     groups: list[str],
     options: dict[str, Any],
@@ -55,7 +56,7 @@ def reproduce(
     if dry_run:
         return DONE
     with stop_on_interrupt() as should_stop, redirect_stdout(sys.stderr):
-        while pending := study.pending():
+        while not tables_only and (pending := study.pending()):
             check_device(pending[0].config.device)  # only who trains needs it
             at_once, runner = executor_for(pending, jobs, executor)
             with display(pending, output.quiet) as show:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from selftaught import errors, recipes
 from selftaught.errors import InputError
 from selftaught.recipes import Recipe, Variant
@@ -234,9 +236,35 @@ def prepare(
             f"{directory} holds {f'runs at budget {before.budget}' if before.budget else 'another study'}: "
             "choose another --out"
         )
+    _check_machine(directory, options)
     own = tuple(recipe.name for recipe in asked)
     narrowed = {recipe.name: recipe for recipe in whole if recipe != found[recipe.name]}
     return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), own, narrowed)
+
+
+def _check_machine(directory: Path, options: Mapping[str, Any]) -> None:
+    """Refuse what makes other trials than those that are there, whose lines would vanish from the tables.
+
+    Raises:
+        InputError: naming the option and what the trials have.
+    """
+    there = next(iter(sorted((directory / folder.TRIALS).glob(f"*/{record.CONFIG}"))), None)
+    if there is None:
+        return
+    try:
+        config = record.read_config(there.parent)
+    except InputError:  # damaged: whoever needs it says so
+        return
+    asked = {"threads": 1, "precision": "32-true", "device": "auto", **options}
+    if asked["device"] == "auto":
+        asked["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    for name in ("threads", "precision", "device"):
+        value = getattr(config, name)
+        if value != asked[name]:
+            raise InputError(
+                f"{directory} holds trials with {name} {value}, not {asked[name]}: give --{name} {value}, or choose "
+                "another --out"
+            )
 
 
 def _chosen(asked: Sequence[Recipe], variants: Sequence[str], groups: Sequence[str]) -> list[Recipe]:
@@ -245,6 +273,8 @@ def _chosen(asked: Sequence[Recipe], variants: Sequence[str], groups: Sequence[s
     Searches keep theirs, since they select among them.
     """
     tables = [recipe for recipe in asked if recipe.search is None]
+    if (variants or groups) and not tables:
+        raise InputError("a search runs all its variants and groups: leave out --variant and --group")
     _check_labels("variant", variants, [variant.label for recipe in tables for variant in recipe.variants])
     _check_labels("group", groups, [group.label for recipe in tables for group in recipe.groups])
     chosen = []
