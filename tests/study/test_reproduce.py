@@ -287,7 +287,7 @@ def test_tables_of_what_is_there_need_no_training(tmp_path, recipe, capsys):
     assert len(list((tmp_path / "out" / "trials").iterdir())) == 1
     text = (tmp_path / "out" / "mine.md").read_text()
     assert "(1 of 2)" in text
-    assert "Missing: CE: seed 1: not finished" in text
+    assert "Missing: ResNet8, CE: seed 1: not finished" in text
 
 
 @pytest.mark.parametrize(("option", "value"), [("precision", "bf16-mixed"), ("threads", "2")])
