@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from selftaught import objectives
-from selftaught.errors import DegenerateMapsError, SelftaughtError
+from selftaught.errors import DegenerateMapsError, ExplanationError, SelftaughtError
 from selftaught.objectives import Objective, Step, base
 from selftaught.objectives.ce import CrossEntropy
 from selftaught.saliency.watch import Watch
-from selftaught.training import seeds, teachers
+from selftaught.training import record, seeds, teachers
 from selftaught.training.presets import data_of
 from selftaught.training.recording import REHEARSALS, Recorder
 from selftaught.training.run import Stopped, train
@@ -263,3 +263,16 @@ def test_gradients_are_right_where_steps_are_run_in_between(fake_gpu):
         x = torch.full((2, 2), float(number))
         recorder(step_of, x, torch.arange(2), None if number % 2 else "recorded")
         assert weight.grad.item() == 2 * x.sum()
+
+
+def test_what_explanations_say_late_is_heard_before_the_run_is_saved(tmp_path, monkeypatch):
+    """On a GPU it is known only when asked for."""
+
+    def settle(self):
+        raise ExplanationError("every map is zero")
+
+    monkeypatch.setenv("SELFTAUGHT_SAVE_SECONDS", "0")
+    monkeypatch.setattr(CrossEntropy, "settle", settle)
+    with pytest.raises(ExplanationError, match=r"every map is zero \(by epoch 1, step 1\)"):
+        train(quick.config(), tmp_path)
+    assert not (tmp_path / record.CHECKPOINT).exists()

@@ -274,19 +274,6 @@ class Exploit:
         return (open, (self.target, "w"))
 
 
-def test_what_explanations_say_late_is_heard_before_the_run_is_saved(tmp_path, monkeypatch):
-    """On a GPU it is known only when asked for."""
-
-    def settle(self):
-        raise ExplanationError("every map is zero")
-
-    monkeypatch.setenv("SELFTAUGHT_SAVE_SECONDS", "0")
-    monkeypatch.setattr(CrossEntropy, "settle", settle)
-    with pytest.raises(ExplanationError, match=r"every map is zero \(by epoch 1, step 1\)"):
-        train(quick.config(), tmp_path)
-    assert not (tmp_path / record.CHECKPOINT).exists()
-
-
 def test_a_malicious_checkpoint_runs_no_code(tmp_path):
     with pytest.raises(Stopped):
         train(quick.config(), tmp_path / "run", should_stop=quick.stop_after(2))
