@@ -1,5 +1,6 @@
 """What every test shares: one thread per test process and the real data where it is present."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -8,6 +9,13 @@ import torch
 
 # Small tensors: a second thread only fights with the other test process.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _old_objects_are_left_alone():
+    """The garbage collector looks at what the module's tests make, not again at every library imported so far."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

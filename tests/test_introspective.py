@@ -246,19 +246,21 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def ddp_worker(rank, port, model, x, y, saliency, compiled, out):
+def ddp_worker(rank, port, cases, models, x, y, out):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
+    half = slice(0, 4) if rank == 0 else slice(4, 8)
     try:
-        wrapped = nn.parallel.DistributedDataParallel(copy.deepcopy(model))
-        outermost = torch.compile(wrapped, backend="aot_eager") if compiled else wrapped
-        criterion = IntrospectiveLoss(outermost, saliency=saliency)
-        half = slice(0, 4) if rank == 0 else slice(4, 8)
-        for _ in range(2):
-            wrapped.zero_grad()
-            criterion(x[half], y[half]).backward()
-        out[rank] = [p.grad.clone() for p in wrapped.module.parameters()]
+        for (saliency, compiled), model in zip(cases, models, strict=True):
+            own = copy.deepcopy(model)  # what is sent to a process shares its memory
+            wrapped = nn.parallel.DistributedDataParallel(own)
+            outermost = torch.compile(wrapped, backend="aot_eager") if compiled else wrapped
+            criterion = IntrospectiveLoss(outermost, saliency=saliency)
+            for _ in range(2):
+                wrapped.zero_grad()
+                criterion(x[half], y[half]).backward()
+            out[rank, saliency, compiled] = [p.grad.clone() for p in own.parameters()]
     finally:
         dist.destroy_process_group()
 
@@ -273,20 +275,20 @@ def plain_cnn(linear_head: bool) -> nn.Module:
     ).double()  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("saliency", "compiled"), [("grad-cam", False), ("guided-backprop", False), ("grad-cam", True)]
-)
-def test_ddp_gradients_equal_one_process(saliency, compiled):
-    model, (x, y) = plain_cnn(linear_head=compiled), batch(8)
+def test_ddp_gradients_equal_one_process():
+    cases = [("grad-cam", False), ("guided-backprop", False), ("grad-cam", True)]
+    models = [plain_cnn(linear_head=compiled) for _, compiled in cases]
+    x, y = batch(8)
     x = x.double()
     with mp.Manager() as manager:
         out = manager.dict()
-        mp.spawn(ddp_worker, (free_port(), model, x, y, saliency, compiled, out), nprocs=2)
-        found = [out[0], out[1]]
-    IntrospectiveLoss(model, saliency=saliency)(x, y).backward()
-    for index, parameter in enumerate(model.parameters()):
-        for rank in (0, 1):
-            assert torch.allclose(found[rank][index], parameter.grad, atol=1e-12)
+        mp.spawn(ddp_worker, (free_port(), cases, models, x, y, out), nprocs=2)
+        found = dict(out)
+    for (saliency, compiled), model in zip(cases, models, strict=True):
+        IntrospectiveLoss(model, saliency=saliency)(x, y).backward()
+        for index, parameter in enumerate(model.parameters()):
+            for rank in (0, 1):
+                assert torch.allclose(found[rank, saliency, compiled][index], parameter.grad, atol=1e-12)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

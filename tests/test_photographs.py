@@ -60,9 +60,21 @@ def save_resnet(folder: Path) -> str:
     return f"hf:{folder}"
 
 
-def compare(folder: Path, model: str, out: Path, trials: int, epochs: int) -> dict:
+def compare(folder: Path, model: str, out: Path, trials: int, epochs: int, jobs: int) -> dict:
     arguments = ["compare", str(folder), "--model", model, "--methods", "ce,le-uniform,le", "--out", str(out)]
-    budget = ["--trials", str(trials), "--epochs", str(epochs), "--warmup", "1", "--lr", "1e-3", "-q"]
+    budget = [
+        "--trials",
+        str(trials),
+        "--jobs",
+        str(jobs),
+        "--epochs",
+        str(epochs),
+        "--warmup",
+        "1",
+        "--lr",
+        "1e-3",
+        "-q",
+    ]
     assert _run([*arguments, *budget]) == 0
     return json.loads((out / "comparison.json").read_text())
 
@@ -70,7 +82,7 @@ def compare(folder: Path, model: str, out: Path, trials: int, epochs: int) -> di
 @pytest.mark.parametrize("save", [save_vit, save_resnet])
 def test_a_few_photographs_and_a_network_from_transformers(tmp_path, real_data, save):
     folder = photographs(tmp_path / "photos", real_data, 120)
-    found = compare(folder, save(tmp_path / "network"), tmp_path / "out", trials=1, epochs=2)
+    found = compare(folder, save(tmp_path / "network"), tmp_path / "out", trials=1, epochs=2, jobs=1)
     assert [row["method"] for row in found["rows"]] == ["ce", "le-uniform", "le"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert all(name in page for name in CLASSES)
@@ -80,7 +92,7 @@ def test_a_few_photographs_and_a_network_from_transformers(tmp_path, real_data, 
 @pytest.mark.parametrize("save", [save_vit, save_resnet])
 def test_two_thousand_photographs(tmp_path, real_data, save):
     folder = photographs(tmp_path / "photos", real_data, 2000)
-    found = compare(folder, save(tmp_path / "network"), tmp_path / "out", trials=2, epochs=6)
+    found = compare(folder, save(tmp_path / "network"), tmp_path / "out", trials=2, epochs=6, jobs=2)
     # Networks of random weights, six epochs on 1,440 images: not good, but better than chance.
     assert all(row["accuracy"] > 0.15 for row in found["rows"])
     assert all(row["trials"] == 2 for row in found["rows"])

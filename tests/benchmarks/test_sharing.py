@@ -4,6 +4,7 @@ from benchmarks import sharing
 from tests.benchmarks import pages
 
 
+@pytest.mark.slow  # three processes that import everything
 def test_one_and_two_processes_are_measured(tmp_path):
     [table] = pages.smoke(sharing, "Trials that share a device", tmp_path)["tables"]
     assert table["columns"] == sharing.COLUMNS

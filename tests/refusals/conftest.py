@@ -68,7 +68,7 @@ def place(template, tmp_path, monkeypatch) -> Place:
 
 
 def compare(data: object, *flags: str) -> list[str]:
-    return ["compare", str(data), "--methods", "ce,le", "--trials", "1", *QUICK, *flags]
+    return ["compare", str(data), "--methods", "ce,le", "--trials", "1", "--jobs", "1", *QUICK, *flags]
 
 
 def train(data: object, *flags: str) -> list[str]:

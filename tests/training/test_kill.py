@@ -15,14 +15,14 @@ from selftaught.training.run import train
 from tests.training import quick
 
 VARIANTS = {
-    "plain": ("ce", {}),
+    "plain": ("ce", {"precision": "bf16-mixed"}),
     "explained": ("le", {"flip": True, "val_fraction": 0.2, "warmup": 2}),
     "drawing": ("le-permut", {"augment": "photo"}),
     "fine-tuned": ("dropout", {"optimizer": "adamw", "schedule": "cosine", "padding": 2}),
     "streamed": ("le-uniform", {"augment": "photo", "val_fraction": 0.2}),
     "pretrained": ("le", {"model": "hf", "lr": 1e-3}),
     "amortised": ("le", {"refresh": 0.3, "flip": True, "warmup": 1}),
-    "gradients": ("le", {"saliency": "grad", "model": "mlp", "precision": "bf16-mixed"}),
+    "gradients": ("le", {"saliency": "grad", "model": "mlp"}),
 }
 PATIENCE = 60.0
 
@@ -66,7 +66,7 @@ def run_and_kill(
 ) -> bool:
     """Train until a random moment after the first checkpoint; whether it was killed while it wrote a file."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.test_kill"])
+    context.set_forkserver_preload(["tests.training.test_kill", "lightning_fabric"])
     process = context.Process(target=work, args=(config, directory, environment))
     process.start()
     deadline = time.monotonic() + PATIENCE
