@@ -2,10 +2,21 @@
 
 import gc
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+
+# Lightning imports torchmetrics, and that transformers, to look at a version: five seconds in every process that a test
+# starts. Like whoever has not installed torchmetrics they do without; this process, which has it by now, keeps it.
+with suppress(ImportError):
+    import torchmetrics  # noqa: F401
+HIDDEN = str(Path(__file__).parent / "hidden")
+collect_ignore = ["hidden"]
+sys.path.insert(0, HIDDEN)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (HIDDEN, os.environ.get("PYTHONPATH"))))
 
 # Small tensors: a second thread only fights with the other test process.
 torch.set_num_threads(1)

@@ -54,7 +54,8 @@ def test_a_full_disk_loses_nothing(place):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    command = [sys.executable, "-m", "selftaught", *train(place.good, "--out", str(out))]
+    asked = train(place.good, "--out", str(out))
+    command = [sys.executable, "-m", "selftaught", *asked]
     before = contents(place.folder)
     done = subprocess.run(command, preexec_fn=no_room, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
@@ -65,7 +66,7 @@ def test_a_full_disk_loses_nothing(place):
     assert not list(out.glob(".*.tmp"))
     after = contents(place.folder)
     assert {name: after[name] for name in before} == before
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert _run(asked) == 0
 
 
 def test_hidden_litter_is_no_mistake(place):

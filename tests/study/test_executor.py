@@ -112,7 +112,8 @@ def test_a_trial_waits_for_an_orphan_to_let_go_of_its_directory(tmp_path):
     assert attempt(trial, lambda progress: None, lambda: False).result is not None
 
 
-def test_a_directory_in_use_is_refused_after_a_while(tmp_path):
+def test_a_directory_in_use_is_refused_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "CLAIM_SECONDS", 0.1)
     trial = Trial(quick.config("ce"), tmp_path / "run")
     trial.directory.mkdir()
     with FileLock(trial.directory / record.LOCK):
