@@ -308,6 +308,19 @@ def test_some_groups_alone(real_data, capsys):
     assert [group.label for group in study.whole["table2"].groups] == ["ResNet14", "ResNet8"]
 
 
+def test_all_with_a_group_is_every_table_that_has_it_and_the_searches_it_needs(real_data):
+    study = reproduce.prepare(["all"], "smoke", "nowhere", {}, groups=["MNIST MLP"])
+    tables = [recipe for recipe in study.recipes if recipe.search is None]
+    assert {"table3", "table6"} <= {recipe.name for recipe in tables}
+    assert "table1" not in {recipe.name for recipe in tables}
+    assert {group.label for recipe in study.recipes for group in recipe.groups} == {"MNIST MLP"}
+    assert {recipe.name for recipe in study.recipes} - {recipe.name for recipe in tables} == {
+        "search-cp",
+        "search-dropout",
+        "search-ls",
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -213,7 +213,7 @@ def prepare(
     if not wanted:
         raise InputError(f"no recipe given: name some of {', '.join(recipes.names())}, or all")
     whole = list(map(recipes.load, dict.fromkeys(wanted)))
-    asked = _chosen(whole, variants, groups)
+    asked = _chosen(whole, variants, groups, wherever=ALL in names)
     for recipe in asked:
         from_file = recipe.name not in wanted
         if (
@@ -238,7 +238,9 @@ def prepare(
         )
     _check_machine(directory, options)
     own = tuple(recipe.name for recipe in asked)
-    narrowed = {recipe.name: recipe for recipe in whole if recipe != found[recipe.name]}
+    narrowed = {
+        recipe.name: recipe for recipe in whole if recipe.name in own and recipe != found[recipe.name]
+    }
     return Reproduction(tuple(found.values()), budget, directory, options, tuple(command), own, narrowed)
 
 
@@ -267,21 +269,30 @@ def _check_machine(directory: Path, options: Mapping[str, Any]) -> None:
             )
 
 
-def _chosen(asked: Sequence[Recipe], variants: Sequence[str], groups: Sequence[str]) -> list[Recipe]:
+def _chosen(
+    asked: Sequence[Recipe], variants: Sequence[str], groups: Sequence[str], wherever: bool
+) -> list[Recipe]:
     """The recipes with the variants and groups of these labels alone, all of them where none is given.
 
-    Searches keep theirs, since they select among them.
+    Searches keep theirs, since they select among them. With `wherever` what has none of these is left out, and
+    searches are: those that are needed are found by who needs them.
     """
+    if not variants and not groups:
+        return list(asked)
     tables = [recipe for recipe in asked if recipe.search is None]
-    if (variants or groups) and not tables:
+    if not tables:
         raise InputError("a search runs all its variants and groups: leave out --variant and --group")
     _check_labels("variant", variants, [variant.label for recipe in tables for variant in recipe.variants])
     _check_labels("group", groups, [group.label for recipe in tables for group in recipe.groups])
+    if wherever:
+        return [part for recipe in tables if (part := _part_of(recipe, variants, groups))]
     chosen = []
     for recipe in asked:
-        if recipe in tables and (variants or groups):
-            recipe = _part_of(recipe, variants, groups)
-        chosen.append(recipe)
+        part = _part_of(recipe, variants, groups) if recipe in tables else recipe
+        if part is None:
+            what = "groups" if not variants else "variants in these groups" if groups else "variants"
+            raise InputError(f"{recipe.name} has none of these {what}: leave it out, or name one of its own")
+        chosen.append(part)
     return chosen
 
 
@@ -291,14 +302,11 @@ def _check_labels(what: str, asked: Sequence[str], known: Sequence[str]) -> None
             raise errors.unknown(what, label, list(dict.fromkeys(known)))
 
 
-def _part_of(recipe: Recipe, variants: Sequence[str], groups: Sequence[str]) -> Recipe:
-    """What a table has of these variants and groups, which is something."""
+def _part_of(recipe: Recipe, variants: Sequence[str], groups: Sequence[str]) -> Recipe | None:
+    """What a table has of these variants and groups, None if it is nothing."""
     own = [variant.label for variant in recipe.variants if variant.label in variants]
     part = recipe.only(own, groups)
-    if (variants and not own) or not part.groups:
-        what = "variants" if not groups else "groups" if not variants else "variants in these groups"
-        raise InputError(f"{recipe.name} has none of these {what}: leave it out, or name one of its own")
-    return part
+    return None if (variants and not own) or not part.groups else part
 
 
 def _searches_for(asked: Sequence[Recipe]) -> dict[str, Recipe]:
