@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+.NOTPARALLEL:
 .PHONY: demo test install install-dev lint slow bench clean
 
 demo: install
@@ -27,16 +28,17 @@ bench: install-dev
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
-# Compiling all of every library takes a minute, what is used of it a few seconds at the first start.
-PIP_INSTALL := -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt
+# Compiling all of every library takes a minute, what is used of it a few seconds at its first start, where it is kept.
+NO_COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+PIP_INSTALL := -m pip install -q --disable-pip-version-check $(NO_COMPILE) -c constraints.txt
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP_INSTALL) -e .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP_INSTALL) -e '.[dev]'
 	@touch $(VENV)/.installed $@
 

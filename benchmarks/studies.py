@@ -52,7 +52,7 @@ class Setting:
 def setting(smoke: bool) -> Setting:
     """What is trained."""
     if smoke:
-        return Setting(1, {"model": "resnet8", "epochs": 1, "train_size": 40, "image_size": 8})
+        return Setting(2, {"model": "resnet8", "epochs": 1, "train_size": 40, "image_size": 8})
     return Setting(4, {"model": "resnet8", "epochs": 12, "batch_size": 128})
 
 

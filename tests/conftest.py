@@ -10,7 +10,8 @@ import pytest
 import torch
 
 # Lightning imports torchmetrics, and that transformers, to look at a version: five seconds in every process that a test
-# starts. Like whoever has not installed torchmetrics they do without; this process, which has it by now, keeps it.
+# starts. Like whoever has not installed torchmetrics they do without; a process of pytest, which has it by now, keeps
+# it. What is spawned or forked takes over `sys.path`, a command the environment.
 with suppress(ImportError):
     import torchmetrics  # noqa: F401
 HIDDEN = str(Path(__file__).parent / "hidden")

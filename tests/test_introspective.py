@@ -288,7 +288,8 @@ def test_ddp_gradients_equal_one_process():
         IntrospectiveLoss(model, saliency=saliency)(x, y).backward()
         for index, parameter in enumerate(model.parameters()):
             for rank in (0, 1):
-                assert torch.allclose(found[rank, saliency, compiled][index], parameter.grad, atol=1e-12)
+                gradient = found[rank, saliency, compiled][index]
+                assert torch.allclose(gradient, parameter.grad, atol=1e-12), (saliency, compiled, rank, index)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

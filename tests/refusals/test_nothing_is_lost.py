@@ -1,6 +1,7 @@
 """What goes wrong on the way, and what looks wrong and is not."""
 
 import csv
+import os
 import re
 import resource
 import signal
@@ -57,7 +58,9 @@ def test_a_full_disk_loses_nothing(place):
     asked = train(place.good, "--out", str(out))
     command = [sys.executable, "-m", "selftaught", *asked]
     before = contents(place.folder)
-    done = subprocess.run(command, preexec_fn=no_room, capture_output=True, text=True)
+    # Nor may it leave half a compiled file of a library behind.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, preexec_fn=no_room, env=environment, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("selftaught: error")]
     assert len(lines) == 1

@@ -275,7 +275,9 @@ def test_every_command_is_kept_once_with_its_start(tmp_path, configs):
 def test_jobs_fill_the_cores(configs, tmp_path, monkeypatch):
     trials = studies.make_study(configs, tmp_path).pending()
     monkeypatch.setattr("joblib.cpu_count", lambda: 3)
-    assert studies.executor_for(trials)[0] == 3
+    at_once, executor = studies.executor_for(trials)
+    assert at_once == 3
+    assert executor is not studies.in_this_process
     assert studies.executor_for(trials[:1]) == (1, studies.in_this_process)
     assert studies.executor_for(trials, 2)[0] == 2
     four_threads = [studies.Trial(t.config.model_copy(update={"threads": 4}), t.directory) for t in trials]

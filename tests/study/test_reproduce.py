@@ -79,14 +79,15 @@ def test_a_recipe_becomes_a_table_beside_the_papers_numbers(tmp_path, recipe, ca
 
 
 def test_an_interrupted_reproduction_goes_on_to_the_same_table(tmp_path, recipe):
-    whole = reproduce.prepare([recipe], "smoke", tmp_path / "whole", {"trials": 1})
+    whole = reproduce.prepare([recipe], "smoke", tmp_path / "whole", {})
     assert not whole.run(in_this_process, lambda event: None, lambda: False)
-    parts = reproduce.prepare([recipe], "smoke", tmp_path / "parts", {"trials": 1})
+    parts = reproduce.prepare([recipe], "smoke", tmp_path / "parts", {})
     assert parts.run(in_this_process, lambda event: None, quick.stop_after(30))
     left = len(parts.pending())
-    assert 0 < left < 5
-    asked = ("reproduce", recipe, "--budget", "smoke", "--trials", "1", "--jobs", "1", "--quiet")
-    assert call(*asked, "--out", tmp_path / "parts") == 0
+    assert 0 < left < 9
+    asked = ("reproduce", recipe, "--budget", "smoke", "--quiet")
+    # The rest by processes, students and their teacher's other students side by side.
+    assert call(*asked, "--jobs", "2", "--out", tmp_path / "parts") == 0
     assert call(*asked, "--out", tmp_path / "whole") == 0
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
     for trial in whole.trials(whole.cells()):
@@ -156,8 +157,10 @@ def test_budgets_do_not_mix_in_a_directory(tmp_path, recipe):
 def test_a_recipe_of_ones_own_replaces_nothing(tmp_path, recipe, name):
     path = tmp_path / "own.yaml"
     path.write_text(RECIPE.replace("name: mine", f"name: {name}"))
-    with pytest.raises(InputError, match=f"the name '{name}' of a recipe is taken"):
-        reproduce.prepare([str(path)], "smoke", tmp_path / "out", {})
+    for options in ({}, {"groups": ["ResNet8"]}):
+        for names in ([str(path)], ["all", str(path)], ["table2", recipe, str(path)]):
+            with pytest.raises(InputError, match=f"the name '{name}' of a recipe is taken"):
+                reproduce.prepare(names, "smoke", tmp_path / "out", {}, **options)
 
 
 def test_a_damaged_graph_is_written_again(tmp_path, recipe):
@@ -319,6 +322,12 @@ def test_all_with_a_group_is_every_table_that_has_it_and_the_searches_it_needs(r
         "search-dropout",
         "search-ls",
     }
+    named = reproduce.prepare(["all", "search-ban"], "smoke", "nowhere", {}, groups=["MNIST MLP"])
+    assert {recipe.name for recipe in named.recipes} == {recipe.name for recipe in study.recipes} | {
+        "search-ban"
+    }
+    with pytest.raises(InputError, match="table1 has none of these groups: leave it out"):
+        reproduce.prepare(["all", "table1"], "smoke", "nowhere", {}, groups=["MNIST MLP"])
 
 
 @pytest.mark.parametrize(
@@ -333,6 +342,10 @@ def test_all_with_a_group_is_every_table_that_has_it_and_the_searches_it_needs(r
         (["table1", "--group", "ResNet8"], "table1 has none of these groups: leave it out"),
         (
             ["table6", "--group", "MNIST MLP", "--variant", "LE (Grad-CAM)"],
+            "mine has none of these variants in these groups",
+        ),
+        (
+            ["all", "--variant", "CWTM", "--group", "MNIST MLP"],
             "mine has none of these variants in these groups",
         ),
     ],

@@ -15,7 +15,7 @@ from selftaught.training.run import train
 from tests.training import quick
 
 VARIANTS = {
-    "plain": ("ce", {"model": "mlp", "precision": "bf16-mixed"}),
+    "half precision": ("ce", {"model": "mlp", "precision": "bf16-mixed"}),
     "explained": ("le", {"flip": True, "val_fraction": 0.2, "warmup": 2}),
     "drawing": ("le-permut", {"augment": "photo"}),
     "fine-tuned": ("dropout", {"optimizer": "adamw", "schedule": "cosine", "padding": 2}),

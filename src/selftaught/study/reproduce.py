@@ -5,7 +5,8 @@ that is known. Everything lies in one directory: trials/ by the hash of their co
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,8 @@ def prepare(
     """A reproduction in directory `out`, which is looked at but not touched.
 
     Args:
-        names: recipes, files of one's own, or "all".
+        names: recipes, files of one's own, or "all", which with labels is every table that has them and the searches
+            that it needs.
         budget: "smoke", "quick" or "paper".
         out: the directory; finished trials that are there are kept.
         options: see `Reproduction`.
@@ -209,19 +211,12 @@ def prepare(
     Raises:
         InputError: an unknown recipe, variant, group or budget, a value out of range, or `out` holds something else.
     """
-    wanted = [n for name in names for n in (recipes.names() if name == ALL else [name])]
+    wanted = dict.fromkeys(n for name in names for n in (recipes.names() if name == ALL else [name]))
     if not wanted:
         raise InputError(f"no recipe given: name some of {', '.join(recipes.names())}, or all")
-    whole = list(map(recipes.load, dict.fromkeys(wanted)))
-    asked = _chosen(whole, variants, groups, wherever=ALL in names)
-    for recipe in asked:
-        from_file = recipe.name not in wanted
-        if (
-            recipe.name in _RESERVED
-            or (from_file and recipe.name in recipes.names())
-            or [other.name for other in asked].count(recipe.name) > 1
-        ):
-            raise InputError(f"the name {recipe.name!r} of a recipe is taken: call it something else")
+    whole = list(map(recipes.load, wanted))
+    _check_names(list(wanted), whole)
+    asked = _chosen(whole, variants, groups, optional=wanted.keys() - set(names))
     found = {recipe.name: recipe for recipe in asked}
     if budget not in recipes.budgets():
         raise errors.unknown("budget", budget, recipes.budgets())
@@ -269,13 +264,24 @@ def _check_machine(directory: Path, options: Mapping[str, Any]) -> None:
             )
 
 
+def _check_names(wanted: Sequence[str], loaded: Sequence[Recipe]) -> None:
+    """Refuse a recipe of one's own that is called like another, or like another file of the study."""
+    taken = Counter((*_RESERVED, *recipes.names()))
+    taken.update(
+        recipe.name for name, recipe in zip(wanted, loaded, strict=True) if name not in recipes.names()
+    )
+    for recipe in loaded:
+        if taken[recipe.name] > 1:
+            raise InputError(f"the name {recipe.name!r} of a recipe is taken: call it something else")
+
+
 def _chosen(
-    asked: Sequence[Recipe], variants: Sequence[str], groups: Sequence[str], wherever: bool
+    asked: Sequence[Recipe], variants: Sequence[str], groups: Sequence[str], optional: Collection[str]
 ) -> list[Recipe]:
     """The recipes with the variants and groups of these labels alone, all of them where none is given.
 
-    Searches keep theirs, since they select among them. With `wherever` what has none of these is left out, and
-    searches are: those that are needed are found by who needs them.
+    Searches keep theirs, since they select among them. Of the recipes named in `optional` those stay that have some
+    of the labels; their searches come with the tables that refer to them.
     """
     if not variants and not groups:
         return list(asked)
@@ -284,15 +290,16 @@ def _chosen(
         raise InputError("a search runs all its variants and groups: leave out --variant and --group")
     _check_labels("variant", variants, [variant.label for recipe in tables for variant in recipe.variants])
     _check_labels("group", groups, [group.label for recipe in tables for group in recipe.groups])
-    if wherever:
-        return [part for recipe in tables if (part := _part_of(recipe, variants, groups))]
+    what = "groups" if not variants else "variants in these groups" if groups else "variants"
     chosen = []
     for recipe in asked:
-        part = _part_of(recipe, variants, groups) if recipe in tables else recipe
-        if part is None:
-            what = "groups" if not variants else "variants in these groups" if groups else "variants"
+        part = recipe if recipe.search is not None else _part_of(recipe, variants, groups)
+        if part is None and recipe.name not in optional:
             raise InputError(f"{recipe.name} has none of these {what}: leave it out, or name one of its own")
-        chosen.append(part)
+        if part is not None and (recipe in tables or recipe.name not in optional):
+            chosen.append(part)
+    if not chosen:
+        raise InputError(f"no recipe has any of these {what}")
     return chosen
 
 
