@@ -62,19 +62,7 @@ def save_resnet(folder: Path) -> str:
 
 def compare(folder: Path, model: str, out: Path, trials: int, epochs: int, jobs: int) -> dict:
     arguments = ["compare", str(folder), "--model", model, "--methods", "ce,le-uniform,le", "--out", str(out)]
-    budget = [
-        "--trials",
-        str(trials),
-        "--jobs",
-        str(jobs),
-        "--epochs",
-        str(epochs),
-        "--warmup",
-        "1",
-        "--lr",
-        "1e-3",
-        "-q",
-    ]
+    budget = f"--trials {trials} --jobs {jobs} --epochs {epochs} --warmup 1 --lr 1e-3 -q".split()
     assert _run([*arguments, *budget]) == 0
     return json.loads((out / "comparison.json").read_text())
 
