@@ -328,6 +328,8 @@ def test_all_with_a_group_is_every_table_that_has_it_and_the_searches_it_needs(r
     }
     with pytest.raises(InputError, match="table1 has none of these groups: leave it out"):
         reproduce.prepare(["all", "table1"], "smoke", "nowhere", {}, groups=["MNIST MLP"])
+    with pytest.raises(InputError, match="no recipe has any of these variants in these groups"):
+        reproduce.prepare(["all"], "smoke", "nowhere", {}, variants=["CWTM"], groups=["ResNet8"])
 
 
 @pytest.mark.parametrize(
