@@ -11,8 +11,8 @@ from scipy.special import stdtr, stdtrit
 
 from selftaught.errors import InputError
 
-_AT_ONCE = 2**14
-"""Images that are drawn at once: few enough for their memory to be used again. It changes no result."""
+_AT_ONCE = 2**17
+"""Counts that are drawn at once: few enough for their memory to be used again. It changes no result."""
 
 
 class Interval(NamedTuple):
@@ -70,7 +70,8 @@ def paired_interval(
     - of the images: effects b drawn with replacement, shrunk by the share of their variance that is averaged residual.
 
     The ends are quantiles of the sum of both: Student's distribution around each of the draws of images, averaged. With
-    one seed only the images are drawn: the interval then says nothing about other seeds.
+    one seed only the images are drawn: the interval then says nothing about other seeds. It takes longest, seconds
+    for 10,000 images, where no two images have the same differences.
 
     In simulations at level 0.95, with 3 to 10 seeds and a variance between seeds of 0 to 1,000 times that of the
     residual, the interval covers the truth in 93 to 100 % of the cases; it is too wide where the seeds do not matter
@@ -239,9 +240,11 @@ def _error(difference: NDArray[np.float64], resamples: int, seed: int) -> _Error
     seeds, images = difference.shape
     rng = np.random.default_rng(seed)
     error_of_seeds, of_image = _parts(difference)
-    at_once = max(1, _AT_ONCE // images)
+    # Images of one effect are drawn together, as how many of a sample they are: right and wrong make few effects.
+    effects, images_with = np.unique(of_image, return_counts=True)
+    at_once = max(1, _AT_ONCE // len(effects))
     parts = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
-    means = [of_image.take(rng.integers(images, size=(n, images))).mean(axis=1) for n in parts]
+    means = [rng.multinomial(images, images_with / images, size=n) @ effects / images for n in parts]
     return _Error(np.concatenate(means), error_of_seeds, seeds - 1)
 
 
