@@ -34,7 +34,7 @@ def resampled_means(difference, resamples, seed):
     return sorted(
         grand
         + (error * student(rng, len(difference) - 1) if len(difference) > 1 else 0.0)
-        + statistics.fmean(rng.choices(of_image, k=len(of_image)))
+        + sum(rng.choices([*of_image, -1, 1], k=len(of_image))) / len(of_image)
         for _ in range(resamples)
     )
 

@@ -14,6 +14,12 @@ from selftaught.errors import InputError
 _AT_ONCE = 2**17
 """Counts that are drawn at once: few enough for their memory to be used again. It changes no result."""
 
+_TWO_MORE = (-1.0, 1.0)
+"""The effects of an image that only the baseline gets right, and of one that only the method does."""
+
+_ROUNDING = 1e-12
+"""What floating-point numbers may be off by: seeds whose means differ by less agree, draws that far apart are equal."""
+
 
 class Interval(NamedTuple):
     """An estimate and the two ends of its interval, in the units of the values it was made from."""
@@ -68,6 +74,8 @@ def paired_interval(
       the standard error of the seeds' means. These carry the residual, which sets the least standard error, lest
       seeds that agree by chance count as certainty;
     - of the images: effects b drawn with replacement, shrunk by the share of their variance that is averaged residual.
+      Among them are two more, of an image that only the one method gets right and of one that only the other does
+      (Bonett and Price, 2012): where few images make the difference, or none, resampling these alone is too sure.
 
     The ends are quantiles of the sum of both: Student's distribution around each of the draws of images, averaged. With
     one seed only the images are drawn: the interval then says nothing about other seeds. It takes longest, seconds
@@ -75,10 +83,11 @@ def paired_interval(
 
     In simulations at level 0.95, with 3 to 10 seeds and a variance between seeds of 0 to 1,000 times that of the
     residual, the interval covers the truth in 93 to 100 % of the cases; it is too wide where the seeds do not matter
-    (1.3 to 2.5 times with 3 to 5 seeds), and with two seeds it is wide indeed.
+    (1.3 to 2.5 times with 3 to 5 seeds), and with two seeds it is wide indeed. Where methods that are equally good
+    differ in 2 to 12 of 100 images it leaves out zero in less than 1 % of the cases.
 
     Args:
-        method: (trials, images), a value per trained model and test image, such as 1 for right and 0 for wrong.
+        method: (trials, images), a value in [0, 1] per trained model and test image: 1 for right and 0 for wrong.
         baseline: the same for the other method, its trials with the same seeds in the same order.
         level: the confidence level, in (0, 1).
         resamples: number of bootstrap resamples of the images.
@@ -91,9 +100,9 @@ def paired_interval(
         InputError: arrays that are empty, not two-dimensional, of different shapes or not finite, a level outside
             (0, 1), or no resamples.
 
-    >>> right = np.array([[1, 1, 0, 1], [1, 1, 1, 0]])
+    >>> right = np.ones((3, 200))  # where all are right 200 images say no more than
     >>> paired_interval(right, right)
-    Interval(estimate=0.0, low=0.0, high=0.0)
+    Interval(estimate=0.0, low=-0.015, high=0.015)
     """
     difference = _difference(method, baseline)
     _check_level(level)
@@ -120,9 +129,9 @@ def paired_test(
     Raises:
         InputError: as for `paired_interval`.
 
-    >>> right = np.array([[1, 1, 0, 1], [1, 1, 1, 0]])
+    >>> right = np.ones((3, 200))
     >>> paired_test(right, right)
-    Test(estimate=0.0, low=0.0, high=0.0, p=1.0)
+    Test(estimate=0.0, low=-0.015, high=0.015, p=1.0)
     """
     difference = _difference(method, baseline)
     _check_level(level)
@@ -162,7 +171,8 @@ def resampled_test(differences: Sequence[ArrayLike], test_to_train: float, level
     There are no common test images to resample, so the seeds' mean differences are all there is. Their training
     parts overlap, which makes them more alike than independent ones: the variance of their mean is taken as
     (1/S + test/train) · s² instead of s²/S (Nadeau and Bengio, 2003, the corrected resampled t-test). s² is at least
-    what so many test images alone would lead to, lest seeds that agree by chance count as certainty.
+    what so many test images and two more, as in `paired_interval`, would lead to, lest seeds that agree by chance
+    count as certainty.
 
     Args:
         differences: one array (images,) per seed, at least two: method minus baseline per test image of that seed.
@@ -183,10 +193,9 @@ def resampled_test(differences: Sequence[ArrayLike], test_to_train: float, level
         raise InputError(f"test_to_train must be positive, got {test_to_train}")
     values = [_difference(np.asarray(seed)[None], np.zeros((1, np.size(seed)))) for seed in differences]
     seeds = np.array([value.mean() for value in values])
-    least = np.mean([value.var() / value.size for value in values])
+    least = np.mean([(np.square(value - value.mean()).sum() + 2) / value.size**2 for value in values])
     scale = float(np.sqrt((1 / len(seeds) + test_to_train) * max(seeds.var(ddof=1), least)))
-    # No images are drawn. As many zeros as there are draws in `paired_test`: equal p where seeds agree in everything.
-    error = _Error(np.zeros(10_000), scale, len(seeds) - 1)
+    error = _Error(np.zeros(1), scale, len(seeds) - 1)  # no images are drawn
     return _test(error, float(seeds.mean()), level)
 
 
@@ -210,7 +219,7 @@ class _Error:
         """The probability of an error up to `value`."""
         if not self.scale:
             # One more, lest what was never drawn be impossible.
-            return (int(np.count_nonzero(self.draws <= value)) + 1) / (len(self.draws) + 1)
+            return (int(np.count_nonzero(self.draws <= value + _ROUNDING)) + 1) / (len(self.draws) + 1)
         return float(stdtr(self.freedom, (value - self.draws) / self.scale).mean())
 
     def beyond(self, distance: float, above: bool) -> float:
@@ -240,11 +249,12 @@ def _error(difference: NDArray[np.float64], resamples: int, seed: int) -> _Error
     seeds, images = difference.shape
     rng = np.random.default_rng(seed)
     error_of_seeds, of_image = _parts(difference)
+    of_image = np.append(of_image, _TWO_MORE)
     # Images of one effect are drawn together, as how many of a sample they are: right and wrong make few effects.
     effects, images_with = np.unique(of_image, return_counts=True)
     at_once = max(1, _AT_ONCE // len(effects))
     parts = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
-    means = [rng.multinomial(images, images_with / images, size=n) @ effects / images for n in parts]
+    means = [rng.multinomial(images, images_with / len(of_image), size=n) @ effects / images for n in parts]
     return _Error(np.concatenate(means), error_of_seeds, seeds - 1)
 
 
@@ -283,4 +293,5 @@ def _parts(difference: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]
     variance_of_image = np.square(of_image).sum() / max(images - 1, 1)
     own = max(0.0, 1 - variance_of_residual / seeds / variance_of_image) if variance_of_image > 0 else 0.0
     least = variance_of_residual / images
-    return float(np.sqrt(max(variance_of_seed, least) / seeds)), of_image * np.sqrt(own)
+    error_of_seeds = float(np.sqrt(max(variance_of_seed, least) / seeds))
+    return error_of_seeds if error_of_seeds > _ROUNDING else 0.0, of_image * np.sqrt(own)
