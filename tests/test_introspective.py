@@ -378,6 +378,10 @@ class TestRefusals:
         with pytest.raises(InputError, match=message):
             IntrospectiveLoss(network(), **options)
 
+    def test_no_network(self):
+        with pytest.raises(InputError, match=r"model must be a torch.nn.Module, not function"):
+            IntrospectiveLoss(lambda x: x)
+
     @pytest.mark.parametrize("warmup", [False, True])
     @pytest.mark.parametrize(
         "labels",

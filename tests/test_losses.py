@@ -356,7 +356,13 @@ def test_bad_labels_are_refused(labels):
         losses.confidence_weighted(torch.randn(2, 5), torch.randn(2, 5), labels)
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf")])
+def test_bad_strengths_are_refused(strength):
+    with pytest.raises(InputError, match="strength must be at least 0"):
+        losses.confidence_penalty(torch.randn(2, 5), torch.tensor([0, 4]), strength)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
 def test_bad_temperatures_are_refused(temperature):
     for loss in (losses.distillation, losses.permuted_dark_knowledge):
         with pytest.raises(InputError, match="temperature must be greater than 0"):

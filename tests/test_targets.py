@@ -189,12 +189,12 @@ def test_bad_labels_are_refused(call, labels):
         call(labels, 3)
 
 
-@pytest.mark.parametrize("alpha", [0, -0.1, 1.01, float("nan")])
+@pytest.mark.parametrize("alpha", [0, -0.1, 1.01, float("nan"), True])
 def test_alpha_out_of_range_is_refused(alpha):
     labels = torch.tensor([0])
-    with pytest.raises(InputError, match=r"alpha must lie in \(0, 1\]"):
+    with pytest.raises(InputError, match=r"alpha must be in \(0, 1\]"):
         targets.introspective(torch.zeros(1, 3), labels, alpha)
-    with pytest.raises(InputError, match=r"alpha must lie in \(0, 1\]"):
+    with pytest.raises(InputError, match=r"alpha must be in \(0, 1\]"):
         targets.smooth(labels, 3, alpha)
 
 
@@ -206,3 +206,11 @@ def test_scores_of_another_shape_or_dtype_are_refused(scores):
         targets.introspective(scores, torch.tensor([0, 1]))
     with pytest.raises(InputError, match="targets must be floating point of shape"):
         targets.permuted(scores, torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("count", "message"), [(3.0, "must be an integer, not 3.0"), (1, "at least 2 classes, got 1")]
+)
+def test_a_number_of_classes_that_is_none_is_refused(count, message):
+    with pytest.raises(InputError, match=message):
+        targets.smooth(torch.tensor([0]), count)

@@ -95,6 +95,8 @@ class IntrospectiveLoss(nn.Module):
         upsample: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         check_range("alpha", alpha, lambda share: 0 < share <= 1, "in (0, 1]")
         check_range("weight", weight, lambda λ: 0 <= λ < float("inf"), "a finite number of at least 0")
         check_range("refresh", refresh, lambda r: LEAST_SHARE <= r <= 1, f"in [{LEAST_SHARE}, 1]")

@@ -6,7 +6,7 @@ Rows sum to 1. Targets are constants: no gradient flows through them.
 import torch
 from torch import Tensor
 
-from selftaught._inputs import as_float, batch_and_classes, check_labels, draw_device
+from selftaught._inputs import as_float, batch_and_classes, check_labels, check_range, draw_device
 from selftaught.errors import InputError
 
 
@@ -123,8 +123,9 @@ def smooth(labels: Tensor, num_classes: int, alpha: float = 0.9, dtype: torch.dt
 
 
 def _check(labels: Tensor, batch: int, classes: int, alpha: float = 1.0) -> None:
+    if not isinstance(classes, int):
+        raise InputError(f"num_classes must be an integer, not {classes!r}")
     if classes < 2:
         raise InputError(f"soft targets need at least 2 classes, got {classes}")
-    if not 0 < alpha <= 1:
-        raise InputError(f"alpha must lie in (0, 1], got {alpha}")
+    check_range("alpha", alpha, lambda share: 0 < share <= 1, "in (0, 1]")
     check_labels(labels, batch, classes)

@@ -145,7 +145,7 @@ def test_p_values_are_corrected_for_all_that_is_planned(make):
 
 
 def test_trials_are_paired_by_seed_not_by_position(make):
-    """Seed 2 of ce is missing; equal seeds are equal models, so the difference of the pairs is exactly 0."""
+    """Seed 2 of ce is missing; equal seeds are equal models: their difference is 0, with a rest of two more images."""
     records = [
         make("ce", 3, 120),
         make("ce", 1, 60),
@@ -154,7 +154,7 @@ def test_trials_are_paired_by_seed_not_by_position(make):
         make("ls", 3, 120),
     ]
     [_, ls] = tabulate(records, ["ce", "ls"], {}).rows
-    assert tuple(ls.difference.interval) == (0.0, 0.0, 0.0)
+    assert tuple(ls.difference.interval) == (0.0, -0.015, 0.015)
     assert ls.difference.verdict == "no clear difference"
     assert ls.trials == 3
 

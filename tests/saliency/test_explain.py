@@ -318,12 +318,22 @@ class TestRefusals:
             ({"saliency": "grad", "layer": "features"}, "layer= belongs to saliency='grad-cam'"),
             ({"classes": [0, 4]}, "class 4 is out of range"),
             ({"classes": []}, "classes= is empty"),
+            ({"classes": [0.5]}, r"must be a sequence of integers or None for all, not \[0.5\]"),
+            ({"classes": 2}, "must be a sequence of integers or None for all, not 2"),
             ({"chunk_size": 0}, "chunk_size must be at least 1"),
         ],
     )
     def test_wrong_options(self, options, message):
         with pytest.raises(InputError, match=message):
             selftaught.explain(models.create("resnet8", 4, 3, 16), torch.randn(2, 3, 16, 16), **options)
+
+    def test_replicas_on_several_devices(self):
+        model = nn.DataParallel(models.create("resnet8", 4, 3, 16))
+        x = torch.randn(2, 3, 16, 16)
+        assert selftaught.explain(model, x).maps.shape[:2] == (2, 4)
+        model.device_ids = [0, 1]  # there is no machine with two in the tests
+        with pytest.raises(ExplanationError, match="use DistributedDataParallel"):
+            selftaught.explain(model, x)
 
     def test_layer_without_extent(self):
         with pytest.raises(ExplanationError, match=r"'head.flatten' returns shape .* without spatial extent"):

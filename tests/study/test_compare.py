@@ -7,6 +7,7 @@ import pytest
 from selftaught.errors import InputError
 from selftaught.report import study as reports
 from selftaught.study import compare as studies
+from selftaught.study import folder
 from selftaught.study.plan import plan
 from selftaught.training import cost, record
 from tests.training import quick
@@ -198,6 +199,21 @@ def test_a_method_that_cannot_be_timed_takes_no_other_with_it(tmp_path, configs,
     assert [line for line in table.caption if "not timed" in line] == [
         "The steps of le are not timed (RuntimeError: out of memory)."
     ]
+
+
+def test_who_is_killed_while_steps_are_timed_has_the_table(tmp_path, configs, monkeypatch):
+    class Killed(BaseException):
+        """For want of memory: no handler hears of it."""
+
+    def measure(configs, **options):
+        raise Killed
+
+    monkeypatch.setattr(cost, "measure", measure)
+    with pytest.raises(Killed):
+        studies.run(studies.make_study(configs, tmp_path))
+    rows = [line for line in (tmp_path / folder.TABLE).read_text().splitlines() if line.startswith("| le |")]
+    assert len(rows) == 1
+    assert (tmp_path / folder.REPORT).is_file()
 
 
 def test_all_trials_failing_leaves_no_table(tmp_path):

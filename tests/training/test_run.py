@@ -12,7 +12,7 @@ import selftaught
 from selftaught.errors import ExplanationError, InputError, SelftaughtError
 from selftaught.objectives import Step
 from selftaught.objectives.ce import CrossEntropy
-from selftaught.training import metrics, presets, record
+from selftaught.training import environment, metrics, presets, record
 from selftaught.training.run import Stopped, train
 from selftaught.training.session import start
 from tests.training import quick
@@ -77,6 +77,17 @@ def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path, method, stops):
     # Stopping is noticed within an epoch, at the end of one only in the next.
     assert events[0].resumed_at >= sum(stops)
     assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
+
+
+def test_a_record_says_what_every_session_ran_on(tmp_path, monkeypatch):
+    with pytest.raises(Stopped):
+        train(quick.config(), tmp_path, should_stop=quick.stop_after(3))
+    first = environment.describe(torch.device("cpu"))
+    monkeypatch.setattr(environment, "code", lambda: "another")
+    with pytest.raises(Stopped):
+        train(quick.config(), tmp_path, should_stop=quick.stop_after(3))
+    result = train(quick.config(), tmp_path)
+    assert result.environment == first | {"code": f"{first['code']}; another"}
 
 
 def test_lines_written_after_the_checkpoint_are_dropped(tmp_path):

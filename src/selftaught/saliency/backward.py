@@ -8,6 +8,7 @@ not, so that nothing of the model is replaced and no hook is left on it.
 """
 
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -287,17 +288,23 @@ def chosen(classes: Sequence[int] | None, logits: Tensor) -> Sequence[int]:
     """The classes to explain, all of them if None.
 
     Raises:
-        InputError: none, or one that the model does not have.
+        InputError: none, one that the model does not have, or one that is no integer.
     """
     count = logits.shape[1]
     if classes is None:
         return range(count)
-    if len(classes) == 0:
+    try:
+        labels = [operator.index(label) for label in classes]
+    except TypeError:
+        raise InputError(
+            f"classes= must be a sequence of integers or None for all, not {classes!r}"
+        ) from None
+    if not labels:
         raise InputError("classes= is empty: name at least one class, or None for all")
-    for label in classes:
+    for label in labels:
         if not 0 <= label < count:
             raise InputError(f"class {label} is out of range: the model has classes 0 to {count - 1}")
-    return [int(label) for label in classes]
+    return labels
 
 
 def pays_to_vectorize(x: Tensor, modules: Iterable[nn.Module]) -> bool:

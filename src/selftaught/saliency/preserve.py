@@ -25,10 +25,18 @@ _WRAPPED_AS = {
 def unwrap(model: nn.Module) -> nn.Module:
     """The user's own module inside torch.compile, DDP, DataParallel and Fabric wrappers.
 
+    Raises:
+        ExplanationError: DataParallel over several devices, whose replicas would overwrite what others caught.
+
     >>> unwrap(nn.DataParallel(nn.Linear(2, 3)))
     Linear(in_features=2, out_features=3, bias=True)
     """
     while type(model).__name__ in _WRAPPED_AS:
+        if type(model).__name__ == "DataParallel" and len(getattr(model, "device_ids", ())) > 1:
+            raise ExplanationError(
+                "nn.DataParallel over several devices cannot be explained: use DistributedDataParallel (torchrun), or "
+                "one device"
+            )
         model = getattr(model, _WRAPPED_AS[type(model).__name__])
     return model
 

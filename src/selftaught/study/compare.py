@@ -122,10 +122,17 @@ def run(
         return Comparison(study, None, True, failures)
     if len(missing) == len(study.trials):
         return Comparison(study, None, False, failures)
-    untimed = _time_steps(study)
+    untimed = _untimed(study)
+    if untimed:  # all of them in memory together: who runs out of it has the table
+        _show(study, failures, [])
+    return _show(study, failures, _time_steps(study, untimed))
+
+
+def _show(study: Study, failures: list[tuple[Trial, str]], notes: Sequence[str]) -> Comparison:
+    """Write the tables and the report of what is finished."""
     # Read as `selftaught report` reads it: what is made here now can be made again from the files.
     found = read([study.directory])
-    found.notes += untimed
+    found.notes += notes
     table = tabulate(found.records, found.methods, found.costs, found.notes)
     comparison = Comparison(study, table, False, failures)
     write(comparison, found)
@@ -191,24 +198,28 @@ def _missing(study: Study, failures: Sequence[tuple[Trial, str]] = ()) -> tuple[
     )
 
 
-def _time_steps(study: Study) -> list[str]:
-    """Measure the step time of each method that has a finished trial, once: costs.json keeps it by that trial.
-
-    Returns:
-        For each method that could not be timed a sentence that says why: a column is not worth the table.
-    """
+def _untimed(study: Study) -> list[RunConfig]:
+    """The first finished trial of each method whose steps costs.json does not know."""
     known = folder.read_costs(study.directory) or {}
     finished = [t.config for t in study.trials if record.is_finished(t.directory)]
     timed = {config.method for config in finished if config.trial_id in known}
     first = {config.method: config for config in reversed(finished) if config.method not in timed}
-    missing = [first[method] for method in study.methods if method in first]
-    if not missing:
+    return [first[method] for method in study.methods if method in first]
+
+
+def _time_steps(study: Study, untimed: Sequence[RunConfig]) -> list[str]:
+    """Measure the steps of these trials, for costs.json.
+
+    Returns:
+        For each that could not be timed a sentence that says why: a column is not worth the table.
+    """
+    if not untimed:
         return []
-    found = cost.relative(missing)
-    folder.write_costs(study.directory, known | found.times)
+    found = cost.relative(untimed)
+    folder.write_costs(study.directory, (folder.read_costs(study.directory) or {}) | found.times)
     return [
         f"The steps of {config.method} are not timed ({found.errors[config.trial_id]})."
-        for config in missing
+        for config in untimed
         if config.trial_id in found.errors
     ]
 

@@ -24,11 +24,13 @@ class Saved:
         position: where it is.
         lines: those of metrics.jsonl.
         trace: its explanations by epoch, see `selftaught.training.trace`.
+        environment: what its sessions so far ran on, see `selftaught.training.environment`.
     """
 
     position: Position = field(default_factory=Position)
     lines: list[dict[str, Any]] = field(default_factory=list)
     trace: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    environment: dict[str, str | int] = field(default_factory=dict)
 
 
 def save(directory: Path, session: Session, saved: Saved) -> None:
@@ -41,8 +43,8 @@ def save(directory: Path, session: Session, saved: Saved) -> None:
         raise diverged("the weights became NaN or infinite", saved.position)
     buffer = io.BytesIO()
     trial = session.config.trial_id
-    so_far = {"position": asdict(saved.position), "lines": saved.lines, "trace": saved.trace}
-    state = {"trial_id": trial, **so_far, **session.state()}
+    so_far = {"lines": saved.lines, "trace": saved.trace, "environment": saved.environment}
+    state = {"trial_id": trial, "position": asdict(saved.position), **so_far, **session.state()}
     torch.save(state, buffer)
     write(directory / CHECKPOINT, buffer.getvalue())
 
@@ -66,7 +68,8 @@ def restore(directory: Path, session: Session) -> Saved:
         if state["trial_id"] != session.config.trial_id:
             raise InputError(f"{path} belongs to another run: remove it to start this run from the beginning")
         session.restore(state)
-        return Saved(Position(**state["position"]), state["lines"], state.get("trace", {}))
+        so_far = state["lines"], state.get("trace", {}), state.get("environment", {})
+        return Saved(Position(**state["position"]), *so_far)
     except (
         pickle.UnpicklingError,
         zipfile.BadZipFile,

@@ -47,8 +47,9 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
         seconds: the time to spend on measuring, in all.
     """
     plain = _plain(configs)
+    others = [config for config in configs if config.method != plain.method]
     with seeds.contained(plain.threads), ExitStack() as stack:
-        runners = [stack.enter_context(closing(Runner(config))) for config in (plain, *configs)]
+        runners = [stack.enter_context(closing(Runner(config))) for config in (plain, *others)]
         for _ in range(WARM_UP_STEPS):
             for runner in runners:
                 runner.step()
@@ -58,8 +59,9 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
         begun = time.perf_counter()
         while len(rounds) < steps and (len(rounds) < least or time.perf_counter() - begun < seconds):
             rounds.append(_round(runners, first=len(rounds) % len(runners)))
-    base, *others = zip(*rounds, strict=True)
-    return [_cost(config, times, base) for config, times in zip(configs, others, strict=True)]
+    base, *times = zip(*rounds, strict=True)
+    of_others = iter(times)
+    return [_cost(c, base if c.method == plain.method else next(of_others), base) for c in configs]
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,8 @@ def _cost(config: RunConfig, times: Sequence[float], base: Sequence[float]) -> S
     size = window(config.refresh)
     sums, base_sums = _sums(times, size), _sums(base, size)
     seconds = statistics.median(total / size for total in sums)
-    # Plain training is the unit; two medians of it would differ by noise.
-    plain = config.method == "ce"
     ratios = (ours / theirs for ours, theirs in zip(sums, base_sums, strict=True))
-    return StepCost(config.method, seconds, 1.0 if plain else statistics.median(ratios))
+    return StepCost(config.method, seconds, statistics.median(ratios))
 
 
 def with_memory(costs: Sequence[StepCost], configs: Sequence[RunConfig]) -> list[StepCost]:

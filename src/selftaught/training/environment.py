@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import joblib
@@ -17,12 +18,26 @@ def describe(device: torch.device) -> dict[str, str | int]:
     return {
         "selftaught": selftaught.__version__,
         "code": code(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # as a class of torch's own no checkpoint would load it
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
         "processor": _processor(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "none",
         "threads": torch.get_num_threads(),
+    }
+
+
+def joined(before: Mapping[str, str | int], now: Mapping[str, str | int]) -> dict[str, str | int]:
+    """What several sessions of a run ran on: values that differ stand beside each other, in their order.
+
+    >>> joined({"torch": "2.12.0", "threads": 1}, {"torch": "2.13.0", "threads": 1})
+    {'torch': '2.12.0; 2.13.0', 'threads': 1}
+    """
+    return {
+        name: value
+        if str(before.get(name, value)) == str(value)
+        else "; ".join(dict.fromkeys([*str(before[name]).split("; "), str(value)]))
+        for name, value in now.items()
     }
 
 

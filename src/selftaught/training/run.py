@@ -97,6 +97,8 @@ class _Run:
         self.directory, self.session, self.images = directory, session, images
         self.on_progress, self.should_stop = on_progress, should_stop
         self.saved = checkpoint.restore(directory, session)
+        here = environment.describe(session.fabric.device)
+        self.saved.environment = environment.joined(self.saved.environment, here)
         self.position = self.saved.position
         self.resumed_at = self.position.epoch * len(session.batches) + self.position.step
         self.images_before, self.seconds_before = self.position.images, self.position.seconds
@@ -171,7 +173,7 @@ class _Run:
             seconds=position.seconds,
             images_per_second=position.images / position.seconds,
             data=data,
-            environment=environment.describe(session.fabric.device),
+            environment=self.saved.environment,
             sha256=self.write_files(predictions, data),
         )
         record.write(self.directory / record.RESULT, (result.model_dump_json(indent=2) + "\n").encode())
