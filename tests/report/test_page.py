@@ -162,6 +162,37 @@ def test_names_are_text_wherever_they_stand(tmp_path):
     html.encode()
 
 
+def test_a_most_frequent_class_that_is_always_named_is_told_and_counted(tmp_path):
+    frequent, rare = EVIL[0], EVIL[1]
+    records = []
+    for method, seed in (("ce", 0), ("ce", 1), ("le", 0)):
+        run = factory.write_run(tmp_path, method, seed, (frequent, "dog", rare))
+        labels = np.repeat([0, 1, 2], [450, 30, 20])
+        logits = np.tile(np.float32([9, 0, 0]), (500, 1))
+        save_file({"logits": logits, "labels": labels}, run.directory / record.PREDICTIONS)
+        result = run.result.model_copy(update={"accuracy": 0.9})
+        records.append(record.Record(run.directory, run.config, result))
+    html = page.html(records)
+    assert frequent not in html
+    caution = f"No method is clearly better than always naming '{frequent}', which would score 90.00 %"
+    fact = f"from 20 ({rare}) to 450 ({frequent})"
+    words = Page(html).words
+    assert caution in words
+    assert "test images per class" in words
+    assert fact in words
+    for run in records[:2]:
+        (run.directory / record.PREDICTIONS).unlink()
+    assert caution in Page(page.html(records)).words  # le's test images are ce's
+    (records[2].directory / record.PREDICTIONS).unlink()
+    words = Page(page.html(records)).words
+    assert "always naming" not in words
+    assert "test images per class" not in words
+
+
+def test_classes_of_the_same_size_are_not_counted(html):
+    assert "test images per class" not in Page(html).words
+
+
 def test_a_command_with_bytes_that_are_no_text_can_be_written(tmp_path):
     run = factory.write_run(tmp_path / "trials")
     page.write([run], tmp_path / "report.html", commands=[["selftaught", "compare", "photos-\udcff"]])

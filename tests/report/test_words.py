@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from selftaught.report import words
@@ -140,6 +141,26 @@ def test_a_network_that_guesses_is_told(tmp_path):
     )
     assert "clearly better than guessing" in guessing
     assert "guessing" not in learning
+
+
+def test_a_network_that_always_names_the_most_frequent_class_is_told(tmp_path):
+    run = factory.write_run(tmp_path, "ce", 0, ("c0", "c1", "c2"))
+
+    def told(accuracy: float, *sizes: int) -> str:
+        made = Table((dataclasses.replace(CE, accuracy=accuracy),), "ce", ())
+        return " ".join(words.cautions(made, [run], np.array(sizes) if sizes else None))
+
+    expected = "No method is clearly better than always naming 'c0', which would score 90.00 %: see below"
+    assert told(0.9, 450, 25, 25).startswith(expected)
+    assert told(0.4, 450, 25, 25).startswith(expected)  # better than guessing does not help it
+    assert told(0.913, 450, 25, 25).startswith(expected)  # 1.34 points are the standard error of 500 images
+    assert told(0.914, 450, 25, 25) == ""
+    assert "always naming 'c2', which would score 60.00 %" in told(0.6, 100, 100, 300)
+    assert "always" not in told(1, 9, 1, 0)  # nothing can be better than right
+    assert "always naming 'c1', which would score 100.00 %" in told(1, 0, 5, 0)
+    for even in ((), (167, 167, 166), (180, 160, 160)):
+        assert told(0.39, *even).startswith("No method is clearly better than guessing, 33 % with 3 classes")
+        assert told(0.41, *even) == ""
 
 
 def test_temperatures_that_mean_little_are_told(tmp_path):

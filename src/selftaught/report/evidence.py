@@ -99,6 +99,17 @@ class Evidence:
         matrix[self.outcomes[:, 0], self.outcomes[:, 1]] = self.outcomes[:, 2]
         return matrix
 
+    @property
+    def class_sizes(self) -> np.ndarray | None:
+        """Test images of each class, int64 (C,); None without predictions.
+
+        Every trial has as many, also where it has test images of its own: those are chosen by class.
+        """
+        if self.outcomes is None:
+            return None
+        images = np.bincount(self.outcomes[:, 0], self.outcomes[:, 2], len(self.classes))
+        return images.astype(np.int64) // len(self.records)
+
 
 def gather(method: str, records: Sequence[Record]) -> Evidence:
     """Read all files of a method's trials, one trial after another.

@@ -69,13 +69,15 @@ def html(
     styles = _styles(shown, table.baseline)
     evidence = [gather(m, [run for run in records if run.config.method == m]) for m in shown]
     ordered = [run for item in evidence for run in item.records]
+    # All methods meet the same test images: one that kept its predictions tells them for all.
+    sizes = next((item.class_sizes for item in evidence if item.outcomes is not None), None)
     context = {
         "title": _title(ordered[0], shown),
         "table": _comparison(table, len(notes)),
         "headline": words.headline(table),
         "findings": list(words.findings(table)),
         "notes": list(notes),
-        "cautions": list(words.cautions(table, ordered)),
+        "cautions": list(words.cautions(table, ordered, sizes)),
         "keys": [(method, svg.key(styles[method])) for method in shown],
         "trials": sections.trials(evidence, table, styles),
         "curves": sections.curves(evidence, styles),
@@ -83,7 +85,7 @@ def html(
         "classes": sections.classes(evidence, styles),
         "confusions": sections.confusions(evidence),
         "examples": sections.examples(evidence),
-        "making": sections.making(ordered),
+        "making": sections.making(ordered, sizes),
         "commands": [shlex.join(command) for command in commands],
         "styles": range(svg.STYLES),
         "tabs": max(len(shown), 4),

@@ -182,10 +182,10 @@ def examples(evidence: Sequence[Evidence]) -> list[Shown]:
     return shown
 
 
-def making(records: Sequence[Record]) -> Shown:
-    """Data, configuration, environment and trials."""
+def making(records: Sequence[Record], sizes: np.ndarray | None) -> Shown:
+    """Data, configuration, environment and trials; `sizes` are the test images of each class, None where unknown."""
     return {
-        "data": list(_data_facts(records)),
+        "data": list(_data_facts(records, sizes)),
         "settings": _settings(records),
         "shared": _shared(
             [run.config.model_dump(mode="json") for run in records], ("method", "settings", "seed")
@@ -333,7 +333,7 @@ def _example(found: Examples, i: int, names: Sequence[str]) -> Shown:
     }
 
 
-def _data_facts(records: Sequence[Record]) -> Iterable[tuple[str, str]]:
+def _data_facts(records: Sequence[Record], sizes: np.ndarray | None) -> Iterable[tuple[str, str]]:
     config, data = records[0].config, records[0].result.data
     yield "data", config.data
     yield "fingerprint", _listed(run.config.data_fingerprint[:12] for run in records)
@@ -343,6 +343,9 @@ def _data_facts(records: Sequence[Record]) -> Iterable[tuple[str, str]]:
     yield "training images", f"{data.train:,}{held_out}"
     parts = [run.result.data for run in records]
     yield "test images", f"{data.test:,}; {_listed(part.test_part for part in parts)}"
+    if sizes is not None and sizes.min() < sizes.max():
+        fewest, most = (f"{sizes[k]:,} ({data.classes[k]})" for k in (sizes.argmin(), sizes.argmax()))
+        yield "test images per class", f"from {fewest} to {most}"
     yield "test images also in training", _listed(str(part.duplicates or "none") for part in parts)
     height, width = data.image_size
     yield (

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from selftaught.report.differences import Difference
 from selftaught.report.numbers import p_value, points
 from selftaught.report.tables import Row, Table
@@ -9,6 +11,10 @@ from selftaught.training.record import TEMPERATURES, Record
 
 FEW_HELD_OUT = 100
 """Fewer held-out images than this make a rough temperature."""
+
+CLEARLY = 1.2
+"""An accuracy of more than this many times 1/C is clearly better than guessing; a class with more than this many times
+1/C of the images is clearly more frequent than others."""
 
 _HEADLINES = {
     "better": "{ours} {be} better than {theirs}{in_what}",
@@ -74,8 +80,14 @@ def findings(table: Table) -> Iterator[tuple[str, str, str]]:
         yield row.method, said, " ".join(parts)
 
 
-def cautions(table: Table, records: Sequence[Record]) -> Iterator[str]:
-    """What to keep in mind before believing the table, and what would make it clearer."""
+def cautions(table: Table, records: Sequence[Record], sizes: np.ndarray | None = None) -> Iterator[str]:
+    """What to keep in mind before believing the table, and what would make it clearer.
+
+    Args:
+        table: of the records.
+        records: its finished runs.
+        sizes: test images of each class, int64 (C,); None where the runs kept no predictions to count them from.
+    """
     made = [*_compared(table), *table.further]
     unclear = {one.method for one in made if one.verdict not in ("better", "worse")}
     if unclear:
@@ -93,7 +105,7 @@ def cautions(table: Table, records: Sequence[Record]) -> Iterator[str]:
             f"With two classes {', '.join(dict.fromkeys(introspective))} equals label smoothing: a single wrong class "
             "leaves nothing to share out."
         )
-    yield from _about_chance(table, len(data.classes))
+    yield from _about_chance(table, data.classes, sizes)
     yield from _about_temperatures(records)
     duplicates = max(run.result.data.duplicates for run in records)
     if duplicates:
@@ -103,12 +115,24 @@ def cautions(table: Table, records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-def _about_chance(table: Table, classes: int) -> Iterator[str]:
-    best = max(row.accuracy for row in table.rows)
-    if best < 1.2 / classes:
+def _about_chance(table: Table, classes: Sequence[str], sizes: np.ndarray | None) -> Iterator[str]:
+    """Whether a network that looks at no image would do as well: one that guesses, or names the most frequent class."""
+    best, count = max(row.accuracy for row in table.rows), len(classes)
+    if sizes is None or sizes.max() <= CLEARLY * sizes.mean():
+        if best < CLEARLY / count:
+            yield (
+                f"No method is clearly better than guessing, {100 / count:.2g} % with {count} classes: train longer "
+                "before comparing."
+            )
+        return
+    frequent, share = classes[int(sizes.argmax())], sizes.max() / sizes.sum()
+    # CLEARLY times 90 % is more than all. The standard error of the share, what another draw of as many test images
+    # would change in it, leaves room above: what is right on all images passes, unless they are of a single class.
+    if best <= share + np.sqrt(share * (1 - share) / sizes.sum()):
         yield (
-            f"No method is clearly better than guessing, {100 / classes:.2g} % with {classes} classes: train longer "
-            "before comparing."
+            f"No method is clearly better than always naming '{frequent}', which would score "
+            f"{100 * share:.2f} %: see below how each class fares, and train longer or with more images of the rare "
+            "classes before comparing."
         )
 
 
