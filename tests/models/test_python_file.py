@@ -1,7 +1,11 @@
 """Models that a Python file of the user's makes."""
 
+import errno
 import hashlib
+import os
 import random
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ import selftaught
 from selftaught import models
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
+from selftaught.models import digest
 
 NN = "from torch import nn\n"
 DICT = NN + "class M(nn.Module):\n    def forward(self, x): return {}\nbuild = lambda: M()"
@@ -130,6 +135,115 @@ def test_the_fingerprint_is_of_the_file_and_the_function(net, tmp_path):
     assert models.fingerprint(f"{tmp_path / 'net.py'}:other") != models.fingerprint(name)
 
 
+def test_the_fingerprint_is_also_of_the_files_that_it_names(net, tmp_path):
+    """By what is written in the file: a fingerprint decides whether it may be run."""
+    name = net("FILES = ('w.bin', 'more/v.bin')\nraise SystemExit('code ran')")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "v.bin").write_bytes(b"v")
+    seen = set()
+    for weights in (b"", b"1", b"12"):
+        (tmp_path / "w.bin").write_bytes(weights)
+        seen.add(models.fingerprint(name))
+    (tmp_path / "more" / "v.bin").write_bytes(b"other")
+    seen.add(models.fingerprint(name))
+    assert len(seen) == 4
+    (tmp_path / "unnamed.bin").write_bytes(b"unread")
+    assert models.fingerprint(name) in seen
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    assert models.fingerprint(f"{tmp_path / 'copy' / 'net.py'}:build") in seen
+
+
+@pytest.mark.parametrize("text", ["FILES = ()\n", "def f():\n    FILES = 3\n", "x = (\n"])
+def test_a_file_that_names_no_files_keeps_its_fingerprint(net, text):
+    assert models.fingerprint(net(text)) == hashlib.sha256(text.encode() + b"build").hexdigest()
+
+
+def test_other_files_are_read_again(net, tmp_path, monkeypatch):
+    """While the file is run, too; beside it, wherever that was when its relative name was used."""
+    net(
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "FILES = ('width',)\n"
+        "WIDTH = int(Path(__file__).with_name('width').read_text())\n"
+        "def build(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(48, WIDTH), nn.Linear(WIDTH, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for width in (5, 10):
+        Path("width").write_text(str(width))
+        for name in ("net.py:build", "~/net.py:build"):
+            assert models.create(name, 3, 1, (6, 8))[1].out_features == width
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    monkeypatch.chdir("copy")
+    Path("../width").unlink()
+    Path("width").write_text("15")
+    assert models.create("net.py:build", 3, 1, (6, 8))[1].out_features == 15
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("FILES = 'w.bin'", "FILES in .* is 'w.bin': make it a tuple of file names, as in FILES = "),
+        ("FILES = ('w.bin', 3)", "FILES in .* is .*: make it a tuple of file names"),
+        ("FILES: tuple = None", "FILES in .* is None: make it a tuple"),
+        ("FILES = tuple(['w.bin'])", "FILES in .* must be readable without running.*: write it out"),
+        ("FILES = ('gone.bin',)", "names 'gone.bin', but there is no such file in /.*: put it there"),
+        ("FILES = ['more']", "names 'more', but there is no such file"),
+        ("FILES = ('w.bin\\0',)", "no such file"),
+        ("FILES = ('/etc/hostname',)", "names '/etc/hostname': name files in its own folder or below"),
+        ("FILES = ('more/../w.bin',)", "names 'more/../w.bin': name files in its own folder"),
+        ("FILES = ('./w.bin',)", "names './w.bin': name files in its own folder"),
+        ("FILES = ('',)", "names '': name files in its own folder"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused(net, tmp_path, text, complaint):
+    (tmp_path / "w.bin").write_bytes(b"w")
+    (tmp_path / "more").mkdir()
+    name = net(f"{NET}\n{text}\n")
+    refused(name, complaint)
+    with pytest.raises(InputError, match=complaint):
+        models.fingerprint(name)
+
+
+def test_a_link_to_a_file_elsewhere_is_refused(net, tmp_path):
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "w.bin").write_bytes(b"w")
+    (tmp_path / "nets" / "w.bin").symlink_to(tmp_path / "w.bin")
+    shutil.move(net(f"{NET}\nFILES = ('w.bin',)").removesuffix(":build"), tmp_path / "nets")
+    with pytest.raises(InputError, match=r"w\.bin is a link that leaves the folder .*nets: put a copy"):
+        models.fingerprint(f"{tmp_path / 'nets' / 'net.py'}:build")
+
+
+def test_a_file_that_cannot_be_read_is_refused(net, tmp_path, monkeypatch):
+    (tmp_path / "w.bin").write_bytes(b"w")
+    name = net(f"{NET}\nFILES = ('w.bin',)")
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(digest, "of_file", denied)
+    refused(name, r"names 'w\.bin', which cannot be read \(Permission denied\): make it readable")
+
+
+@pytest.mark.parametrize(
+    "text", ["if True:\n    FILES = ('w.bin',)", "FILES = ()\nFILES += ('w.bin',)", "PRETRAINED = PRE = True"]
+)
+def test_a_declaration_that_only_running_shows_is_refused(net, text):
+    """It would be in no fingerprint."""
+    refused(net(f"{NET}\n{text}\n"), "must be readable without running the file: write it out")
+
+
+def test_a_file_may_say_that_its_model_is_pretrained(net):
+    assert not models.is_pretrained(net())
+    assert models.is_pretrained(net("PRETRAINED = True\nraise SystemExit('code ran')"))
+    assert models.is_pretrained(net("PRETRAINED: bool = True"))
+    assert not models.is_pretrained(net("PRETRAINED = False"))
+    for value, complaint in {"1": "is 1: make it True or False", "not 0": "must be readable"}.items():
+        with pytest.raises(InputError, match=rf"PRETRAINED in .*net\.py {complaint}"):
+            models.is_pretrained(net(f"PRETRAINED = {value}"))
+
+
 def test_an_edited_file_is_run_again(net):
     models.create(net(), 3, 1, 4)
     assert models.create(net(NET.replace("8", "6")), 3, 1, 4)[0].out_channels == 6
@@ -147,7 +261,6 @@ def test_a_file_may_say_how_its_images_are_prepared(net):
 
 def test_what_is_said_of_it():
     assert models.runs_code("net.py:build")
-    assert not models.is_pretrained("net.py:build")
     assert "build() of net.py" in models.summary("net.py:build")
 
 

@@ -257,6 +257,10 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
         lambda p: train(p.good, "--model", python_model(p, "def build(num_classes): return 3")),
         ["net.py", "int", "Module"],
     ),
+    "file: no weights": (
+        lambda p: train(p.good, "--model", python_model(p, 'FILES = ("weights.safetensors",)')),
+        ["net.py", "'weights.safetensors'", "put it there"],
+    ),
     "damaged checkpoint": (
         lambda p: (
             (p.run / "result.json").unlink(),

@@ -2,12 +2,14 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 import selftaught
 from selftaught.errors import InputError, SelftaughtError
@@ -81,6 +83,69 @@ def test_the_copy_that_a_run_keeps_makes_its_network(tmp_path, monkeypatch):
         selftaught.load(tmp_path / "run", model=f"{tmp_path / 'net.py'}:build")
     model = selftaught.load(tmp_path / "run", model=f"{tmp_path / 'run' / 'network.py'}:build")
     assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+WITH_WEIGHTS = """
+from pathlib import Path
+from safetensors.torch import load_file
+from torch import nn
+
+FILES = ("weights.safetensors",)
+PRETRAINED = True
+
+def build(num_classes):
+    body = nn.Linear(64, 16)
+    body.load_state_dict(load_file(Path(__file__).with_name("weights.safetensors")))
+    return nn.Sequential(nn.Flatten(), body, nn.ReLU(), nn.Linear(16, num_classes))
+"""
+
+
+def weights(path: Path, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    tensors = {"weight": torch.randn(16, 64, generator=draw), "bias": torch.randn(16, generator=draw)}
+    # Of another length each time, whatever the clock's resolution.
+    save_file(tensors, path, {"made": "x" * (64 * seed)})
+
+
+def test_other_weights_of_a_network_of_ones_own_are_another_run(tmp_path):
+    (tmp_path / "net.py").write_text(WITH_WEIGHTS)
+    weights(tmp_path / "weights.safetensors", 1)
+    config = quick.config(model=f"{tmp_path / 'net.py'}:build")
+    train(config, tmp_path / "first")
+    weights(tmp_path / "weights.safetensors", 2)
+    other = quick.config(model=config.model)
+    assert other.trial_id != config.trial_id
+    with pytest.raises(InputError, match="have changed: start a new run"):
+        train(config, tmp_path / "late")
+    with pytest.raises(InputError, match="has changed since"):
+        selftaught.load(tmp_path / "first", model=config.model)
+    train(other, tmp_path / "second")
+    assert quick.fingerprint(tmp_path / "first") != quick.fingerprint(tmp_path / "second")
+
+
+def test_the_copy_that_a_run_keeps_asks_for_the_weights_beside_it(tmp_path):
+    (tmp_path / "net.py").write_text(WITH_WEIGHTS)
+    weights(tmp_path / "weights.safetensors", 1)
+    config, run = quick.config(model=f"{tmp_path / 'net.py'}:build"), tmp_path / "run"
+    train(config, run)
+    assert not (run / "weights.safetensors").exists()
+    selftaught.load(run, model=config.model)
+    kept = f"{run / 'network.py'}:build"
+    missing = r"network\.py names 'weights\.safetensors', but there is no such file in .*run: put it there"
+    with pytest.raises(InputError, match=missing):
+        selftaught.load(run, model=kept)
+    shutil.copy(tmp_path / "weights.safetensors", run)
+    assert selftaught.load(run, model=kept)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_network_that_is_said_to_be_pretrained_is_fine_tuned(tmp_path):
+    build = "from torch import nn\ndef build(num_classes): return nn.Linear(1, num_classes)\n"
+    found = []
+    for text in (build, "PRETRAINED = True\n" + build):
+        (tmp_path / "net.py").write_text(text)
+        config = resolve("digits", "ce", model=f"{tmp_path / 'net.py'}:build")
+        found.append((config.optimizer, config.lr, config.schedule))
+    assert found == [("sgd", 0.1, "steps"), ("adamw", 1e-4, "cosine")]
 
 
 @pytest.mark.parametrize("change", ["edited", "removed"])

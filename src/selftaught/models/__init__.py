@@ -110,10 +110,13 @@ def description(model: nn.Module) -> dict[str, Any] | None:
 def is_pretrained(name: str) -> bool:
     """Whether the model starts from trained weights.
 
+    Raises:
+        InputError: a Python file, which may say so, cannot be read, or says what is neither True nor False.
+
     >>> is_pretrained("hf:google/vit-base-patch16-224"), is_pretrained("cnn6")
     (True, False)
     """
-    return find(name).pretrained
+    return find(name).pretrained()
 
 
 def is_spatial(name: str) -> bool:

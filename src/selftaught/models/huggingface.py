@@ -68,7 +68,7 @@ def architecture(source: str) -> Architecture:
         spatial=True,
         preparation=lambda: _preparation(source),
         fingerprint=lambda: model_folder.fingerprint(source),
-        pretrained=True,
+        pretrained=lambda: True,
         located=f"hf:{Path(source).expanduser().absolute()}" if Path(source).expanduser().is_dir() else None,
     )
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from selftaught.errors import InputError
+from selftaught.models import digest
 from selftaught.models.rehearsal import reason
 
 CONFIG = "config.json"
@@ -99,16 +100,5 @@ def fingerprint(source: str) -> str:
     whole = hashlib.sha256()
     for path in files:
         if path.is_file():
-            stat = path.stat()
-            whole.update(f"{path.name} {_digest(path, stat.st_size, stat.st_mtime_ns)}\n".encode())
+            whole.update(f"{path.name} {digest.of_file(path)}\n".encode())
     return whole.hexdigest()
-
-
-@lru_cache
-def _digest(path: Path, _size: int, _changed: int) -> str:
-    """SHA-256 of a file, computed once for as long as its size and time stay: weights take seconds to read."""
-    content = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            content.update(block)
-    return content.hexdigest()

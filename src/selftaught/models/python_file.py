@@ -15,7 +15,7 @@ from torch import nn
 
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError, unknown
-from selftaught.models import rehearsal
+from selftaught.models import declarations, rehearsal
 from selftaught.models.registry import Architecture, Spec, register_pattern
 
 
@@ -24,17 +24,19 @@ def architecture(path: str, function: str) -> Architecture:
     """The model that `function` of the Python file at `path` (relative or with ~ as well) returns.
 
     The function is called with those of `num_classes`, `in_channels`, `image_size` (height, width) and `dropout` that
-    it takes. The file may hold ``PREPARATION``, a `selftaught.data.preparation.Preparation`. The fingerprint is that
-    of the function's name and of this file, so the file cannot import its neighbours.
+    it takes. The file may hold ``PREPARATION``, a `selftaught.data.preparation.Preparation`; ``FILES``, the names of
+    files beside it that it reads; and ``PRETRAINED = True``. The fingerprint is that of the function's name, of this
+    file and of its ``FILES``, so the file cannot import its neighbours.
     """
     return Architecture(
         build=lambda spec: _build(path, function, spec),
         summary=f"{function}() of {path}",
         spatial=True,
         preparation=lambda: _preparation(path),
-        fingerprint=lambda: hashlib.sha256(_content(path) + function.encode()).hexdigest(),
+        fingerprint=lambda: _fingerprint(path, function),
+        pretrained=lambda: declarations.pretrained(path, _content(path)),
         runs_code=True,
-        located=f"{Path(path).expanduser().absolute()}:{function}",
+        located=f"{_location(path)}:{function}",
         source=lambda: _content(path),
     )
 
@@ -44,19 +46,38 @@ def _without_function(path: str) -> Architecture:
     raise InputError(f"unknown model {path!r}: name its function, FILE.py:FUNCTION, for example {path}:build")
 
 
+def _location(path: str) -> Path:
+    return Path(path).expanduser().absolute()
+
+
 def _content(path: str) -> bytes:
     try:
-        return Path(path).expanduser().read_bytes()
+        return _location(path).read_bytes()
     except OSError as error:
         raise InputError(f"model file {path} cannot be read ({error.strerror}): check its path") from None
 
 
+def _fingerprint(path: str, function: str) -> str:
+    content = _content(path)
+    # Without FILES nothing is added: runs from before there were any keep their identity.
+    whole = content + function.encode() + declarations.digests(path, content).encode()
+    return hashlib.sha256(whole).hexdigest()
+
+
+def _module(path: str) -> ModuleType:
+    content = _content(path)
+    return _run(path, content, _location(path), declarations.digests(path, content))
+
+
 @lru_cache
-def _run(path: str, content: bytes) -> ModuleType:
-    """The file as a module: run once, from the very bytes that are fingerprinted, with no cache beside it."""
+def _run(path: str, content: bytes, location: Path, _digests: str) -> ModuleType:
+    """The file as a module: run once, from the very bytes that are fingerprinted, with no cache beside it.
+
+    It is run again where it lies elsewhere, or other files beside it, since it may read them while it is run.
+    """
     name = f"selftaught_model_{hashlib.sha256(content).hexdigest()[:16]}"
     module = ModuleType(name)
-    module.__file__ = path
+    module.__file__ = str(location)  # by which it finds its FILES
     sys.modules[name] = module  # dataclasses and pickle look a class's module up by its name
     try:
         with _printing_to_stderr():
@@ -66,6 +87,7 @@ def _run(path: str, content: bytes) -> ModuleType:
         raise InputError(
             f"model file {path} fails{_line(error, path)}: {_reason(error)}{_hint(error)}"
         ) from None
+    declarations.check(path, content, vars(module))
     return module
 
 
@@ -88,7 +110,7 @@ def _build(path: str, function: str, spec: Spec) -> nn.Module:
 
 
 def _function(path: str, function: str) -> Callable[..., Any]:
-    own = vars(_run(path, _content(path)))
+    own = vars(_module(path))
     if callable(own.get(function)):
         return own[function]
     public = [name for name, value in own.items() if callable(value) and not name.startswith("_")]
@@ -123,7 +145,7 @@ def _arguments(name: str, build: Callable[..., Any], spec: Spec) -> dict[str, An
 
 
 def _preparation(path: str) -> Preparation:
-    found = getattr(_run(path, _content(path)), "PREPARATION", Preparation())
+    found = getattr(_module(path), "PREPARATION", Preparation())
     if not isinstance(found, Preparation):
         raise InputError(
             f"PREPARATION in {path} is a {type(found).__name__}: make it a selftaught.data.preparation.Preparation"

@@ -38,7 +38,7 @@ class Architecture:
         spatial: its features are maps, so Grad-CAM applies.
         preparation: what it asks of its images.
         fingerprint: SHA-256 of what defines and initialises it, "" where its name says it all.
-        pretrained: it starts from trained weights.
+        pretrained: whether it starts from trained weights.
         runs_code: building it runs the user's own code.
         located: its name, with the path in it made absolute; None where it has none.
         source: the user's own code, None where there is none.
@@ -49,7 +49,7 @@ class Architecture:
     spatial: bool
     preparation: Callable[[], Preparation] = Preparation
     fingerprint: Callable[[], str] = str
-    pretrained: bool = False
+    pretrained: Callable[[], bool] = bool
     runs_code: bool = False
     located: str | None = None
     source: Callable[[], bytes] | None = None

@@ -88,7 +88,7 @@ def load(run_directory: str | os.PathLike, model: str | None = None) -> TrainedM
     data = run.result.data
     name = _permitted(run, model)
     weights, description = _weights(run), _description(run)
-    if description is None and models.is_pretrained(name):
+    if description is None and not models.runs_code(name) and models.is_pretrained(name):
         # Without it the network would be looked for where the record says, on the Hub perhaps.
         raise InputError(
             f"{run.directory} has no {record.MODEL}, which says how to build {name!r}: train the run again"

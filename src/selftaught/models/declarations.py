@@ -1,0 +1,102 @@
+"""What a model file says of itself in constants, which are read without running it.
+
+A fingerprint decides whether a file may be run at all, so it cannot wait for what running the file would say.
+"""
+
+import ast
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from selftaught.data.files import check_link
+from selftaught.errors import InputError, shown
+from selftaught.models import digest
+
+_NOT_DECLARED = {"FILES": (), "PRETRAINED": False}
+_EXAMPLES = {"FILES": 'FILES = ("weights.safetensors",)', "PRETRAINED": "PRETRAINED = True"}
+
+
+def pretrained(path: str, content: bytes) -> bool:
+    """``PRETRAINED``: whether the model of the file at `path`, with this content, starts from trained weights."""
+    value = _written(path, content, "PRETRAINED")
+    if not isinstance(value, bool):
+        raise InputError(f"PRETRAINED in {path} is {value!r}: make it True or False")
+    return value
+
+
+def digests(path: str, content: bytes) -> str:
+    """A line with the name and SHA-256 of each of the ``FILES``, which lie beside the file at `path`; "" without any.
+
+    Raises:
+        InputError: ``FILES`` is no tuple of plain names, or one of them cannot be used.
+    """
+    names = _written(path, content, "FILES")
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"FILES in {path} is {names!r}: make it a tuple of file names, as in {_EXAMPLES['FILES']}"
+        )
+    folder = Path(path).expanduser().absolute().parent
+    return "".join(f"{name!r} {_digest(path, folder, name)}\n" for name in names)
+
+
+def check(path: str, content: bytes, values: dict[str, Any]) -> None:
+    """Refuse a file that, when it was run, gave its declarations other `values` than are written in it."""
+    for name, nothing in _NOT_DECLARED.items():
+        if values.get(name, nothing) != _written(path, content, name):
+            raise _not_written_out(path, name)
+
+
+def _digest(path: str, folder: Path, name: str) -> str:
+    plain = Path(name)
+    if plain.anchor or ".." in plain.parts or plain.as_posix() != name:
+        raise InputError(
+            f"FILES in {path} names {name!r}: name files in its own folder or below, by their path from there"
+        )
+    if not (folder / name).is_file():
+        raise InputError(
+            f"FILES in {path} names {name!r}, but there is no such file in {shown(folder)}: put it there, or give the "
+            "model file that has it beside it"
+        )
+    check_link(folder / name, os.path.realpath(folder))
+    try:
+        return digest.of_file(folder / name)
+    except OSError as error:
+        raise InputError(
+            f"FILES in {path} names {name!r}, which cannot be read ({error.strerror}): make it readable"
+        ) from None
+
+
+def _written(path: str, content: bytes, name: str) -> Any:
+    """The value of the last top-level assignment to `name`; what stands for none where there is no such line."""
+    value = _NOT_DECLARED[name]
+    for statement in _statements(content):
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=target)], value=ast.expr() as written):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as written):
+                pass
+            case _:
+                continue
+        if target == name:
+            try:
+                value = ast.literal_eval(written)
+            except Exception:  # several kinds, by what is not a literal
+                raise _not_written_out(path, name) from None
+    return value
+
+
+def _statements(content: bytes) -> list[ast.stmt]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # running the file gives them too, with its name
+            return ast.parse(content).body
+    except Exception:  # running it says what is wrong, and where
+        return []
+
+
+def _not_written_out(path: str, name: str) -> InputError:
+    return InputError(
+        f"{name} in {path} must be readable without running the file: write it out at the top level, as in "
+        f"{_EXAMPLES[name]}"
+    )
