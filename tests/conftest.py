@@ -36,9 +36,14 @@ def _seeded():
 
 
 @pytest.fixture
-def real_data() -> Path:
-    """The folder that SELFTAUGHT_DATA names; the test is skipped where there is none."""
+def real_data(tmp_path_factory, worker_id, monkeypatch) -> Path:
+    """The folder that SELFTAUGHT_DATA names; the test is skipped where there is none.
+
+    Decoding it takes most of a minute: once for all tests of this session, in whichever process.
+    """
     folder = os.environ.get("SELFTAUGHT_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("SELFTAUGHT_DATA does not name a folder with mnist/ and cifar10/ Parquet files")
+    own = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("XDG_CACHE_HOME", str((own if worker_id == "master" else own.parent) / "cache"))
     return Path(folder)
