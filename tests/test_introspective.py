@@ -378,6 +378,13 @@ class TestRefusals:
         with pytest.raises(InputError, match=message):
             IntrospectiveLoss(network(), **options)
 
+    def test_replicas_on_several_devices(self):
+        wrapped = nn.DataParallel(network())
+        IntrospectiveLoss(wrapped)
+        wrapped.device_ids = [0, 1]  # there is no machine with two in the tests
+        with pytest.raises(ExplanationError, match="use DistributedDataParallel"):
+            IntrospectiveLoss(wrapped)
+
     def test_no_network(self):
         with pytest.raises(InputError, match=r"model must be a torch.nn.Module, not function"):
             IntrospectiveLoss(lambda x: x)

@@ -358,14 +358,14 @@ def test_bad_labels_are_refused(labels):
 
 @pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf")])
 def test_bad_strengths_are_refused(strength):
-    with pytest.raises(InputError, match="strength must be at least 0"):
+    with pytest.raises(InputError, match="strength must be a finite number of at least 0"):
         losses.confidence_penalty(torch.randn(2, 5), torch.tensor([0, 4]), strength)
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
 def test_bad_temperatures_are_refused(temperature):
     for loss in (losses.distillation, losses.permuted_dark_knowledge):
-        with pytest.raises(InputError, match="temperature must be greater than 0"):
+        with pytest.raises(InputError, match="temperature must be a finite number greater than 0"):
             loss(torch.randn(2, 5), torch.randn(2, 5), temperature)
 
 

@@ -214,3 +214,7 @@ def test_scores_of_another_shape_or_dtype_are_refused(scores):
 def test_a_number_of_classes_that_is_none_is_refused(count, message):
     with pytest.raises(InputError, match=message):
         targets.smooth(torch.tensor([0]), count)
+
+
+def test_a_number_of_classes_may_be_numpys():
+    assert targets.smooth(torch.tensor([0]), np.int64(3), alpha=0.5).tolist() == [[0.5, 0.25, 0.25]]

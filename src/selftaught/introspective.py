@@ -13,6 +13,7 @@ from selftaught.amortised import LEAST_SHARE, Amortised
 from selftaught.errors import InputError
 from selftaught.saliency import Explainer
 from selftaught.saliency.capture import as_logits
+from selftaught.saliency.preserve import unwrap
 
 
 def explaining(
@@ -68,7 +69,8 @@ class IntrospectiveLoss(nn.Module):
     the criterion has no state of its own.
 
     Raises:
-        InputError: an option out of range or of an unknown name.
+        InputError: an option out of range or of an unknown name, or a model that is none.
+        ExplanationError: a model in `nn.DataParallel` over several devices.
 
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     >>> criterion = IntrospectiveLoss(model)
@@ -97,6 +99,7 @@ class IntrospectiveLoss(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+        unwrap(model)  # what cannot be explained is refused now, not after the warm-up
         check_range("alpha", alpha, lambda share: 0 < share <= 1, "in (0, 1]")
         check_range("weight", weight, lambda λ: 0 <= λ < float("inf"), "a finite number of at least 0")
         check_range("refresh", refresh, lambda r: LEAST_SHARE <= r <= 1, f"in [{LEAST_SHARE}, 1]")

@@ -50,7 +50,9 @@ def confidence_penalty(logits: Tensor, labels: Tensor, strength: float) -> Tenso
     tensor(0.)
     """
     check_labels(labels, *batch_and_classes("logits", logits))
-    check_range("strength", strength, lambda value: 0 <= value < float("inf"), "at least 0")
+    check_range(
+        "strength", strength, lambda value: 0 <= value < float("inf"), "a finite number of at least 0"
+    )
     log_p = as_float(logits).log_softmax(1)
     entropy = -(log_p.exp() * log_p).sum(1).mean()
     return F.nll_loss(log_p, labels) - strength * entropy
@@ -229,7 +231,9 @@ def flow(s1: Tensor, s2: Tensor, t1: Tensor, t2: Tensor) -> Tensor:
 
 
 def _softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    check_range("temperature", temperature, lambda value: 0 < value < float("inf"), "greater than 0")
+    check_range(
+        "temperature", temperature, lambda value: 0 < value < float("inf"), "a finite number greater than 0"
+    )
     log_p = (as_float(student) / temperature).log_softmax(1)
     q = (as_float(teacher.detach()) / temperature).softmax(1)
     # The default reduction, "mean", would divide by the classes too.

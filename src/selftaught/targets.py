@@ -3,6 +3,8 @@
 Rows sum to 1. Targets are constants: no gradient flows through them.
 """
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -114,17 +116,16 @@ def smooth(labels: Tensor, num_classes: int, alpha: float = 0.9, dtype: torch.dt
     >>> smooth(torch.tensor([2]), num_classes=3, alpha=0.5)
     tensor([[0.2500, 0.2500, 0.5000]])
     """
-    batch = labels.numel()
-    _check(labels, batch, num_classes, alpha)
-    rest = torch.full(
-        (batch, num_classes), (1 - alpha) / (num_classes - 1), dtype=dtype, device=labels.device
-    )
+    try:
+        batch, classes = labels.numel(), operator.index(num_classes)
+    except TypeError:
+        raise InputError(f"num_classes must be an integer, not {num_classes!r}") from None
+    _check(labels, batch, classes, alpha)
+    rest = torch.full((batch, classes), (1 - alpha) / (classes - 1), dtype=dtype, device=labels.device)
     return rest.scatter_(1, labels[:, None], alpha)
 
 
 def _check(labels: Tensor, batch: int, classes: int, alpha: float = 1.0) -> None:
-    if not isinstance(classes, int):
-        raise InputError(f"num_classes must be an integer, not {classes!r}")
     if classes < 2:
         raise InputError(f"soft targets need at least 2 classes, got {classes}")
     check_range("alpha", alpha, lambda share: 0 < share <= 1, "in (0, 1]")

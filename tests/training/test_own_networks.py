@@ -117,8 +117,12 @@ def test_other_weights_of_a_network_of_ones_own_are_another_run(tmp_path):
     assert other.trial_id != config.trial_id
     with pytest.raises(InputError, match="have changed: start a new run"):
         train(config, tmp_path / "late")
-    with pytest.raises(InputError, match="has changed since"):
-        selftaught.load(tmp_path / "first", model=config.model)
+    shutil.copy(tmp_path / "weights.safetensors", tmp_path / "first")
+    for name in (config.model, f"{tmp_path / 'first' / 'network.py'}:build"):
+        with pytest.raises(
+            InputError, match="one of its FILES has changed since: put those that the run was"
+        ):
+            selftaught.load(tmp_path / "first", model=name)
     train(other, tmp_path / "second")
     assert quick.fingerprint(tmp_path / "first") != quick.fingerprint(tmp_path / "second")
 

@@ -43,7 +43,8 @@ def digests(path: str, content: bytes) -> str:
 def check(path: str, content: bytes, values: dict[str, Any]) -> None:
     """Refuse a file that, when it was run, gave its declarations other `values` than are written in it."""
     for name, nothing in _NOT_DECLARED.items():
-        if values.get(name, nothing) != _written(path, content, name):
+        value, written = values.get(name, nothing), _written(path, content, name)
+        if type(value) is not type(written) or value != written:
             raise _not_written_out(path, name)
 
 

@@ -217,5 +217,6 @@ def _environments(tables: Sequence[PaperTable]) -> list[tuple[str, str]]:
     for table in tables:
         for run in table.records:
             for name, value in run.result.environment.items():
-                found.setdefault(name, {})[str(value)] = None
+                of_sessions = str(value).split("; ")  # as `environment.joined` puts them beside each other
+                found.setdefault(name, {}).update(dict.fromkeys(of_sessions))
     return [(name, "; ".join(values)) for name, values in found.items()]

@@ -129,16 +129,27 @@ def _permitted(run: record.Record, model: str | None) -> str:
         return name
     if models.runs_code(name) or models.runs_code(model):
         if models.fingerprint(model) != run.config.model_fingerprint:
-            raise InputError(
-                f"{model!r} is not what made the model of {run.directory}, or has changed since: give the copy "
-                f"that the run kept, {run.directory / record.SOURCE}:{name.rpartition(':')[2]}"
-            )
+            raise InputError(_what_else(run, model))
         return model
     if models.located(model) != name:
         raise InputError(
             f"{run.directory} holds the model {name!r}, not {model!r}: leave model= (--model) out"
         )
     return name
+
+
+def _what_else(run: record.Record, model: str) -> str:
+    """What is wrong with a model file that is not, with all that it reads, what made the run's model."""
+    function, kept = run.config.model.rpartition(":")[2], run.directory / record.SOURCE
+    if kept.is_file() and models.source(model) == kept.read_bytes() and model.rpartition(":")[2] == function:
+        return (
+            f"{model!r} made the model of {run.directory}, but one of its FILES has changed since: put those that the "
+            "run was trained with beside it"
+        )
+    return (
+        f"{model!r} is not what made the model of {run.directory}, or has changed since: give the copy that the run "
+        f"kept, {kept}:{function}"
+    )
 
 
 def _description(run: record.Record) -> dict[str, Any] | None:
