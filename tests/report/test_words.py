@@ -158,9 +158,22 @@ def test_a_network_that_always_names_the_most_frequent_class_is_told(tmp_path):
     assert "always naming 'c2', which would score 60.00 %" in told(0.6, 100, 100, 300)
     assert "always" not in told(1, 9, 1, 0)  # nothing can be better than right
     assert "always naming 'c1', which would score 100.00 %" in told(1, 0, 5, 0)
-    for even in ((), (167, 167, 166), (180, 160, 160)):
+    for even in ((), (167, 167, 166), (180, 160, 160), (1, 1, 2)):
         assert told(0.39, *even).startswith("No method is clearly better than guessing, 33 % with 3 classes")
         assert told(0.41, *even) == ""
+
+
+def test_few_test_images_are_told(tmp_path):
+    run = factory.write_run(tmp_path, "ce", 0)
+
+    def told(images: int) -> str:
+        data = run.result.data.model_copy(update={"test": images})
+        result = run.result.model_copy(update={"data": data})
+        return " ".join(words.cautions(table(), [dataclasses.replace(run, result=result)]))
+
+    assert "With 4 test images each of them is 25 points of accuracy." in told(4)
+    assert "With 1 test image each of them is 100 points" in told(1)
+    assert "points of accuracy." not in told(100)
 
 
 def test_temperatures_that_mean_little_are_told(tmp_path):

@@ -12,6 +12,9 @@ from selftaught.training.record import TEMPERATURES, Record
 FEW_HELD_OUT = 100
 """Fewer held-out images than this make a rough temperature."""
 
+FEW_TEST = 100
+"""With fewer test images one of them is more than a point of accuracy."""
+
 CLEARLY = 1.2
 """An accuracy of more than this many times 1/C is clearly better than guessing; a class with more than this many times
 1/C of the images is clearly more frequent than others."""
@@ -105,6 +108,9 @@ def cautions(table: Table, records: Sequence[Record], sizes: np.ndarray | None =
             f"With two classes {', '.join(dict.fromkeys(introspective))} equals label smoothing: a single wrong class "
             "leaves nothing to share out."
         )
+    if data.test < FEW_TEST:
+        images = "image" if data.test == 1 else "images"
+        yield f"With {data.test} test {images} each of them is {100 / data.test:.3g} points of accuracy."
     yield from _about_chance(table, data.classes, sizes)
     yield from _about_temperatures(records)
     duplicates = max(run.result.data.duplicates for run in records)
@@ -118,7 +124,8 @@ def cautions(table: Table, records: Sequence[Record], sizes: np.ndarray | None =
 def _about_chance(table: Table, classes: Sequence[str], sizes: np.ndarray | None) -> Iterator[str]:
     """Whether a network that looks at no image would do as well: one that guesses, or names the most frequent class."""
     best, count = max(row.accuracy for row in table.rows), len(classes)
-    if sizes is None or sizes.max() <= CLEARLY * sizes.mean():
+    # Up to an image more is what dividing few images leaves over.
+    if sizes is None or sizes.max() <= max(CLEARLY * sizes.mean(), sizes.mean() + 1):
         if best < CLEARLY / count:
             yield (
                 f"No method is clearly better than guessing, {100 / count:.2g} % with {count} classes: train longer "
