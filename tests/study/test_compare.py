@@ -201,6 +201,16 @@ def test_a_method_that_cannot_be_timed_takes_no_other_with_it(tmp_path, configs,
     ]
 
 
+def test_what_comes_after_the_training_can_be_interrupted(tmp_path, configs, monkeypatch):
+    study, table = studies.make_study(configs, tmp_path), tmp_path / folder.TABLE
+    studies.in_this_process(study.pending(), lambda event: None, lambda: False)
+    monkeypatch.setattr(cost, "measure", None)
+    assert studies.run(study, should_stop=lambda: True).stopped
+    assert not table.exists()
+    assert studies.run(study, should_stop=table.exists).stopped
+    assert table.exists()
+
+
 def test_who_is_killed_while_steps_are_timed_has_the_table(tmp_path, configs, monkeypatch):
     class Killed(BaseException):
         """For want of memory: no handler hears of it."""

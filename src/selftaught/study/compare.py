@@ -96,7 +96,8 @@ def run(
 ) -> Comparison:
     """Train what is not finished, then write the tables and the report beside the trials.
 
-    A failed trial does not stop the others; the table is made of what is finished. If stopped, no table is made.
+    A failed trial does not stop the others; the table is made of what is finished. If stopped, no more is made: no
+    table, or one without the time of a step.
 
     Args:
         study: from `make_study`; its directory is created.
@@ -118,13 +119,16 @@ def run(
     failures = [(trial, o.error) for trial, o in zip(pending, outcomes, strict=True) if o.error is not None]
     missing = _missing(study, failures)
     folder.write_study(study.directory, described.model_copy(update={"missing": missing}))
-    if any(outcome.stopped for outcome in outcomes):
-        return Comparison(study, None, True, failures)
+    stopped = Comparison(study, None, True, failures)
+    if any(outcome.stopped for outcome in outcomes) or should_stop():
+        return stopped
     if len(missing) == len(study.trials):
         return Comparison(study, None, False, failures)
     untimed = _untimed(study)
     if untimed:  # all of them in memory together: who runs out of it has the table
         _show(study, failures, [])
+    if should_stop():
+        return stopped
     return _show(study, failures, _time_steps(study, untimed))
 
 
