@@ -150,7 +150,9 @@ def test_a_network_that_always_names_the_most_frequent_class_is_told(tmp_path):
         made = Table((dataclasses.replace(CE, accuracy=accuracy),), "ce", ())
         return " ".join(words.cautions(made, [run], np.array(sizes) if sizes else None))
 
-    expected = "No method is clearly better than always naming 'c0', which would score 90.00 %: see below"
+    expected = (
+        "No method is clearly better than always naming 'c0', which would score 90.00 %: see in the report"
+    )
     assert told(0.9, 450, 25, 25).startswith(expected)
     assert told(0.4, 450, 25, 25).startswith(expected)  # better than guessing does not help it
     assert told(0.913, 450, 25, 25).startswith(expected)  # 1.34 points are the standard error of 500 images

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from selftaught.report import chance
 from selftaught.report.differences import Difference
 from selftaught.report.numbers import p_value, points
 from selftaught.report.tables import Row, Table
@@ -14,10 +15,6 @@ FEW_HELD_OUT = 100
 
 FEW_TEST = 100
 """With fewer test images one of them is more than a point of accuracy."""
-
-CLEARLY = 1.2
-"""An accuracy of more than this many times 1/C is clearly better than guessing; a class with more than this many times
-1/C of the images is clearly more frequent than others."""
 
 _HEADLINES = {
     "better": "{ours} {be} better than {theirs}{in_what}",
@@ -111,35 +108,15 @@ def cautions(table: Table, records: Sequence[Record], sizes: np.ndarray | None =
     if data.test < FEW_TEST:
         images = "image" if data.test == 1 else "images"
         yield f"With {data.test} test {images} each of them is {100 / data.test:.3g} points of accuracy."
-    yield from _about_chance(table, data.classes, sizes)
+    of_chance = chance.caution(max(row.accuracy for row in table.rows), data.classes, sizes)
+    if of_chance:
+        yield of_chance
     yield from _about_temperatures(records)
     duplicates = max(run.result.data.duplicates for run in records)
     if duplicates:
         yield (
             f"{duplicates} of {data.test} test images are also among the training or held-out images: "
             "accuracies may be too high."
-        )
-
-
-def _about_chance(table: Table, classes: Sequence[str], sizes: np.ndarray | None) -> Iterator[str]:
-    """Whether a network that looks at no image would do as well: one that guesses, or names the most frequent class."""
-    best, count = max(row.accuracy for row in table.rows), len(classes)
-    # Up to an image more is what dividing few images leaves over.
-    if sizes is None or sizes.max() <= max(CLEARLY * sizes.mean(), sizes.mean() + 1):
-        if best < CLEARLY / count:
-            yield (
-                f"No method is clearly better than guessing, {100 / count:.2g} % with {count} classes: train longer "
-                "before comparing."
-            )
-        return
-    frequent, share = classes[int(sizes.argmax())], sizes.max() / sizes.sum()
-    # CLEARLY times 90 % is more than all. The standard error of the share, what another draw of as many test images
-    # would change in it, leaves room above: what is right on all images passes, unless they are of a single class.
-    if best <= share + np.sqrt(share * (1 - share) / sizes.sum()):
-        yield (
-            f"No method is clearly better than always naming '{frequent}', which would score "
-            f"{100 * share:.2f} %: see below how each class fares, and train longer or with more images of the rare "
-            "classes before comparing."
         )
 
 
