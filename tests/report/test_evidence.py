@@ -40,7 +40,7 @@ def test_trials_are_pooled(tmp_path):
     predicted = sum(np.bincount(evidence.predictions(run)[0].argmax(1), minlength=10) for run in records)
     assert found.confusion.sum(axis=0).tolist() == predicted.tolist()  # columns are predictions
     assert found.confusion.sum(axis=1).tolist() == [90] * 10  # rows are true classes
-    assert found.class_sizes.tolist() == [30] * 10  # of a trial
+    assert evidence.class_sizes(records).tolist() == [30] * 10  # of a trial
     assert found.curves["val_ece"].shape == (3, 12)
 
 
@@ -57,7 +57,7 @@ def test_what_a_run_did_not_keep_is_none(tmp_path):
         (run.directory / name).unlink()
     found = evidence.gather("ce", [run])
     assert (found.reliability, found.scaled, found.confusion, found.examples) == (None, None, None, None)
-    assert found.class_sizes is None
+    assert evidence.class_sizes([run]) is None
     assert found.curves == {}
 
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from selftaught import data
 from selftaught.errors import InputError
-from selftaught.report import chance, render
+from selftaught.report import render
 from selftaught.report.statistics import holm, paired_test
 from selftaught.report.tables import tabulate
 from selftaught.training import record
@@ -149,14 +149,6 @@ def test_the_caption_says_where_nothing_was_learned(make):
     guessed, learned = tabulate([make("ce", 1, 20)], ["ce"], {}), tabulate([make("ce", 2, 120)], ["ce"], {})
     assert guessed.caption[0].startswith("No method is clearly better than guessing, 50 % with 2 classes")
     assert not any("guessing" in line for line in learned.caption)
-
-
-def test_what_a_class_is_called_does_nothing_to_a_terminal():
-    said = chance.caution(0.9, ["a\x1b[31m", "b"], np.array([90, 10]))
-    assert said is not None
-    assert said.startswith(
-        "No method is clearly better than always naming 'a\ufffd[31m', which would score 90.00 %"
-    )
 
 
 def test_trials_are_paired_by_seed_not_by_position(make):

@@ -99,17 +99,6 @@ class Evidence:
         matrix[self.outcomes[:, 0], self.outcomes[:, 1]] = self.outcomes[:, 2]
         return matrix
 
-    @property
-    def class_sizes(self) -> np.ndarray | None:
-        """Test images of each class, int64 (C,); None without predictions.
-
-        Every trial has as many, also where it has test images of its own: those are chosen by class.
-        """
-        if self.outcomes is None:
-            return None
-        images = np.bincount(self.outcomes[:, 0], self.outcomes[:, 2], len(self.classes))
-        return images.astype(np.int64) // len(self.records)
-
 
 def gather(method: str, records: Sequence[Record]) -> Evidence:
     """Read all files of a method's trials, one trial after another.
@@ -171,6 +160,17 @@ def predictions(record: Record, part: str = "test") -> tuple[np.ndarray, np.ndar
     tensors = _checked(path, _tensors(path), axes, C=len(data.classes), N=_size(record, part))
     _check_classes(path, tensors[labels], len(data.classes))
     return tensors[logits], tensors[labels]
+
+
+def class_sizes(records: Sequence[Record]) -> np.ndarray | None:
+    """Test images of each class, int64 (C,), by a run that kept its predictions; None where none has.
+
+    Every trial has as many, also where it has test images of its own: those are chosen by class.
+    """
+    kept = next((run for run in records if has_predictions(run)), None)
+    if kept is None:
+        return None
+    return np.bincount(predictions(kept)[1], minlength=len(kept.result.data.classes))
 
 
 def has_answers(record: Record) -> bool:

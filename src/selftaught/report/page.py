@@ -12,7 +12,7 @@ import numpy as np
 
 import selftaught
 from selftaught.report import render, sections, svg, words
-from selftaught.report.evidence import gather
+from selftaught.report.evidence import class_sizes, gather
 from selftaught.report.tables import Table, called, tabulate
 from selftaught.training import record
 from selftaught.training.record import Record
@@ -69,8 +69,7 @@ def html(
     styles = _styles(shown, table.baseline)
     evidence = [gather(m, [run for run in records if run.config.method == m]) for m in shown]
     ordered = [run for item in evidence for run in item.records]
-    # All methods meet the same test images: one that kept its predictions tells them for all.
-    sizes = next((item.class_sizes for item in evidence if item.outcomes is not None), None)
+    sizes = class_sizes(ordered)
     context = {
         "title": _title(ordered[0], shown),
         "table": _comparison(table, len(notes)),

@@ -185,14 +185,6 @@ def _have_their_own_test_images(records: Sequence[Record]) -> bool:
     return len(splits) > 1 and records[0].result.data.test_part != OWN_TEST_PART
 
 
-def _class_sizes(records: Sequence[Record]) -> np.ndarray | None:
-    """Test images of each class, int64 (C,), by a run that kept its predictions; None where none has."""
-    kept = next((run for run in records if evidence.has_predictions(run)), None)
-    if kept is None:
-        return None
-    return np.bincount(evidence.predictions(kept)[1], minlength=len(kept.result.data.classes))
-
-
 def _data(run: Record) -> tuple[object, ...]:
     return run.config.data_fingerprint, run.result.data.classes, run.result.data.test
 
@@ -270,7 +262,7 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
     config, data, rows = records[0].config, records[0].result.data, table.rows
     counts = "-".join(map(str, sorted({row.trials for row in rows})))
     held_out = f", {data.val} held out" if data.val else ""
-    of_chance = chance.caution(max(row.accuracy for row in rows), data.classes, _class_sizes(records))
+    of_chance = chance.caution(max(row.accuracy for row in rows), data.classes, evidence.class_sizes(records))
     lines = [
         *([of_chance] if of_chance else []),
         f"{called(config.data)}: {data.train} training images{held_out}, {data.test} test images; "
