@@ -118,7 +118,9 @@ def test_what_looks_like_a_path_is_said_to_be_missing(here, asked, name):
     ("name", "near"), [("cifar11", "cifar10"), ("digit", "digits"), ("fashion_mnist", "fashion-mnist")]
 )
 def test_another_name_is_unknown(asked, name, near):
-    assert f"unknown data {name!r}: did you mean {near!r}?" in refusal(name)
+    message = refusal(name)
+    assert f"unknown data {name!r}: did you mean {near!r}?" in message
+    assert message.endswith("there is no folder of this name here")
     assert not asked
 
 

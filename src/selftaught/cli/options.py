@@ -102,7 +102,10 @@ class RunOptions:
     train_size: Annotated[int | None, _flag("Train on this many images, stratified.", _DATA)] = None
     val_fraction: Annotated[
         float | None,
-        _flag("Part of the training data to hold out, to watch and to calibrate on (own data: 0.1).", _DATA),
+        _flag(
+            "Part of the training data to hold out, to watch and to calibrate on (own data: 0.1, or 0 if that is fewer images than classes).",
+            _DATA,
+        ),
     ] = None
     test_fraction: Annotated[
         float | None, _flag("Part to set aside for testing, where the data has no test part (0.2).", _DATA)

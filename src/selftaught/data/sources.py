@@ -154,4 +154,4 @@ def _may_be_hub_id(name: str) -> bool:
 def _not_found(name: str) -> InputError:
     if os.sep in name or "/" in name or name.startswith((".", "~")) or os.path.splitext(name)[1]:
         return InputError(f"{name!r} does not exist: check the path of the folder or table of labels")
-    return unknown("data", name, SOURCES)
+    return InputError(f"{unknown('data', name, SOURCES)}, and there is no folder of this name here")
