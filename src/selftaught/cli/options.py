@@ -103,7 +103,8 @@ class RunOptions:
     val_fraction: Annotated[
         float | None,
         _flag(
-            "Part of the training data to hold out, to watch and to calibrate on (own data: 0.1, or 0 if that is fewer images than classes).",
+            "Part of the training data to hold out, to watch and to calibrate on "
+            "(own data: 0.1, or 0 if that is fewer images than classes).",
             _DATA,
         ),
     ] = None
