@@ -239,6 +239,29 @@ def test_without_ce_there_is_no_difference_and_it_is_said(cells):
     assert "Missing: One, CE: seed 0 failed: out of memory" in table.caption
 
 
+@pytest.mark.parametrize(
+    ("missing", "interim"),
+    [
+        ((), False),
+        ([("One", "LE")], True),
+        ([("One", "CE")], True),
+        ([("Two", "CE"), ("Two", "LE")], False),  # nothing is clear there
+    ],
+)
+def test_a_clear_difference_before_all_seeds_are_in_is_an_interim_one(tmp_path, missing, interim):
+    def accuracy(group, variant, seed):
+        return (97.0 if (group, variant) == ("One", "LE") else 60.0) + 0.25 * seed
+
+    cells = factory.cells(make_recipe(), tmp_path, accuracy)
+    for place in missing:
+        cells = replace_cell(cells, *place, missing=("seed 3: not finished",))
+    table = tabulate(make_recipe(), cells, "paper")
+    assert [
+        place for place, cell in table.cells.items() for c in cell.compared.values() if c.verdict == "better"
+    ] == [("One", "LE")] * 3
+    assert any("an interim one" in line for line in table.caption) == interim
+
+
 def test_trials_without_predictions_do_not_pair(cells):
     (cells[0].records[0].directory / record.PREDICTIONS).unlink()
     found = tabulate(make_recipe(), cells, "paper")

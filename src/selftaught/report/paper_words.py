@@ -85,6 +85,11 @@ def caption(table: "PaperTable") -> Iterator[str]:
             seeds.setdefault(why, []).append(seed)
         for why, those in seeds.items():
             yield f"Missing: {cell.group}, {cell.variant}: {', '.join(those)}{': ' if why else ''}{why}"
+    if any(_is_interim(table, cell) for cell in cells):
+        yield (
+            "Where seeds are missing a clear difference is an interim one: who looks after every few trials meets "
+            "p < 0.05 more often than one time in twenty where there is no difference. All planned trials decide."
+        )
 
 
 def agreement(table: "PaperTable") -> str:
@@ -181,6 +186,15 @@ def _said(comparison: "Comparison", metric: str) -> str:
     p = p_value(comparison.p_holm)
     against = _AGAINST[comparison.verdict].format(reference=comparison.base)
     return f"{against} ({points(comparison.test.interval)} points of {metric}{', ' if p else ''}{p})"
+
+
+def _is_interim(table: "PaperTable", cell: "PaperCell") -> bool:
+    """Whether a difference of the cell is called clear before all of its planned trials are in."""
+    incomplete = {other.variant for other in table.of(cell.group) if other.missing}
+    return any(
+        comparison.verdict in ("better", "worse") and incomplete & {cell.variant, comparison.base}
+        for comparison in cell.compared.values()
+    )
 
 
 def _about_verdicts(cells: Sequence["PaperCell"]) -> Iterator[str]:

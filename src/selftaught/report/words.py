@@ -95,7 +95,7 @@ def cautions(table: Table, records: Sequence[Record], sizes: np.ndarray | None =
         yield (
             f"More seeds narrow the intervals: a comparison's own command with --trials {max(5, 2 * seeds)} keeps the "
             "finished trials and adds to them, single runs take another --seed. The part that comes from the number of "
-            "images stays."
+            "images stays. Decide beforehand how many: who adds seeds until p is small finds differences that are none."
         )
     data = records[0].result.data
     introspective = [run.config.method for run in records if "saliency" in run.config.settings]
