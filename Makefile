@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 demo: install
 	$(BIN)/selftaught compare digits --methods ce,ls,cp,le --trials 5
 
+# Stealing work leaves a module's tests together, whose fixtures are then made once.
 test: install-dev lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: install-dev
 	$(BIN)/ruff check .

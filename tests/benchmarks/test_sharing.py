@@ -13,6 +13,7 @@ def test_the_page_says_what_so_many_processes_gain(tmp_path, monkeypatch):
     assert [row["gain"] for row in table["rows"]] == [1, pytest.approx(4 / 3)]
 
 
+@pytest.mark.slow
 def test_a_process_says_how_many_steps_it_takes():
     with sharing.pictures(sharing.SMOKE) as (data, _):
         assert sharing.rate(sharing.config_of(sharing.SMOKE, data, "ce"), 1, 0.1) > 0

@@ -10,6 +10,7 @@ def page(tmp_path_factory):
     return pages.smoke(studies, "Trials together and one after another", tmp_path_factory.mktemp("pages"))
 
 
+@pytest.mark.slow
 def test_the_three_ways_to_run_the_trials(page):
     [table] = page["tables"]
     assert table["heading"] == studies.setting(smoke=True).heading

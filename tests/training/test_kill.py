@@ -15,15 +15,16 @@ from selftaught.training.run import train
 from tests.training import quick
 
 VARIANTS = {
+    "amortised": ("le", {"refresh": 0.3, "flip": True, "warmup": 1}),
+    "streamed": ("le-uniform", {"augment": "photo", "val_fraction": 0.2}),
+    "drawing": ("le-permut", {"augment": "photo"}),
     "half precision": ("ce", {"model": "mlp", "precision": "bf16-mixed"}),
     "explained": ("le", {"flip": True, "val_fraction": 0.2, "warmup": 2}),
-    "drawing": ("le-permut", {"augment": "photo"}),
     "fine-tuned": ("dropout", {"optimizer": "adamw", "schedule": "cosine", "padding": 2}),
-    "streamed": ("le-uniform", {"augment": "photo", "val_fraction": 0.2}),
     "pretrained": ("le", {"model": "hf", "lr": 1e-3}),
-    "amortised": ("le", {"refresh": 0.3, "flip": True, "warmup": 1}),
     "gradients": ("le", {"saliency": "grad", "model": "mlp"}),
 }
+"""Those first that have most to remember: the first few are killed in every test run."""
 PATIENCE = 60.0
 
 
@@ -111,7 +112,7 @@ def check_kills(tmp_path: Path, kills: int) -> int:
 
 
 def test_killed_runs_end_with_the_same_bytes(tmp_path):
-    check_kills(tmp_path, kills=len(VARIANTS))
+    check_kills(tmp_path, kills=3)
 
 
 @pytest.mark.slow

@@ -10,6 +10,9 @@ from selftaught.report.statistics import Interval, Test, holm, paired_test, resa
 LEVEL = 0.05
 """Corrected p-values below it are called a difference."""
 
+CLEAR = ("better", "worse")
+"""The verdicts that call it one."""
+
 Correct = Mapping[str, Mapping[int, np.ndarray]]
 """By method and seed, which test images the trial got right (N,); a trial without predictions is missing."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from selftaught.report.differences import CLEAR
 from selftaught.report.numbers import p_value, points
 from selftaught.report.paper_comparisons import CONTROLS, REFERENCE
 from selftaught.report.tables import called
@@ -154,9 +155,7 @@ def le_in_short(tables: Sequence["PaperTable"]) -> str:
                     found.setdefault(cell.runs, set()).add(comparison.verdict)
         if found:
             label = next((t.label(method) for t in tables if t.label(method) != method), method)
-            clear = {
-                verdict: sum(said == {verdict} for said in found.values()) for verdict in ("better", "worse")
-            }
+            clear = {verdict: sum(said == {verdict} for said in found.values()) for verdict in CLEAR}
             worse = f" (and is worse in {clear['worse']})" if clear["worse"] else ""
             cells = f"{len(found)} cell{'s' if len(found) > 1 else ''}"
             parts.append(f"{label} in {clear['better']} of {cells}{worse}")
@@ -177,7 +176,7 @@ def clear_differences(tables: Sequence["PaperTable"]) -> str:
     clear = [
         f"{cell.variant} is {one.verdict} than {one.base} ({cell.group})"
         for cell, one in tested
-        if one.verdict in ("better", "worse")
+        if one.verdict in CLEAR
     ]
     return f"{'; '.join(clear) or 'No clear difference in any comparison'}."
 
@@ -192,7 +191,7 @@ def _is_interim(table: "PaperTable", cell: "PaperCell") -> bool:
     """Whether a difference of the cell is called clear before all of its planned trials are in."""
     incomplete = {other.variant for other in table.of(cell.group) if other.missing}
     return any(
-        comparison.verdict in ("better", "worse") and incomplete & {cell.variant, comparison.base}
+        comparison.verdict in CLEAR and incomplete & {cell.variant, comparison.base}
         for comparison in cell.compared.values()
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from selftaught.report import chance
-from selftaught.report.differences import Difference
+from selftaught.report.differences import CLEAR, Difference
 from selftaught.report.numbers import p_value, points
 from selftaught.report.tables import Row, Table
 from selftaught.training.record import TEMPERATURES, Record
@@ -89,7 +89,7 @@ def cautions(table: Table, records: Sequence[Record], sizes: np.ndarray | None =
         sizes: test images of each class, int64 (C,); None where the runs kept no predictions to count them from.
     """
     made = [*_compared(table), *table.further]
-    unclear = {one.method for one in made if one.verdict not in ("better", "worse")}
+    unclear = {one.method for one in made if one.verdict not in CLEAR}
     if unclear:
         seeds = max(row.trials for row in table.rows if row.method in unclear)
         yield (
