@@ -262,6 +262,16 @@ def test_a_clear_difference_before_all_seeds_are_in_is_an_interim_one(tmp_path, 
     assert any("an interim one" in line for line in table.caption) == interim
 
 
+def test_one_comparison_alone_is_not_told_of_a_correction(tmp_path):
+    recipe = make_recipe()
+    alone = recipe.model_copy(update={"groups": recipe.groups[:1], "variants": recipe.variants[:2]})
+    for asked, said in ((recipe, "p: corrected after Holm"), (alone, "p: of the test against no difference")):
+        cells = factory.cells(asked, tmp_path / said, accuracy)
+        [line] = [line for line in tabulate(asked, cells, "paper").caption if line.startswith("Δ:")]
+        assert said in line
+        assert ("not corrected" in line) == (asked is recipe)
+
+
 def test_trials_without_predictions_do_not_pair(cells):
     (cells[0].records[0].directory / record.PREDICTIONS).unlink()
     found = tabulate(make_recipe(), cells, "paper")

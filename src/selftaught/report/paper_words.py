@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from selftaught.report.differences import CLEAR
+from selftaught.report.differences import CLEAR, LEVEL
 from selftaught.report.numbers import p_value, points
 from selftaught.report.paper_comparisons import CONTROLS, REFERENCE
 from selftaught.report.tables import called
@@ -216,10 +216,16 @@ def _about_comparisons(table: "PaperTable") -> Iterator[str]:
     every = [comparison for cell in cells for comparison in cell.compared.values()]
     images = f"{table.recipe.judged_on} images"
     if every:
+        among = every[0].among
+        corrected, p = (
+            ", not corrected",
+            f"corrected after Holm over the table's {among} comparisons, finished or not",
+        )
+        if among == 1:
+            corrected, p = "", "of the test against no difference"
         yield (
-            f"Δ: difference in points with its 95 % interval, over seeds and {images}, not corrected. "
-            f"p: corrected after Holm over the table's {every[0].among} comparisons, finished or not; better and worse "
-            "mean p < 0.05."
+            f"Δ: difference in points with its 95 % interval, over seeds and {images}{corrected}. "
+            f"p: {p}; better and worse mean p < {LEVEL}."
         )
         if table.reduced:
             yield "All trials are trained on the same images: no interval says what others would have done."
