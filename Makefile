@@ -29,9 +29,9 @@ bench: install-dev
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
-# Compiling all of every library takes a minute, what is used of it a few seconds at its first start, where it is kept.
-NO_COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
-PIP_INSTALL := -m pip install -q --disable-pip-version-check $(NO_COMPILE) -c constraints.txt
+# Compiling all of every library takes two minutes, what is used of it a few seconds at its first start: it is kept.
+unexport PYTHONDONTWRITEBYTECODE
+PIP_INSTALL := -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -21,6 +22,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (HIDDEN, os.environ.get(
 
 # Small tensors: a second thread only fights with the other test process.
 torch.set_num_threads(1)
+
+# No test measures time: on a busy machine the first example may take as long as it likes.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -45,7 +45,7 @@ def count_explanations(criterion: IntrospectiveLoss) -> list[int]:
 ORDERS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), min_size=1, max_size=25)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(orders=ORDERS, share=st.floats(0.05, 1.0), key=st.sampled_from(["grad", "guided-backprop"]))
 def test_what_a_batch_is_given_is_what_its_samples_were_given_last(orders, share, key):
     """A model that learns, any order of any batches: the table by sample in plain Python."""

@@ -36,7 +36,7 @@ def test_equals_the_oracle(name, shape, dtype, tolerance):
     np.testing.assert_allclose(result, expected(name, maps, labels), atol=tolerance)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     name=st.sampled_from(NAMES),
     batch=st.integers(1, 4),
@@ -242,7 +242,7 @@ SPATIAL = st.lists(st.integers(1, 9), min_size=1, max_size=3)
 DTYPES = st.sampled_from([(torch.float64, 1e-12), (torch.float32, 2e-6)])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 4), st.integers(1, 9), SPATIAL, st.floats(0, 1), DTYPES, st.integers(0, 2**31))
 def test_between_classes_equals_the_oracle_and_its_rows_are_cosine(batch, classes, shape, zeros, kind, seed):
     torch.manual_seed(seed)
@@ -257,7 +257,7 @@ def test_between_classes_equals_the_oracle_and_its_rows_are_cosine(batch, classe
     assert result.abs().max() <= 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(1, 4),
     st.integers(1, 6),

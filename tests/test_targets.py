@@ -19,7 +19,7 @@ def random_similarity(batch, classes, dtype=torch.float64):
     return torch.rand(batch, classes, dtype=dtype) * 2 - 1, torch.randint(classes, (batch,))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     batch=st.integers(1, 6),
     classes=st.sampled_from([2, 3, 10, 1000]),
@@ -108,7 +108,7 @@ def test_smooth_agrees_with_torch_where_the_conventions_meet():
     torch.testing.assert_close(-(q * logits.log_softmax(1)).sum(1).mean(), theirs)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(batch=st.integers(0, 6), classes=st.sampled_from([2, 3, 10, 1000]), seed=st.integers(0, 2**31))
 def test_permuted_keeps_the_truth_and_the_set_of_the_others(batch, classes, seed):
     torch.manual_seed(seed)

@@ -13,7 +13,7 @@ def _images(*shape, seed=0):
     return torch.randint(1, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     batch=st.integers(1, 5),
     channels=st.integers(1, 3),
@@ -88,7 +88,7 @@ def test_only_the_given_generator_is_used():
     assert not torch.equal(first, second)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     batch=st.integers(1, 4),
     channels=st.sampled_from([1, 3]),

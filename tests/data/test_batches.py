@@ -208,7 +208,7 @@ def _after_order(seed, epoch, count):
     return generator
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(count=st.integers(1, 30), batch_size=st.integers(1, 12), training=st.booleans())
 def test_length_and_the_lonely_last_image(count, batch_size, training):
     batches = _batches(count, batch_size, seed=0 if training else None)

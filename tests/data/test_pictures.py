@@ -131,7 +131,7 @@ def test_an_opaque_alpha_channel_changes_nothing():
     np.testing.assert_array_equal(pictures.decode(encode(solid)), COLOUR)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(values=st.lists(st.integers(0, 65535), min_size=1, max_size=8))
 def test_sixteen_bits_are_scaled_by_their_full_range(values):
     expected = [[math.floor(value * 255 / 65535 + 0.5) for value in values]]
@@ -215,7 +215,7 @@ def test_of_an_animation_the_first_frame_is_taken():
         assert np.unique(pictures.decode(blob)).tolist() == [40]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     resample=st.sampled_from(["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]),
@@ -233,7 +233,7 @@ def test_bilinear_is_the_default_and_anti_aliased():
     assert np.abs(got - 127).max() <= 3
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     height=st.integers(4, 60),
     width=st.integers(4, 60),
@@ -289,7 +289,7 @@ def test_what_is_no_picture_is_refused_with_a_reason(blob, reason):
     assert "0x" not in str(caught.value)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"]))
 def test_damaged_bytes_give_a_picture_or_a_value_error(data, kind):
     content = bytearray(encode(COLOUR, kind))

@@ -7,7 +7,7 @@ from selftaught.data.splits import complement, set_aside, stratified
 from selftaught.errors import InputError
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data(), counts=st.lists(st.integers(0, 40), min_size=2, max_size=8), seed=st.integers(0, 1000))
 def test_shares_are_kept(data, counts, seed):
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
@@ -70,7 +70,7 @@ def test_complement():
     assert complement(torch.tensor([1, 4]), 6).tolist() == [0, 2, 3, 5]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     counts=st.lists(st.integers(2, 30), min_size=2, max_size=6),
     fraction=st.floats(0.001, 0.999),

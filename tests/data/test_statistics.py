@@ -10,7 +10,7 @@ from selftaught.data.statistics import channel_stats, normalisation, power_sums
 from selftaught.errors import InputError
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(shape=st.tuples(*(st.integers(1, 6) for _ in range(4))), seed=st.integers(0, 1000))
 def test_channel_stats_equal_numpy(shape, seed):
     images = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)

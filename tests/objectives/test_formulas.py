@@ -18,7 +18,7 @@ from tests.objectives.lessons import ready, seen, tables
 from tests.oracles import objectives as oracle
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-6}
-few_examples = settings(deadline=None, max_examples=15)
+few_examples = settings(max_examples=15)
 
 STEPS = {
     "kd": ("kd", {}, oracle.kd),

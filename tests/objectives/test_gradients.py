@@ -15,7 +15,7 @@ from tests.oracles import losses as loss_oracle
 from tests.oracles import objectives as oracle
 
 shapes = {"batch": st.integers(2, 8), "classes": st.sampled_from([3, 5, 10]), "seed": st.integers(0, 2**31)}
-few_examples = settings(deadline=None, max_examples=15)
+few_examples = settings(max_examples=15)
 
 
 def gradient(objective, x, y):

@@ -24,7 +24,7 @@ def marks(markup: str, style: int) -> list[tuple[float, float]]:
     return [tuple(map(float, re.findall(r"[-\d.]+", e.get("transform")))) for e in found]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(-1e6, 1e6), max_size=20), st.booleans())
 def test_a_scale_shows_every_value_between_its_ends(values, whole):
     scale = svg.scale([*values, math.nan], 40, 300, whole=whole)

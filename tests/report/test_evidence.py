@@ -15,7 +15,7 @@ from selftaught.training.metrics import ece
 from tests.report import factory
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(2, 12), st.floats(0.1, 30), st.integers(0, 2**31))
 def test_bins_add_up_to_the_ece_of_the_table(images, classes, spread, seed):
     rng = np.random.default_rng(seed)

@@ -31,7 +31,7 @@ def crossed(rng, seeds, images, of_seed, of_image, of_both, mean=0.0):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=10))
 def test_mean_std_equals_the_standard_library(values):
     mean, std = mean_std(values)
@@ -185,7 +185,7 @@ def test_options_out_of_range_are_refused(options):
         paired_interval(np.zeros((2, 3)), np.zeros((2, 3)), **options)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 8), st.integers(0, 2**31), st.sampled_from([0.8, 0.95]), st.floats(0.01, 1))
 def test_interval_over_splits_is_students_widened_for_the_shared_images(seeds, seed, level, ratio):
     means = np.random.default_rng(seed).normal(0.3, 1.0, seeds)
@@ -346,7 +346,7 @@ def test_p_values_of_nothing_are_small_no_more_often_than_they_say(effects, seed
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(P_VALUES)
 def test_holm_equals_statsmodels_and_the_step_down_procedure(p_values):
     multitest = pytest.importorskip("statsmodels.stats.multitest")

@@ -129,7 +129,7 @@ def test_chunks_and_classes(saliency, chunk_size):
     assert torch.allclose(some, every[:, [4, 1]])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     batch=st.integers(1, 4),
     num_classes=st.integers(2, 9),

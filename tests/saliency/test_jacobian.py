@@ -60,7 +60,7 @@ def test_our_networks(name, layout, dtype, train, guided):
     check(model, x, guided, target=x)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_random_convolutions(data):
     """Every stride, padding, dilation and number of groups, with and without BatchNorm, odd sizes."""

@@ -299,7 +299,7 @@ class TestRefusals:
         assert check(recipes.load(name)) is None
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(1, 200),
     st.lists(st.floats(0.001, 0.999), max_size=3, unique=True).map(sorted),

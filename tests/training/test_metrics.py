@@ -20,7 +20,7 @@ def predictions(count, classes, sharpness, dtype=torch.float32):
     return logits, torch.where(right, logits.argmax(1), torch.randint(classes, (count,)))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     count=st.integers(1, 300),
     classes=st.sampled_from([2, 3, 10, 1000]),

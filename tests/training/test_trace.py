@@ -312,7 +312,7 @@ def test_damage_is_refused_in_one_line_that_names_the_file(copy, damage):
     assert "\n" not in str(caught.value)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.binary(max_size=200), st.integers(0, 400), st.booleans())
 def test_any_bytes_are_read_or_refused(run, tmp_path_factory, noise, position, insert):
     directory = tmp_path_factory.mktemp("noise")

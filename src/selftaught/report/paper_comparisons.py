@@ -61,11 +61,11 @@ class Answers:
         self._read: dict[tuple[str, str], dict[int, np.ndarray]] = {}
 
     def __call__(self, cell: "PaperCell") -> dict[int, np.ndarray]:
-        """By seed (N,), in points: 100 for an image that the trial got right."""
+        """By seed bool (N,): whether the trial got the image right."""
         place = cell.group, cell.variant
         if place not in self._read:
             kept = [record for record in self._records[place] if evidence.has_answers(record)]
-            self._read[place] = {run.config.seed: 100.0 * evidence.correct(run, self._part) for run in kept}
+            self._read[place] = {run.config.seed: evidence.correct(run, self._part) for run in kept}
         return self._read[place]
 
 
@@ -124,9 +124,10 @@ def _tested(base: "PaperCell", cell: "PaperCell", answers: Answers, sign: int) -
     if not seeds:
         return None
     test = paired_test([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
-    return (test if sign > 0 else _mirrored(test)), len(seeds)
+    return _in_points(test, sign), len(seeds)
 
 
-def _mirrored(test: Test) -> Test:
-    """Of errors rather than accuracies."""
-    return Test(0.0 - test.estimate, 0.0 - test.high, 0.0 - test.low, test.p)
+def _in_points(test: Test, sign: int) -> Test:
+    """Of accuracies in points, or of errors where the sign is -1."""
+    low, high = sorted((100 * sign * test.low, 100 * sign * test.high))
+    return Test(100 * sign * test.estimate + 0.0, low + 0.0, high + 0.0, test.p)
