@@ -9,7 +9,8 @@ which OUT.md and OUT.json tell
 moved: how much of the probability lies elsewhere than in even soft labels, half the sum of the absolute differences (of
 ten classes and α 0.9 at most 8.9 %, all on one other class);
 agreement: Spearman's rank correlation over the classes that are not the true one, of the soft labels with the network's
-own logits, of the soft labels with a teacher's logits, and of the network's own logits with the teacher's.
+own logits, of the soft labels with a teacher's logits, and of the network's own logits with the teacher's;
+confidence: the mean of the largest probability minus the accuracy, in points; below zero: under-confident.
 
 The teacher is the ResNet26 of the same training images; where there is none, its columns stay empty.
 """
@@ -44,6 +45,7 @@ COLUMNS = {
     "own": "soft labels with own logits",
     "taught": "soft labels with the teacher's",
     "logits": "own logits with the teacher's",
+    "confidence": "confidence − accuracy",
 }
 
 
@@ -58,6 +60,7 @@ class Asked:
     own: float
     taught: float | None
     logits: float | None
+    confidence: float
 
 
 def others(values: Tensor, labels: Tensor) -> np.ndarray:
@@ -77,6 +80,12 @@ def moved(soft: np.ndarray) -> float:
     """How much of the probability of soft labels (B, K) of the other classes is elsewhere than in even ones, in %."""
     even = soft.sum(axis=1, keepdims=True) / soft.shape[1]
     return 100 * float(np.abs(soft - even).sum(axis=1).mean()) / 2
+
+
+def confidence(logits: Tensor, labels: Tensor) -> float:
+    """Mean of the largest probability of (B, C) minus the accuracy, in points."""
+    largest, predicted = logits.double().softmax(1).max(1)
+    return 100 * float((largest - (predicted == labels).double()).mean())
 
 
 def ask(run: record.Record, teacher: record.Record | None, images: int) -> Asked:
@@ -101,6 +110,7 @@ def ask(run: record.Record, teacher: record.Record | None, images: int) -> Asked
         agreement(soft, own),
         None if theirs is None else agreement(soft, theirs),
         None if theirs is None else agreement(own, theirs),
+        confidence(explanation.logits, y),
     )
 
 

@@ -32,6 +32,12 @@ def test_agreement_is_the_mean_of_spearmans():
     assert soft_labels.agreement(a, np.ones_like(a)) == 0
 
 
+def test_confidence_minus_accuracy_has_a_sign():
+    logits = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]))
+    assert soft_labels.confidence(logits, torch.tensor([0, 2])) == pytest.approx(-25)
+    assert soft_labels.confidence(logits, torch.tensor([1, 0])) == pytest.approx(75)
+
+
 def test_networks_of_a_study_are_asked(tmp_path, monkeypatch):
     told = [cost.StepCost("", 1.0, 1.0)]
     monkeypatch.setattr(cost, "measure", lambda configs, **_: told * len(configs))
