@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from selftaught import recipes
-from selftaught.report import render
+from selftaught.report import evidence, render
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
 from selftaught.study import paper_results
@@ -51,6 +51,21 @@ def test_a_table_of_the_paper_is_what_its_records_say(table, tmp_path, real_data
     for end in (".md", ".csv", ".json"):
         made = (tmp_path / "study" / table.name).with_suffix(end)
         assert made.read_bytes() == table.with_suffix(end).read_bytes(), f"{made.name} is another one"
+
+
+@pytest.mark.parametrize("study", sorted(path.parent.name for path in RESULTS.glob("*/trials")))
+def test_networks_of_a_seed_are_the_same_until_their_methods_differ(study):
+    """Plain training is the first stage of LE and its controls; another machine's would be another network."""
+    stages: dict[tuple[str, int, int], set[tuple[float, ...]]] = {}
+    for path in sorted((RESULTS / study / "trials").iterdir()):
+        run = record.read(path)
+        config, losses = run.config, evidence.metrics(run)["loss"]
+        if config.method in ("ce", "le", "le-uniform", "le-permut", "le-teacher"):
+            epochs = config.settings.get("warmup", config.epochs // 5)
+            place = config.shared().canonical(), config.seed, epochs
+            stages.setdefault(place, set()).add(tuple(losses[:epochs]))
+    assert stages
+    assert [place for place, found in stages.items() if len(found) > 1] == []
 
 
 @pytest.mark.parametrize("directory", COMPARED, ids=lambda path: path.name)
