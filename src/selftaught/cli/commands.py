@@ -199,7 +199,7 @@ def archive(study: Path, out: Path) -> int:
     made = copy(study, out)
     for name in made.too_large:
         complain(f"{name} is left out: it is larger than 1 MB")
-    without = f", without {made.unfinished} that are not finished" if made.unfinished else ""
+    without = f", without {made.unfinished} begun and not finished" if made.unfinished else ""
     print(
         f"archived {made.trials} finished trials{without} in {made.directory}: {made.bytes / 1e6:.1f} MB",
         file=sys.stderr,

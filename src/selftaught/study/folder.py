@@ -6,6 +6,7 @@ Nothing here imports torch, so that reports can be made from records alone.
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -27,7 +28,8 @@ REPORT = "report.html"
 
 _File = TypeVar("_File", bound=BaseModel)
 
-TrialId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+_TRIAL = r"^[0-9a-f]{12}$"
+TrialId = Annotated[str, StringConstraints(pattern=_TRIAL)]
 
 
 def checked(out: str | os.PathLike) -> Path:
@@ -40,12 +42,20 @@ def checked(out: str | os.PathLike) -> Path:
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory} is a file: --out must name a directory")
     names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
-    strangers = [name for name in names if not name.startswith(".")]
-    if strangers and not (directory / TRIALS).is_dir():
+    strangers = [name for name in names if not name.startswith(".") and name != TRIALS]
+    if (strangers and not _is_study(directory)) or (directory / TRIALS).is_file():
         raise InputError(
-            f"{directory} is not empty and not a comparison ({strangers[0]}): choose another --out"
+            f"{directory} is not empty and not a comparison ({[*strangers, TRIALS][0]}): choose another --out"
         )
     return directory
+
+
+def _is_study(directory: Path) -> bool:
+    """Whether a study wrote what lies there: somebody else's trials/ has no directories of such names."""
+    told = any((directory / name).is_file() for name in (STUDY, GRAPH))
+    return told or any(
+        re.fullmatch(_TRIAL, path.parent.name) for path in directory.glob(f"{TRIALS}/*/{record.CONFIG}")
+    )
 
 
 class Start(BaseModel):

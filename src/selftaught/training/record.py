@@ -153,7 +153,7 @@ def read_config(directory: Path) -> RunConfig | None:
         return RunConfig.model_validate_json(read_bytes(path))
     except ValidationError:
         raise InputError(
-            f"{path} is damaged or of another version: train the run again in another directory"
+            f"{path} is damaged or of another version: remove {path.parent}, and the run's command trains it again"
         ) from None
 
 
