@@ -10,18 +10,16 @@ place: where the pairs that the paper names stand among all pairs, 1 the most al
 spread: the standard deviation of the cosine over the pairs, how much it tells them apart.
 """
 
-import argparse
 import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from benchmarks.soft_labels import finished, usual
+from benchmarks.soft_labels import alike, asked, each_once, usual
 from selftaught import models
 from selftaught.report import paper_figures
 from selftaught.study.measures import Measuring, class_similarity
@@ -51,7 +49,7 @@ def look(run: Record, images: int) -> Found:
     config, data = run.config, run.result.data
     saliency = models.default_saliency(config.model)
     return Found(
-        f"{config.model} on {config.data}, {data.train:,} images, {config.epochs} epochs: {config.method}",
+        alike(run),
         config.data,
         tuple(data.classes),
         config.trial_id,
@@ -121,17 +119,10 @@ def picture(groups: dict[str, list[Found]]) -> bytes:
 
 def main() -> None:
     """Look at the networks, write what they say."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("studies", nargs="+", type=Path)
-    parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=2000)
-    arguments = parser.parse_args()
+    arguments = asked(__doc__, images=2000)
     torch.set_num_threads(1)
-    runs = {run.config.trial_id: run for study in arguments.studies for run in finished(study)}
     groups: dict[str, list[Found]] = defaultdict(list)
-    for found in [look(run, arguments.images) for run in runs.values() if usual(run)]:
+    for found in [look(run, arguments.images) for run in each_once(arguments.studies) if usual(run)]:
         groups[found.networks].append(found)
     groups = dict(sorted(groups.items()))
     out = arguments.out

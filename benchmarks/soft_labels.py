@@ -88,6 +88,12 @@ def confidence(logits: Tensor, labels: Tensor) -> float:
     return 100 * float((largest - (predicted == labels).double()).mean())
 
 
+def alike(run: record.Record) -> str:
+    """What networks that were trained alike are called."""
+    config, images = run.config, run.result.data.train
+    return f"{config.model} on {config.data}, {images:,} images, {config.epochs} epochs: {config.method}"
+
+
 def ask(run: record.Record, teacher: record.Record | None, images: int) -> Asked:
     """One network about the first of its held-out images, or of the test images."""
     config, data = run.config, data_of(run.config)
@@ -103,7 +109,7 @@ def ask(run: record.Record, teacher: record.Record | None, images: int) -> Asked
         with torch.no_grad():
             theirs = others(selftaught.load(teacher.directory)(x), y)
     return Asked(
-        f"{config.model} on {config.data}, {len(data.train_labels):,} images, {config.epochs} epochs: {config.method}",
+        alike(run),
         config.trial_id,
         len(y),
         moved(soft),
@@ -119,6 +125,11 @@ def finished(study: Path) -> Iterator[record.Record]:
     for directory in sorted((study / "trials").iterdir()):
         if record.is_finished(directory) and (directory / record.WEIGHTS).is_file():
             yield record.read(directory)
+
+
+def each_once(studies: Sequence[Path]) -> list[record.Record]:
+    """The networks of all studies; several may have the same trial."""
+    return list({run.config.trial_id: run for study in studies for run in finished(study)}.values())
 
 
 def usual(run: record.Record) -> bool:
@@ -138,7 +149,7 @@ def usual(run: record.Record) -> bool:
 
 def of_studies(studies: Sequence[Path], images: int) -> Iterator[Asked]:
     """All usual networks of studies, each once."""
-    runs = {run.config.trial_id: run for study in studies for run in finished(study)}.values()
+    runs = each_once(studies)
     teachers = {_data(run): run for run in runs if (run.config.model, run.config.method) == (TEACHER, "ce")}
     for run in filter(usual, runs):
         yield ask(run, teachers.get(_data(run)), images)
@@ -151,14 +162,14 @@ def _data(run: record.Record) -> tuple[str, int | None, float]:
 
 def page(found: Sequence[Asked]) -> str:
     """The table in Markdown, a line for all networks that were trained alike."""
-    alike: dict[str, list[Asked]] = defaultdict(list)
+    groups: dict[str, list[Asked]] = defaultdict(list)
     for one in sorted(found, key=lambda one: one.networks):
-        alike[one.networks].append(one)
+        groups[one.networks].append(one)
     lines = [
         f"| networks | trials | {' | '.join(COLUMNS.values())} |",
         f"|---|{'---:|' * (1 + len(COLUMNS))}",
     ]
-    for name, those in alike.items():
+    for name, those in groups.items():
         cells = [_told([getattr(one, column) for one in those]) for column in COLUMNS]
         lines.append(f"| {name} | {len(those)} | {' | '.join(cells)} |")
     told = (__doc__ or "").split("\n\n", 2)[2].replace("OUT.md and OUT.json tell", "this page tells")
@@ -173,15 +184,18 @@ def _told(values: Sequence[float | None]) -> str:
     return paper_render.mean_std(mean, std if len(known) > 1 else None)
 
 
-def main() -> None:
-    """Ask the networks, write what they say."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def asked(told: str | None, images: int) -> argparse.Namespace:
+    """The command line of a benchmark that asks networks of studies: `studies`, `out` and `images`."""
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="+", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=1000)
-    arguments = parser.parse_args()
+    parser.add_argument("--images", type=int, default=images)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Ask the networks, write what they say."""
+    arguments = asked(__doc__, images=1000)
     torch.set_num_threads(1)
     found = list(of_studies(arguments.studies, arguments.images))
     arguments.out.with_suffix(".md").write_text(page(found), encoding="utf-8")
