@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from benchmarks.soft_labels import alike, asked, each_once, usual
 from selftaught import models
@@ -60,10 +59,8 @@ def look(run: Record, images: int) -> Found:
 
 def places(matrix: np.ndarray, pairs: Sequence[tuple[int, int]]) -> list[int]:
     """The place of some pairs among all, 1 for the most similar."""
-    rows, columns = np.triu_indices(len(matrix), 1)
-    ranks = rankdata(-matrix[rows, columns], method="min").astype(int)
-    among = {(int(i), int(j)): int(rank) for i, j, rank in zip(rows, columns, ranks, strict=True)}
-    return [among[min(pair), max(pair)] for pair in pairs]
+    ranks = paper_figures.ranks_of(paper_figures.Panel("", [""] * len(matrix), matrix))
+    return [ranks[min(pair), max(pair)] for pair in pairs]
 
 
 def spread(matrix: np.ndarray) -> float:

@@ -37,6 +37,7 @@ __all__ = [
     "figure1",
     "figure2",
     "figure3",
+    "ranks_of",
 ]
 
 _DIGITS = (("0", "6"), ("1", "7"), ("3", "5"), ("4", "9"))
@@ -239,7 +240,7 @@ def _expected_positions(panel: Panel) -> list[tuple[int, int]]:
     return [(min(pair), max(pair)) for pair in pairs]
 
 
-def _ranks(panel: Panel) -> dict[tuple[int, int], int]:
+def ranks_of(panel: Panel) -> dict[tuple[int, int], int]:
     """The rank of every pair, 1 for the most similar; the most similar first."""
     pairs = list(combinations(range(len(panel.classes)), 2))
     ranks = rankdata([-panel.matrix[pair] for pair in pairs], method="min").astype(int).tolist()
@@ -251,7 +252,7 @@ def _named(panel: Panel, pair: tuple[int, int]) -> str:
 
 
 def _words_on_pairs(panel: Panel) -> list[str]:
-    ranks, expected = _ranks(panel), _expected_positions(panel)
+    ranks, expected = ranks_of(panel), _expected_positions(panel)
     top = list(ranks)[:_TOP]
     about = f" ({panel.about})" if panel.about else ""
     listed = ", ".join(f"{_named(panel, pair)} {signed(panel.matrix[pair])}" for pair in top)
@@ -268,7 +269,7 @@ def _words_on_pairs(panel: Panel) -> list[str]:
 
 
 def _pair_rows(panel: Panel) -> list[tuple[str, ...]]:
-    ranks, expected = _ranks(panel), _expected_positions(panel)
+    ranks, expected = ranks_of(panel), _expected_positions(panel)
     shown = [pair for pair in ranks if ranks[pair] <= _TOP or pair in expected]
     return [
         (
