@@ -13,7 +13,7 @@ from selftaught.amortised import LEAST_SHARE, Amortised
 from selftaught.errors import InputError
 from selftaught.saliency import Explainer
 from selftaught.saliency.capture import as_logits
-from selftaught.saliency.preserve import unwrap
+from selftaught.saliency.preserve import refuse_foreign, unwrap
 
 
 def explaining(
@@ -70,7 +70,7 @@ class IntrospectiveLoss(nn.Module):
 
     Raises:
         InputError: an option out of range or of an unknown name, or a model that is none.
-        ExplanationError: a model in `nn.DataParallel` over several devices.
+        ExplanationError: a model in `nn.DataParallel` over several devices, in FSDP, in TorchScript or of torch.export.
 
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     >>> criterion = IntrospectiveLoss(model)
@@ -99,7 +99,7 @@ class IntrospectiveLoss(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-        unwrap(model)  # what cannot be explained is refused now, not after the warm-up
+        refuse_foreign(unwrap(model))  # what cannot be explained is refused now, not after the warm-up
         check_range("alpha", alpha, lambda share: 0 < share <= 1, "in (0, 1]")
         check_range("weight", weight, lambda λ: 0 <= λ < float("inf"), "a finite number of at least 0")
         check_range("refresh", refresh, lambda r: LEAST_SHARE <= r <= 1, f"in [{LEAST_SHARE}, 1]")

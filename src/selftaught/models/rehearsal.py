@@ -5,9 +5,9 @@ import textwrap
 import torch
 from torch import Tensor, nn
 
-from selftaught.errors import InputError
+from selftaught.errors import ExplanationError, InputError
 from selftaught.models.registry import Spec
-from selftaught.saliency.preserve import preserved_buffers, preserved_rng
+from selftaught.saliency.preserve import preserved_buffers, preserved_rng, refuse_foreign, unwrap
 
 
 def check(name: str, model: nn.Module, spec: Spec, remedy: str) -> None:
@@ -16,8 +16,12 @@ def check(name: str, model: nn.Module, spec: Spec, remedy: str) -> None:
     Two, because a BatchNorm in train mode may refuse one.
 
     Raises:
-        InputError: it fails, with the `remedy`, or returns anything but float32 logits (B, C).
+        InputError: it fails, with the `remedy`, returns anything but float32 logits (B, C), or cannot be explained.
     """
+    try:
+        refuse_foreign(unwrap(model))
+    except ExplanationError as error:
+        raise InputError(f"{name} returns a model that cannot be used here: {error}") from None
     model.train()
     x = torch.zeros(2, spec.in_channels, spec.height, spec.width)
     shape = (len(x), spec.num_classes)

@@ -19,6 +19,7 @@ from selftaught.saliency.preserve import (
     preserved_attributes,
     preserved_buffers,
     preserved_rng,
+    refuse_foreign,
     refuse_lazy,
     unwrap,
 )
@@ -194,7 +195,8 @@ def explain(
 
     Raises:
         InputError: an unknown saliency method or layer, classes out of range, or lazy layers without a shape.
-        ExplanationError: no layer to explain, or maps that are all zero (before `relu`) or not finite.
+        ExplanationError: no layer to explain, maps that are all zero (before `relu`) or not finite, or a model in
+            TorchScript, of torch.export or in FSDP.
 
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     >>> explanation = explain(model, torch.randn(2, 1, 8, 8))
@@ -204,6 +206,7 @@ def explain(
     explainer = Explainer(saliency, layer, relu, chunk_size, plan)
     _check_input(model, x)
     module = unwrap(model)
+    refuse_foreign(module)
     refuse_lazy(module)
     with (
         _ONE_AT_A_TIME,

@@ -15,7 +15,15 @@ from selftaught.saliency import layers
 from selftaught.saliency.backward import ExplanationRules, pays_to_vectorize
 from selftaught.saliency.capture import Capture, as_logits, does_not_run
 from selftaught.saliency.heads import HEADS, Head, not_finite
-from selftaught.saliency.preserve import eager, preserved_attributes, preserved_rng, refuse_lazy, unwrap
+from selftaught.saliency.preserve import (
+    eager,
+    preserved_attributes,
+    preserved_rng,
+    refuse_foreign,
+    refuse_lazy,
+    refuse_scripted,
+    unwrap,
+)
 
 _PROBE_SAMPLES = 8
 _PROBE_CLASSES = 8
@@ -54,9 +62,12 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
 
     Raises:
         InputError: the layer is not a module of the model, or the model has lazy layers without a shape.
-        ExplanationError: no layer has spatial extent, or the given one has none or does not run.
+        ExplanationError: no layer has spatial extent, or the given one has none or does not run; or the model's inside
+            cannot be seen.
     """
     module, x = unwrap(model), x[:_PROBE_SAMPLES].detach()
+    refuse_foreign(module)
+    refuse_scripted(module)
     refuse_lazy(module)
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), x.dtype)
     x = x.to(dtype) if x.is_floating_point() else x  # autocast, off below, would have seen to it

@@ -41,6 +41,49 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
+def refuse_foreign(model: nn.Module) -> None:
+    """Refuse a model whose inside cannot be seen, or whose weights are not all here.
+
+    Args:
+        model: a classifier, unwrapped.
+
+    Raises:
+        ExplanationError: it is TorchScript or came out of `torch.export`, or a part of it has its weights spread over
+            processes (FSDP, tensor parallelism).
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ExplanationError(
+            "a TorchScript module cannot be explained, its layers are compiled: use the module that it was made from"
+        )
+    # The graphs of torch.fx.symbolic_trace still call the layers by name; exported ones call bare operators.
+    if isinstance(model, torch.fx.GraphModule) and any(
+        isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes
+    ):
+        raise ExplanationError(
+            "a module of torch.export cannot be explained, it has no layers left: use the module that was exported"
+        )
+    pieces = any(type(part).__name__ == "FullyShardedDataParallel" for part in parts(model))
+    if pieces or any(type(parameter).__name__ == "DTensor" for parameter in model.parameters()):
+        raise ExplanationError(
+            "the model's weights are spread over processes (FSDP or tensor parallelism), which cannot be explained: "
+            "use DistributedDataParallel"
+        )
+
+
+def refuse_scripted(model: nn.Module) -> None:
+    """Refuse a model with a part in TorchScript, where its layers' outputs are wanted.
+
+    Raises:
+        ExplanationError: it has one.
+    """
+    for name, part in model.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ExplanationError(
+                f"part {name!r} of the model is TorchScript, whose layers Grad-CAM cannot see: use the module that it was "
+                "made from, or saliency='grad'"
+            )
+
+
 def parts(model: nn.Module) -> list[nn.Module]:
     """`model.modules()`, which spends most of its time on names: a step of a small network can tell the difference."""
     found, waiting = {}, [model]
