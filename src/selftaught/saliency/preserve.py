@@ -79,8 +79,8 @@ def refuse_scripted(model: nn.Module) -> None:
     for name, part in model.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
             raise ExplanationError(
-                f"part {name!r} of the model is TorchScript, whose layers Grad-CAM cannot see: use the module that it was "
-                "made from, or saliency='grad'"
+                f"part {name!r} of the model is TorchScript, whose layers Grad-CAM cannot see: use the module that it "
+                "was made from, or saliency='grad'"
             )
 
 
