@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selftaught import similarity as similarities
 from selftaught import targets
 from selftaught.errors import InputError
 from tests.oracles import targets as oracle
@@ -50,13 +51,73 @@ def test_introspective_is_uniform_where_every_other_map_is_opposite():
     torch.testing.assert_close(q, torch.tensor([[0.1, 0.7, 0.1, 0.1], [0.0, 0.7, 0.0, 0.3]]))
 
 
+def opposite(batch, classes, width, dtype):
+    """Similarities of maps that are all the true class's with a negative factor, and the labels."""
+    labels = torch.randint(classes, (batch,))
+    factors = -torch.rand(batch, classes, dtype=dtype) - 1e-3
+    factors.scatter_(1, labels[:, None], 1.0)
+    return factors[:, :, None] * torch.randn(batch, 1, width, dtype=dtype), labels
+
+
+@pytest.mark.parametrize("measure", [similarities.cosine, similarities.multiscale_mse])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("width", [4, 49, 3072])
+def test_maps_that_are_opposite_but_for_rounding_are_even_targets(measure, dtype, width):
+    torch.manual_seed(0)
+    maps, labels = opposite(64, 10, width, dtype)
+    found = measure(maps, labels)
+    assert (found != -1).sum() > 64, "nothing is rounded here"
+    q = targets.introspective(found, labels)
+    assert torch.equal(q, targets.smooth(labels, 10, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_one_step_of_half_precision_above_minus_one_is_rounding(dtype):
+    found = torch.full((1, 4), -1.0, dtype=dtype)
+    found[0, 2] = -1 + torch.finfo(dtype).eps / 2
+    assert found[0, 2] > -1
+    q = targets.introspective(found, torch.tensor([0]))
+    assert torch.equal(q, targets.smooth(torch.tensor([0]), 4))
+
+
+@pytest.mark.parametrize("dtype", sorted(TOLERANCE, key=str))
+def test_small_differences_above_rounding_are_exactly_equation_6(dtype):
+    """Also of two rows side by side, one of them rounding and the other not."""
+    step = 4 * targets.rounding(dtype)
+    found = torch.tensor([[0, 0, 1, 3], [0, 0, 1e-2, 3e-2]], dtype=dtype) * step - 1
+    q = targets.introspective(found, torch.tensor([0, 0]))
+    weights = found[0, 1:] + 1
+    assert torch.equal(q[0, 1:], (1 - 0.9) * (weights / weights.sum()))
+    assert torch.equal(q[1], targets.smooth(torch.tensor([0]), 4, dtype=dtype)[0])
+
+
+def test_no_value_is_looked_at_on_the_way():
+    """Which on CUDA would wait for the device, and could not be recorded: meta tensors have no values."""
+    scores, labels = torch.empty(2, 3, device="meta"), torch.empty(2, dtype=torch.int64, device="meta")
+    assert targets.introspective(scores, labels).shape == (2, 3)
+
+
+@pytest.mark.parametrize("dtype", sorted(TOLERANCE, key=str))
+def test_targets_go_over_from_even_ones_to_equation_6_without_a_step(dtype):
+    """As in the oracle at any scale, and never more apart than the scales are."""
+    noise = targets.rounding(dtype)
+    scales = torch.linspace(0, 3, 301, dtype=dtype)
+    found = scales[:, None] * noise * torch.tensor([[0, 0.25, 0.5, 1.0]], dtype=dtype) - 1
+    labels = torch.zeros(len(scales), dtype=torch.int64)
+    q = targets.introspective(found, labels)
+    np.testing.assert_allclose(q, oracle.introspective(found, labels, 0.9, noise), atol=TOLERANCE[dtype])
+    # Rounding moves a similarity by eps, which is a thirty-second of `noise`.
+    assert (q[1:] - q[:-1]).abs().max() < 0.1 * (0.01 + 2 / 32)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("alpha", [0.1, 0.6, 0.9, 1.0])
 def test_two_classes_are_label_smoothing_exactly(dtype, alpha):
-    similarity, labels = random_similarity(64, 2, dtype)
-    similarity[0] = -1
+    scores, labels = random_similarity(64, 2, dtype)
+    scores[0] = -1
+    scores[1:20] = -1 + torch.linspace(0, 3, 19, dtype=dtype)[:, None] * targets.rounding(dtype)
     assert torch.equal(
-        targets.introspective(similarity, labels, alpha), targets.smooth(labels, 2, alpha, dtype=dtype)
+        targets.introspective(scores, labels, alpha), targets.smooth(labels, 2, alpha, dtype=dtype)
     )
 
 
@@ -73,9 +134,10 @@ def test_introspective_rounding_below_minus_one_gives_no_negative_target():
 
 
 def test_introspective_passes_nan_on_instead_of_turning_it_into_uniform_targets():
-    similarity = torch.tensor([[1.0, torch.nan, 0.0], [1.0, 0.5, 0.0]])
-    q = targets.introspective(similarity, torch.tensor([0, 0]))
+    scores = torch.tensor([[1.0, torch.nan, 0.0], [1.0, 0.5, 0.0], [1.0, torch.nan, -1.0]])
+    q = targets.introspective(scores, torch.tensor([0, 0, 0]))
     assert q[0, 1:].isnan().all()
+    assert q[2, 1:].isnan().all()
     assert q[1].isfinite().all()
 
 

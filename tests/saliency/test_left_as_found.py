@@ -69,6 +69,65 @@ def test_the_loss_is_of_the_models_own_weights_in_eval_mode_too():
     assert model.passes == 2  # the probe's do not count
 
 
+class InPlace(nn.Module):
+    """Normalises its input where it lies, as some published networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.classifier = nn.Conv2d(1, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x.sub_(0.5).div_(0.25)
+        return self.classifier(self.convolution(x).relu_().mean((2, 3)))
+
+
+@pytest.mark.parametrize("saliency", SALIENCIES)
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("classes", [None, [0, 2]])
+def test_a_model_that_works_in_place_leaves_the_batch_alone(saliency, inference, classes):
+    model, x = InPlace(), torch.randn(3, 1, 8, 8)
+    before, version = x.clone(), x._version
+    with torch.inference_mode(inference):
+        first = selftaught.explain(model, x, saliency, classes=classes)
+        again = selftaught.explain(model, x, saliency, classes=classes)
+    assert torch.equal(x, before)
+    assert x._version == version
+    assert torch.equal(first.maps, again.maps)
+    assert torch.equal(first.logits, again.logits)
+    with torch.no_grad():
+        torch.testing.assert_close(first.logits, model(x.clone()))
+
+
+@pytest.mark.parametrize("saliency", SALIENCIES)
+def test_a_batch_with_a_graph_of_its_own_keeps_it(saliency):
+    """Made by a layer before the model: nothing of the explanation is found in its gradients."""
+    model, before = InPlace(), nn.Linear(8, 8)
+    x = before(torch.randn(3, 1, 8, 8))
+    kept = x.detach().clone()
+    selftaught.explain(model, x, saliency)
+    assert torch.equal(x, kept)
+    assert x.requires_grad
+    x.sum().backward()
+    torch.testing.assert_close(before.bias.grad, torch.full((8,), 24.0))
+    assert model.classifier.weight.grad is None
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_a_model_that_asks_for_gradients_of_its_input_does_not_mark_the_callers(needed):
+    class Slope(InPlace):
+        def forward(self, x):
+            with torch.enable_grad():
+                x.requires_grad_()
+                (slope,) = torch.autograd.grad(x.square().sum(), x, create_graph=True)
+            return super().forward(slope)
+
+    x = torch.randn(3, 1, 8, 8, requires_grad=needed)
+    explanation = selftaught.explain(Slope(), x)
+    assert explanation.maps.shape == (3, 3, 6, 6)
+    assert x.requires_grad is needed
+    assert x.grad is None
+
+
 def test_a_hook_that_was_there_can_still_be_removed():
     model, calls = Keeping(), []
     handle = model.convolution.register_forward_hook(lambda *_: calls.append(1))

@@ -175,9 +175,9 @@ def explain(
     """One saliency map for every class and every sample, from one forward pass.
 
     The model is explained in the mode it is in. In train mode the maps explain the function that each sample
-    went through: BatchNorm's statistics are the batch's, held constant. Mode, parameters, buffers, other attributes,
-    `.grad`, hooks and random states are left as found, also after an exception. Explanations in several threads wait
-    for each other; other forward passes of the model must not run at the same time.
+    went through: BatchNorm's statistics are the batch's, held constant. `x`, mode, parameters, buffers, other
+    attributes, `.grad`, hooks and random states are left as found, also after an exception. Explanations in several
+    threads wait for each other; other forward passes of the model must not run at the same time.
 
     Args:
         model: a classifier from (B, ...) to logits (B, C), or to an object with `.logits`.
@@ -216,7 +216,10 @@ def explain(
         preserved_buffers(module),
         preserved_attributes(module),
     ):
-        explanation = explainer(model, x, classes)
+        with torch.enable_grad():
+            # The model may work on it in place, or ask for its gradient, where it needs the graph that it has.
+            own = x.clone()
+        explanation = explainer(model, own, classes)
         explainer.settle()
     return Explanation(explanation.logits.detach(), explanation.maps, explanation.plan)
 
