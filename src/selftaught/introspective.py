@@ -17,7 +17,12 @@ from selftaught.saliency.preserve import refuse_foreign, unwrap
 
 
 def explaining(
-    saliency: str, layer: nn.Module | str | None, similarity: str, relu: bool, upsample: bool
+    saliency: str,
+    layer: nn.Module | str | None,
+    similarity: str,
+    relu: bool,
+    upsample: bool,
+    centre: bool = False,
 ) -> tuple[Explainer, Callable[[Tensor, Tensor], Tensor]]:
     """What makes a batch's maps, and what compares them.
 
@@ -26,7 +31,7 @@ def explaining(
     """
     if not isinstance(upsample, bool):
         raise InputError(f"upsample must be True or False (to the size of the input), not {upsample!r}")
-    explainer = Explainer(saliency, layer, relu)
+    explainer = Explainer(saliency, layer, relu, centre=centre)
     if upsample and saliency != "grad-cam":
         raise InputError(f"upsample= belongs to saliency='grad-cam', not to {saliency!r}")
     return explainer, similarities.get(similarity)
@@ -59,6 +64,7 @@ class IntrospectiveLoss(nn.Module):
             soft labels are on average 1/r - 1 epochs old. Past the warm-up, call number t (from 0) is explained if
             floor((t + 1) · r) > floor(t · r), or if one of its samples never was. The samples' ids are then needed as
             `index`, and the batches must be shuffled: in a fixed order the same ones would be explained for ever.
+        centre: take the mean map over the classes off each map, before `relu`, `upsample` and the comparison.
 
     Attributes:
         warmup: while true, the loss is the plain cross-entropy, stage 1 of Algorithm 1.
@@ -95,6 +101,7 @@ class IntrospectiveLoss(nn.Module):
         relu: bool = False,
         refresh: float = 1.0,
         upsample: bool = False,
+        centre: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):
@@ -106,7 +113,7 @@ class IntrospectiveLoss(nn.Module):
         # Not registered as a part: the criterion has no parameters or mode of its own.
         self.__dict__["model"] = model
         self.alpha, self.weight, self.upsample = alpha, weight, upsample
-        self.explainer, self.similarity = explaining(saliency, layer, similarity, relu, upsample)
+        self.explainer, self.similarity = explaining(saliency, layer, similarity, relu, upsample, centre)
         self.amortised = Amortised(refresh) if refresh < 1 else None
         self.warmup = False
 

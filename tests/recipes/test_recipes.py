@@ -43,7 +43,7 @@ def test_le_comes_with_its_control_and_with_every_setting_spelled_out(name):
         settings = {variant.label: variant.settings_in(group.label) for variant in variants}
         for variant in variants:
             # The protocol has the warm-up; the others change nothing unless somebody wants them.
-            optional = {"layer", "refresh", "upsample"}
+            optional = {"layer", "refresh", "upsample", "centre"}
             asked = set(objectives.settings(variant.method)) - {"warmup"} - optional
             assert set(settings[variant.label]) - optional == asked
         if recipe.kind in ("table", "figure3") and any(v.method == "le" for v in variants):

@@ -50,6 +50,9 @@ def test_the_setting_reaches_the_configuration():
     assert quick.config("le").trial_id == "4a45b8e30d63"  # named by the code before
     assert quick.config("le-permut", refresh=0.25).settings["refresh"] == 0.25
     assert quick.config("ce", refresh=0.25) == quick.config("ce")
+    assert quick.config("le", centre=False) == quick.config("le")
+    assert quick.config("le", centre=True).settings["centre"] is True
+    assert quick.config("le", centre=True).trial_id != quick.config("le").trial_id
     with pytest.raises(InputError, match=r"refresh must be in \[0.01, 1\], not 0.0"):
         quick.config("le", refresh=0)
 

@@ -53,6 +53,10 @@ class RunOptions:
             "Enlarge Grad-CAM maps to the input's size to compare them.", _METHOD, "--upsample/--no-upsample"
         ),
     ] = None
+    centre: Annotated[
+        bool | None,
+        _flag("Take the mean map over the classes off each map.", _METHOD, "--centre/--no-centre"),
+    ] = None
     teacher: Annotated[
         str | None,
         _flag(

@@ -36,12 +36,13 @@ class LearningWithExplanations(TwoStage):
     relu: bool = False
     refresh: float = 1.0
     upsample: bool = False
+    centre: bool = False
     criterion: IntrospectiveLoss = field(init=False, repr=False, compare=False)
     samples: Tensor | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        explaining(self.saliency, self.layer, self.similarity, self.relu, self.upsample)
+        explaining(self.saliency, self.layer, self.similarity, self.relu, self.upsample, self.centre)
         check_range(
             "refresh", self.refresh, lambda share: LEAST_SHARE <= share <= 1, f"in [{LEAST_SHARE}, 1]"
         )
@@ -64,6 +65,7 @@ class LearningWithExplanations(TwoStage):
             self.relu,
             self.refresh,
             self.upsample,
+            self.centre,
         )
 
     def start_step(self, samples: Tensor) -> None:
@@ -89,7 +91,8 @@ class LearningWithExplanations(TwoStage):
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
         if state["plan"] is not None:
-            self.criterion.explainer = Explainer(self.saliency, relu=self.relu, plan=Plan(**state["plan"]))
+            plan = Plan(**state["plan"])
+            self.criterion.explainer = Explainer(self.saliency, relu=self.relu, plan=plan, centre=self.centre)
         if self.criterion.amortised:
             self.criterion.amortised.set_extra_state(state["amortised"])
 

@@ -73,6 +73,7 @@ class Explainer:
         relu: for Grad-CAM, keep only the positive part of the maps.
         chunk_size: how many classes to differentiate at once; by default as many as fit 256 MB of gradients.
         plan: for Grad-CAM, a decision stored earlier, to be trusted instead of made on the first batch.
+        centre: take the mean map over all classes off each map, see `explain`.
 
     Raises:
         InputError: an unknown saliency method, or an option that it does not have.
@@ -85,18 +86,23 @@ class Explainer:
         relu: bool = False,
         chunk_size: int | None = None,
         plan: Plan | None = None,
+        centre: bool = False,
     ) -> None:
         if saliency not in _METHODS:
             raise errors.unknown("saliency", saliency, names())
         if chunk_size is not None and chunk_size < 1:
             raise InputError(f"chunk_size must be at least 1, not {chunk_size}")
+        if not isinstance(centre, bool):
+            raise InputError(
+                f"centre must be True or False (the mean map over the classes off), not {centre!r}"
+            )
         options = {"layer": layer, "relu": relu or None, "plan": plan}
         given = {name: value for name, value in options.items() if value is not None}
         if given and saliency != "grad-cam":
             raise InputError(f"{next(iter(given))}= belongs to saliency='grad-cam', not to {saliency!r}")
         self.saliency = saliency
         self._watch = Watch(saliency)
-        self._method = _METHODS[saliency](chunk_size=chunk_size, **given)
+        self._method = _METHODS[saliency](chunk_size=chunk_size, centre=centre, **given)
 
     def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None = None) -> Explanation:
         """Explain a batch x (B, ...); the maps are detached, the logits keep their graph.
@@ -171,6 +177,7 @@ def explain(
     *,
     chunk_size: int | None = None,
     plan: Plan | None = None,
+    centre: bool = False,
 ) -> Explanation:
     """One saliency map for every class and every sample, from one forward pass.
 
@@ -188,6 +195,8 @@ def explain(
         classes: the K classes to explain; all of them if None.
         chunk_size: how many classes to differentiate at once, to bound memory.
         plan: for Grad-CAM, the `.plan` of an earlier explanation of this model in this mode, to save its probe.
+        centre: take the mean map over all C classes off each map, before `relu`: a map then says what speaks for its
+            class more than for the others. With two classes the maps become each other's negative.
 
     Returns:
         `.logits` (B, C) and `.maps`, both detached: (B, K, *spatial of the layer) for Grad-CAM,
@@ -203,7 +212,7 @@ def explain(
     >>> explanation.maps.shape, explanation.plan.layer, explanation.plan.head
     (torch.Size([2, 3, 6, 6]), '1', 'linear')
     """
-    explainer = Explainer(saliency, layer, relu, chunk_size, plan)
+    explainer = Explainer(saliency, layer, relu, chunk_size, plan, centre)
     _check_input(model, x)
     module = unwrap(model)
     refuse_foreign(module)

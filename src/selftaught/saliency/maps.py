@@ -1,6 +1,6 @@
 """Maps that are made when they are wanted, for some samples of a batch at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,15 @@ _PART_BYTES_ELSEWHERE = 2**28
 
 def _as_they_are(maps: Tensor) -> Tensor:
     return maps
+
+
+def centred(values: Tensor, classes: Sequence[int]) -> Tensor:
+    """Of values (B, C, ...) of all C classes those of K classes, (B, K, ...), less the mean over all of them.
+
+    A range stands for all classes, as it does where maps are made.
+    """
+    mean = values.mean(1, keepdim=True)
+    return (values if isinstance(classes, range) else values[:, list(classes)]) - mean
 
 
 @dataclass(frozen=True)

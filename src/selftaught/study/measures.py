@@ -173,13 +173,15 @@ class _Explainer:
         own = saliency is None or saliency == settings.get("saliency")
         self.model, self.saliency = model, saliency or default_saliency(model)
         self.layer = cast(str | None, settings.get("layer")) if own else None
-        self.relu = own and bool(settings.get("relu"))
+        self.relu, self.centre = (own and bool(settings.get(name)) for name in ("relu", "centre"))
         self.plan: Plan | None = None
 
     def __call__(self, images: Images, index: Tensor) -> Tensor:
         # The network's own input, as in training: Grad*Input multiplies by it.
         x = (images[index].to(self.model.mean.device).float() / 255 - self.model.mean) / self.model.std
-        explanation = explain(self.model.model, x, self.saliency, self.layer, self.relu, plan=self.plan)
+        explanation = explain(
+            self.model.model, x, self.saliency, self.layer, self.relu, plan=self.plan, centre=self.centre
+        )
         self.plan = explanation.plan
         return explanation.maps
 

@@ -28,7 +28,7 @@ DATA_OPTIONS = (
 )
 """What leads from a source to the data fingerprint, and is superfluous beside it."""
 
-NEUTRAL = {"refresh": 1.0, "upsample": False}
+NEUTRAL = {"refresh": 1.0, "upsample": False, "centre": False}
 """Settings that methods were given later, each with the value that changes nothing.
 
 A configuration leaves them out where they have it: a run keeps the name that it had before there was the setting.

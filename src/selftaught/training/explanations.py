@@ -83,7 +83,8 @@ def explain_images(
         images: as the model takes them.
         names: N names.
         labels: (N,) int64 true classes; the predicted ones are the reference where None.
-        saliency: which maps; if None those the run was trained with, and its layer, ReLU, upsampling and similarity.
+        saliency: which maps; if None those the run was trained with, and its layer, ReLU, centring, upsampling and
+            similarity.
         layer: Grad-CAM's layer in the network, if another.
         most: how many classes to explain, where there are more.
 
@@ -221,7 +222,8 @@ def maps_and_similarity(
         images: uint8 (N, K, H, W).
         classes: int64 (N, k), which classes to explain of each image.
         reference: int64 (N,), each among its image's `classes`.
-        saliency: which maps; if None those the run was trained with, and its layer, ReLU, upsampling and similarity.
+        saliency: which maps; if None those the run was trained with, and its layer, ReLU, centring, upsampling and
+            similarity.
         layer: Grad-CAM's layer in the network, if another.
 
     Returns:
@@ -241,9 +243,8 @@ def maps_and_similarity(
     for x, kept, truth in zip(*(t.split(_AT_ONCE) for t in (images, classes, reference)), strict=True):
         union = kept.unique()
         x = x.to(model.mean.device).float() / 255
-        explanation = explain(
-            model, x, saliency, layer, bool(settings.get("relu")), union.tolist(), plan=plan
-        )
+        relu, centre = bool(settings.get("relu")), bool(settings.get("centre"))
+        explanation = explain(model, x, saliency, layer, relu, union.tolist(), plan=plan, centre=centre)
         plan = explanation.plan
         maps = explanation.maps.cpu()[
             torch.arange(len(kept))[:, None], torch.searchsorted(union, kept.contiguous())
