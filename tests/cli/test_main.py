@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import selftaught
 from selftaught import cli
@@ -271,6 +272,27 @@ def test_two_classes_are_told_that_le_is_label_smoothing(monkeypatch):
     assert announcement.notes(config, ["ce", "ls"]) == ["images of two sizes"]
 
 
+@pytest.mark.parametrize(
+    ("count", "end"),
+    [
+        (3, "class 0 2, class 1 1, class 2 3"),
+        (100, "class 98 0, class 99 0"),
+        (101, "class 29 0, and 71 more classes with 0 images each"),
+    ],
+)
+def test_the_classes_are_named_with_their_counts(monkeypatch, count, end):
+    labels = [torch.tensor(part) for part in ([0, 0, 1], [2], [2, 2])]
+    data = SimpleNamespace(
+        classes=[f"class {k}" for k in range(count)],
+        num_classes=count,
+        train_labels=labels[0],
+        val_labels=labels[1],
+        test_labels=labels[2],
+    )
+    monkeypatch.setattr(announcement, "data_of", lambda config: data)
+    assert announcement.classes(None).endswith(end)
+
+
 def test_a_familiar_name_is_no_pretrained_network(monkeypatch):
     data = SimpleNamespace(num_classes=3, notes=())
     monkeypatch.setattr(announcement, "data_of", lambda config: data)
@@ -317,6 +339,9 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(run):
     code, out, err = run("compare", "digits", "--methods", "ce,le", *QUICK[:-1], "--dry-run", "--trials", "2")
     assert (code, err) == (0, "")
     assert "comparing ce, le on digits (40 training and 359 test images, 10 classes)" in out
+    counts = re.search(r"classes, with how many images each has: (.*)", out)[1].split(", ")
+    assert [count.split()[0] for count in counts] == list("0123456789")
+    assert sum(int(count.split()[1]) for count in counts) == 40 + 359
     assert "4 trials of 2 epochs" in out
     assert re.search(r"about \d+ seconds of training; memory: about", out)
     assert "Grad-CAM explains le: features (linear head)" in out
@@ -332,6 +357,8 @@ def test_a_dry_run_as_json_is_a_plan(run):
         f"{m} seed {s}" for m in ("ce", "le") for s in (0, 1)
     ]
     assert all(trial["open"] for trial in plan["trials"])
+    assert plan["classes"] == list("0123456789")
+    assert [plan[part] for part in ("train", "held_out", "test")] == [40, 0, 359]
     assert plan["seconds"] > 0 < plan["memory"]
     assert not Path("runs").exists()
 

@@ -142,6 +142,14 @@ def test_files_and_folders_in_the_order_given(run, photos, capsys):
     assert [item["image"] for item in found] == order
 
 
+def test_files_beside_pictures_are_told_and_passed_over(run, photos, capsys):
+    (photos / "notes.txt").write_text("mine")
+    (photos / "c" / "d.xml").write_text("mine")
+    code, table, err = call(capsys, run, "photos")
+    assert (code, len(table.splitlines())) == (0, 5)
+    assert err == "not used, because no image: photos/notes.txt and 1 more\n"
+
+
 def test_names_that_are_no_text(run, photos, tmp_path, capsys):
     os.rename(b"photos/a.jpg", b"photos/a\xff\n.jpg")
     code, table, _ = call(capsys, run, "photos")
@@ -295,7 +303,7 @@ def test_a_network_that_prints_does_not_get_into_the_output(photos, tmp_path, ca
         (["missing.png"], "; check its path"),
         ([], "(see selftaught predict --help)"),
         (["empty"], "empty holds no images"),
-        (["mixed"], "mixed/notes.txt is not an image: move it out of mixed, or name the images"),
+        (["mixed"], "mixed/1.heic is not an image that can be read (.heic): convert it"),
         ([], "IMAGES"),
         (["photos", "--top", "0"], "--top is 0 but should be at least 1"),
         (["photos", "--batch-size", "-1"], "--batch-size is -1"),
@@ -311,6 +319,7 @@ def test_refusals(run, photos, tmp_path, capsys, arguments, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "mixed").mkdir()
     (tmp_path / "mixed" / "notes.txt").write_text("mine")
+    (tmp_path / "mixed" / "1.heic").write_text("mine")
     code, text, err = call(capsys, run, *arguments)
     assert (code, text, err.count("\n")) == (2, "", 1)
     assert message.lower() in err.lower()

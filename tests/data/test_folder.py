@@ -113,18 +113,72 @@ def test_hidden_files_and_litter_are_skipped(tmp_path):
         "dog/.hidden/1.png",
     ]
     found = folder.collect(fill(tmp_path, [*GOOD, *litter]))
-    assert (found.classes, len(found.train.labels), found.notes) == (("cat", "dog"), 5, ())
+    assert (found.classes, len(found.train.labels)) == (("cat", "dog"), 5)
+    [note] = found.notes
+    assert note.startswith("not used, because they are no images: 6 files (")
+    kinds = ["1 .DS_Store", "1 .db", "1 .ini", "1 __MACOSX/", "1 .git/", "1 .hidden/"]
+    assert sorted(note.split("(")[1].rstrip(")").split(", ")) == sorted(kinds)
+
+
+COMPANIONS = {
+    "Picasa.ini": ".ini",
+    "1.xml": ".xml",
+    "ZbThumbnail.info": ".info",
+    "desktop.ini": ".ini",
+    ".DS_Store": ".DS_Store",
+    "._1.png": "._*",
+    "Thumbs.db": ".db",
+    "1.txt": ".txt",
+    "1.json": ".json",
+    "IMG_1.AAE": ".aae",
+    "1.xmp": ".xmp",
+    "IMG_1.MOV": ".mov",
+    "README": "without a suffix",
+    "1.unheard-of": ".unheard-of",
+}
+
+
+@pytest.mark.parametrize("name", COMPANIONS)
+def test_what_lies_beside_pictures_does_not_stop_a_run(tmp_path, name):
+    found = folder.collect(fill(tmp_path, [*GOOD, f"cat/{name}", f"dog/deep/{name}", name]))
+    assert (found.classes, len(found.train.labels)) == (("cat", "dog"), 5)
+    notes = [f"not used, because they are no images: 2 files (2 {COMPANIONS[name]})"]
+    if name.startswith(".") or name in ("desktop.ini", "Thumbs.db"):
+        notes = [f"not used, because they are no images: 3 files (3 {COMPANIONS[name]})"]
+    else:
+        notes.insert(0, f"not used, because outside the classes' folders: {name}")
+    assert found.notes == tuple(notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("1", b"\xff\xd8\xff\xe0", "is a JPEG picture without the suffix of one: rename it (.jpeg)"),
+        ("1.bak", b"\x89PNG\r\n\x1a\n", "is a PNG picture without the suffix of one: rename it (.png)"),
+        ("1.part", b"RIFF1234WEBPVP8 ", "is a WebP picture"),
+        ("1.HEIC", b"x", "is not an image that can be read (.heic): convert it"),
+        ("1.eps", b"x", "is not an image that can be read (.eps): convert it"),
+        ("1.CR2", b"x", "is not an image that can be read (.cr2): convert it"),
+    ],
+)
+def test_what_should_be_a_picture_and_is_not_read_is_reported(tmp_path, name, content, words):
+    (fill(tmp_path) / "cat" / name).write_bytes(content)
+    assert f"cat/{name} {words}" in refusal(tmp_path)
+
+
+def test_sound_is_no_picture_although_it_begins_like_webp(tmp_path):
+    (fill(tmp_path) / "cat" / "1.wav").write_bytes(b"RIFF1234WAVEfmt ")
+    assert "1 .wav" in folder.collect(tmp_path).notes[0]
 
 
 def test_what_lies_beside_the_classes_is_told(tmp_path):
     found = folder.collect(fill(tmp_path, [*GOOD, "README.md"]))
     assert len(found.train.labels) == 5
-    assert [note for note in found.notes if "README.md" in note and "not used" in note]
+    assert found.notes == ("not used, because outside the classes' folders: README.md",)
     fill(tmp_path / "divided", [f"{part}/{name}" for part in ("train", "test") for name in GOOD])
     fill(tmp_path / "divided", ["LICENSE", "test/index.html"])
-    notes = " ".join(folder.collect(tmp_path / "divided").notes)
-    assert "LICENSE" in notes
-    assert "index.html" in notes
+    [note] = folder.collect(tmp_path / "divided").notes
+    assert note == "not used, because outside the classes' folders: LICENSE, index.html"
 
 
 REFUSALS = {
@@ -136,8 +190,6 @@ REFUSALS = {
     ),
     "one class": (["cat/1.png", "cat/2.png"], ["one class only ('cat')", "at least two"]),
     "one image": ([*GOOD, "emu/1.png"], ["'emu'", "only one image", "add"]),
-    "not an image": ([*GOOD, "cat/notes.txt"], ["cat/notes.txt", "not an image", "remove"]),
-    "no suffix": ([*GOOD, "cat/1"], ["cat/1 ", "not an image"]),
     "not decoded by Pillow": ([*GOOD, "cat/1.eps"], ["cat/1.eps", "not an image"]),
     "of no class": ([*GOOD, "lost.png"], ["lost.png", "no class", "move it"]),
     "of no part": (
@@ -262,8 +314,8 @@ def test_names_that_are_not_unicode(tmp_path):
     assert found.classes == ("caf\ufffd", "tea")
     assert found.train.pictures.name(0).encode().endswith(b".png")
     assert contents(found.train)[0][0].startswith(cafe)
-    (tmp_path / cafe / "line\nbreak.txt").touch()
-    assert "line\ufffdbreak.txt is not an image" in refusal(tmp_path)
+    (tmp_path / cafe / "line\nbreak.heic").touch()
+    assert "line\ufffdbreak.heic is not an image" in refusal(tmp_path)
 
 
 def test_accents_are_the_same_however_they_are_written(tmp_path):
@@ -333,13 +385,13 @@ def test_everything_wrong_with_the_files_is_told_at_once(tmp_path):
         (tmp_path / label).mkdir()
     for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
         (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "a" / "notes.txt").write_text("mine")
+    (tmp_path / "a" / "1.heic").write_text("mine")
     (tmp_path / "b" / "zero.jpg").touch()
     with pytest.raises(InputError) as refusal:
         folder.collect(tmp_path)
     told = str(refusal.value).split("; ")
     assert [part.split(" ")[0].removeprefix(f"{tmp_path}/") for part in told] == [
-        "a/notes.txt",
+        "a/1.heic",
         "b/zero.jpg",
         "c",
     ]

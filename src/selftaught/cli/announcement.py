@@ -3,7 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from selftaught import models, objectives
+from selftaught.data import ImageData
+from selftaught.errors import shown
 from selftaught.study.compare import Study
 from selftaught.study.estimate import StudyEstimate
 from selftaught.study.naming import names
@@ -19,6 +23,7 @@ def announcement(study: Study, jobs: int) -> list[str]:
     per_method = len(study.trials) // len(study.methods)
     lines = [
         f"comparing {', '.join(study.methods)} on {_data(config)}",
+        classes(config),
         f"{_count(len(study.trials), 'trial')} of {_count(config.epochs, 'epoch')} ({config.model}, "
         f"{per_method} per method), "
         + (f"after {_count(len(study.teachers), 'teacher')}, " if study.teachers else "")
@@ -34,6 +39,7 @@ def announcement_of_run(trial: Trial) -> list[str]:
     config = trial.config
     lines = [
         f"training {config.model} with {config.method} on {_data(config)}",
+        classes(config),
         f"{_count(config.epochs, 'epoch')} on {config.device}, seed {config.seed}, in {trial.directory}",
     ]
     return lines + notes(config, [config.method])
@@ -46,6 +52,28 @@ def _data(config: RunConfig) -> str:
         f"{config.data} ({len(images.train_labels)} training{held_out} and {len(images.test_labels)} test images, "
         f"{images.num_classes} classes)"
     )
+
+
+# More names than these are shortened to so many.
+_NAMED, _NAMED_OF_MANY = 100, 30
+
+
+def classes(config: RunConfig) -> str:
+    """The names of the classes, with the number of images of each in all parts together."""
+    images = data_of(config)
+    counts = count_images(images)
+    named = [f"{shown(name)} {count:,}" for name, count in zip(images.classes, counts, strict=True)]
+    if len(named) > _NAMED:
+        rest = sorted({min(counts[_NAMED_OF_MANY:]), max(counts[_NAMED_OF_MANY:])})
+        each = " to ".join(f"{count:,}" for count in rest)
+        named[_NAMED_OF_MANY:] = [f"and {len(named) - _NAMED_OF_MANY:,} more classes with {each} images each"]
+    return f"classes, with how many images each has: {', '.join(named)}"
+
+
+def count_images(images: ImageData) -> list[int]:
+    """The number of images of each class, in the training, held-out and test parts together."""
+    labels = torch.cat([images.train_labels, images.val_labels, images.test_labels])
+    return torch.bincount(labels, minlength=images.num_classes).tolist()
 
 
 def planned(trials: Sequence[Trial], is_open: Callable[[Trial], bool]) -> list[dict[str, Any]]:

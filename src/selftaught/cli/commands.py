@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
-from selftaught.cli.announcement import announcement, announcement_of_run, outlook, planned
+from selftaught.cli.announcement import announcement, announcement_of_run, notes, outlook, planned
 from selftaught.cli.inputs import with_teacher
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
@@ -29,6 +29,7 @@ from selftaught.study.plan import Trial, plan, split_methods
 from selftaught.training import record
 from selftaught.training.config import RunConfig
 from selftaught.training.environment import usable_cores
+from selftaught.training.presets import data_of
 from selftaught.training.teaching import lineage
 
 MOST_THREADS = 4
@@ -96,9 +97,15 @@ def compare(
 def _plan(study: studies.Study, jobs: int, estimate: StudyEstimate | None) -> dict[str, Any]:
     """What a comparison would do, as plain values; `seconds` and `memory` (bytes) are what remains would take."""
     trials = (*study.teachers, *study.trials)
+    images = data_of(study.trials[0].config)
     return {
         "directory": str(study.directory),
         "methods": study.methods,
+        "classes": list(images.classes),
+        "train": len(images.train_labels),
+        "held_out": len(images.val_labels),
+        "test": len(images.test_labels),
+        "notes": notes(study.trials[0].config, study.methods),
         "trials": planned(trials, lambda trial: not record.is_finished(trial.directory)),
         "jobs": jobs,
         "seconds": estimate.seconds if estimate else 0.0,

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from selftaught import errors, models
-from selftaught.data.files import is_image, regular, walk
+from selftaught.data.files import is_image, is_picture, regular, state, walk
 from selftaught.errors import InputError, shown
 from selftaught.study.folder import STUDY, TRIALS
 from selftaught.training import record
@@ -83,29 +83,35 @@ def find_device(name: str) -> torch.device:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and all files in the folders named and below them, in the order of their names.
+    """The files named, and all pictures in the folders named and below them, in the order of their names.
 
-    Hidden files and what systems leave in folders are skipped.
+    Hidden files and what systems leave in folders are skipped; how many other files are none is said on stderr.
 
     Raises:
-        InputError: a folder without images, or a file in a folder whose suffix is that of no picture.
+        InputError: a folder without images, or a file in it that is a picture of a kind that is not read.
     """
     found = []
     for path in paths:
-        files = list(_images_below(path)) if path.is_dir() else [path]
+        files = _images_below(path) if path.is_dir() else [path]
         if not files:
             raise InputError(f"{path} holds no images: name another folder, or image files")
         found += files
     return found
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def _images_below(folder: Path) -> list[Path]:
+    images, others = list[Path](), list[Path]()
     for path in walk(folder, None):
+        if not is_picture(path):
+            others.append(path)
+            continue
         if not is_image(path.name):
-            raise InputError(
-                f"{shown(path)} is not an image: move it out of {shown(folder)}, or name the images"
-            )
-        yield path
+            state(path)  # says why it is not read
+        images.append(path)
+    if images and others:
+        more = f" and {len(others) - 1:,} more" if len(others) > 1 else ""
+        print(f"not used, because no image: {shown(others[0])}{more}", file=sys.stderr)
+    return images
 
 
 def check_output(out: Path, images: Sequence[Path] = ()) -> None:

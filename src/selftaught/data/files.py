@@ -13,8 +13,34 @@ from PIL import Image
 
 from selftaught.data import pictures
 from selftaught.data.encoded import Collection, Part
-from selftaught.data.parts import absent, check_classes, divide
+from selftaught.data.parts import absent, check_classes, divide, ordered
 from selftaught.errors import InputError, shown
+
+# Pictures all the same, though not of a kind that is read: whoever has them wants to know.
+_NOT_READ = frozenset(
+    """
+    .ai .arw .avif .cr2 .cr3 .dcm .dng .emf .eps .exr .hdr .heic .heics .heif .hif .jp2 .jxl .nef .orf .ps .psd .raf
+    .raw .rw2 .svg .svgz .wmf .xcf
+    """.split()  # noqa: SIM905  (easier to read than quotes)
+)
+
+# What cameras, programs for photographs and makers of data sets put beside pictures.
+_BESIDE = frozenset(
+    """
+    .aae .bib .cfg .css .csv .db .doc .docx .gz .htm .html .info .ini .ipynb .js .json .jsonl .lnk .log .m .m4v .mat
+    .md .mov .mp4 .npy .npz .odt .ods .pdf .pkl .pp3 .py .rar .rst .rtf .sh .tar .thm .toml .tsv .txt .url .xls .xlsx
+    .xml .xmp .yaml .yml .zip
+    """.split()  # noqa: SIM905  (easier to read than quotes)
+)
+
+_BEGINNINGS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n": "PNG",
+    b"GIF8": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"RIFF": "WebP",
+}
 
 # What operating systems leave in folders, beside hidden files.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "icon\r"}
@@ -60,6 +86,43 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in _suffixes()
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file is meant to be a picture, read or not: by its suffix, or else by its first bytes.
+
+    Others lie beside pictures: notes, thumbnails' databases, annotations.
+
+    Raises:
+        InputError: it has to be looked into and cannot be read.
+    """
+    suffix = os.path.splitext(path.name)[1].lower()
+    if is_image(path.name) or suffix in _NOT_READ:
+        return True
+    return suffix not in _BESIDE and _beginning(path) is not None
+
+
+def is_plain_companion(name: str) -> bool:
+    """Whether a file's suffix alone says that it lies beside pictures and is none.
+
+    >>> is_plain_companion("1.xml"), is_plain_companion("1.heic"), is_plain_companion("1.part")
+    (True, False, False)
+    """
+    return os.path.splitext(name)[1].lower() in _BESIDE
+
+
+def _beginning(path: Path) -> str | None:
+    """The format of a picture by its first bytes; None for any other file, and for what is no regular file."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with open(path, "rb") as file:
+            start = file.read(12)
+    except OSError as error:
+        raise InputError(_unreadable(path, error)) from error
+    if start.startswith(b"RIFF") and not start.endswith(b"WEBP"):
+        return None
+    return next((kind for sign, kind in _BEGINNINGS.items() if start.startswith(sign)), None)
+
+
 @lru_cache(maxsize=1)
 def _suffixes() -> frozenset[str]:
     decoded = set(pictures.formats())
@@ -72,15 +135,23 @@ def listing(folder: Path) -> tuple[list[Path], list[Path]]:
     Raises:
         InputError: the folder cannot be read.
     """
+    folders, others, _ = scan(folder)
+    return folders, others
+
+
+def scan(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
+    """As `listing`, and the names of the hidden entries and of the litter; those of folders end in a slash."""
     try:
         with os.scandir(folder) as entries:
-            visible = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _LITTER]
-            visible.sort(key=lambda entry: entry.name)
+            found = sorted(entries, key=lambda entry: entry.name)
+            skipped = {e.name for e in found if e.name.startswith(".") or e.name.lower() in _LITTER}
+            visible = [entry for entry in found if entry.name not in skipped]
             folders = [folder / entry.name for entry in visible if entry.is_dir()]
             others = [folder / entry.name for entry in visible if not entry.is_dir()]
+            passed = [e.name + "/" * e.is_dir() for e in found if e.name in skipped]
     except OSError as error:
         raise InputError(_unreadable(Path(error.filename or folder), error)) from error
-    return folders, others
+    return folders, others, passed
 
 
 def walk(folder: Path, root: Path | None) -> Iterator[Path]:
@@ -144,7 +215,7 @@ def state(path: Path) -> os.stat_result:
         InputError: it is not an image by its suffix, no regular file, empty, or cannot be reached.
     """
     if not is_image(path.name):
-        raise InputError(f"{shown(path)} is not an image (by its suffix): remove it, or move it elsewhere")
+        raise InputError(_no_image(path))
     try:
         found = regular(path)
     except OSError as error:
@@ -152,6 +223,15 @@ def state(path: Path) -> os.stat_result:
     if not found.st_size:
         raise InputError(f"{shown(path)} is empty (0 bytes): replace or remove it")
     return found
+
+
+def _no_image(path: Path) -> str:
+    suffix = os.path.splitext(path.name)[1].lower()
+    if suffix in _NOT_READ:
+        return f"{shown(path)} is not an image that can be read ({suffix}): convert it to JPEG or PNG, or remove it"
+    if kind := _beginning(path):
+        return f"{shown(path)} is a {kind} picture without the suffix of one: rename it (.{kind.lower()}), or remove it"
+    return f"{shown(path)} is not an image (by its suffix): remove it, or move it elsewhere"
 
 
 def _unreadable(path: Path, error: OSError) -> str:
@@ -169,7 +249,7 @@ def collection(root: Path, labelled: Sequence[Labelled], where: str, notes: Sequ
     for row in labelled:
         parts.setdefault(row.part, []).append(row)
     train, test, more = divide(parts, where)
-    classes = tuple(sorted({row.label for row in [*train, *(test or [])]}))
+    classes = tuple(ordered({row.label for row in [*train, *(test or [])]}))
     code = {name: label for label, name in enumerate(classes)}
 
     def part(rows: list[Labelled]) -> Part:

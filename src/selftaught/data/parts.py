@@ -1,6 +1,8 @@
 """Which part of a source is for training and which for testing, and whether its classes are fit for both."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import TypeVar
 
 import torch
@@ -12,24 +14,108 @@ T = TypeVar("T")
 
 PARTS = ("train", "test", "validation")
 
+UNLABELLED = "unlabelled"
+"""What is meant for prediction, not for learning: Kaggle's ``seg_pred``."""
+
 _NAMES = {
     "train": "train",
     "training": "train",
+    "trn": "train",
     "test": "test",
     "testing": "test",
+    "tst": "test",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
+    "eval": "validation",
+    "evaluation": "validation",
 }
+
+_UNLABELLED = {"pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled"}
+
+_GENERIC = frozenset(
+    """
+    data dataset datasets set sets image images img imgs picture pictures pic pics photo photos sample samples
+    split splits subset partition part folder dir file files of my the new original
+    """.split()  # noqa: SIM905  (easier to read than quotes)
+)
+"""Words that say nothing of what is in a folder."""
+
+# `trainset` and `testdata` are two words.
+_COMPOUND = re.compile(rf"(?<![a-z])({'|'.join(_NAMES)})(set|data|dataset|images|imgs|img)(?![a-z])")
+
+
+def words(name: str) -> list[str]:
+    """The words of a name in small letters, without its numbers.
+
+    >>> words("01_TrainImages.v2"), words("testset")
+    (['train', 'images', 'v'], ['test', 'set'])
+    """
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    return re.findall(r"[^\W\d_]+", _COMPOUND.sub(r"\1 \2", name))
+
+
+def is_generic(name: str) -> bool:
+    """Whether a name says nothing of what it is the name of: images, dataset, my_data.
+
+    >>> is_generic("my_data"), is_generic("cats")
+    (True, False)
+    """
+    found = words(name)
+    return bool(found) and set(found) <= _GENERIC
 
 
 def part_of(name: str) -> str | None:
-    """The part that a folder, file or split of this name holds: train, test, validation; None for another name.
+    """The part that a folder, file or split of this name alone holds: train, test, validation; None for another name.
 
-    >>> part_of("Training"), part_of("val"), part_of("cats")
-    ('train', 'validation', None)
+    >>> part_of("Training"), part_of("01_val_data"), part_of("cats"), part_of("test_tube")
+    ('train', 'validation', None, None)
     """
-    return _NAMES.get(name.lower())
+    part, frame = _reading(name)
+    return part if frame == _PLAIN and part != UNLABELLED else None
+
+
+def division(names: Iterable[str]) -> list[dict[str, str]]:
+    """Which of several names that stand side by side name parts, as groups of names with the part of each.
+
+    A name that says nothing but its part (test, train_data) does. One that says more does only if another one
+    says the same of another part: seg_train and seg_test, but not test_tube, nor training_shoe beside it. A part is
+    train, test, validation or `UNLABELLED`. More than one group means that the names contradict each other.
+
+    >>> division(["seg_train", "seg_test", "cats"])
+    [{'seg_train': 'train', 'seg_test': 'test'}]
+    >>> division(["test_tube", "training_shoe"])
+    []
+    """
+    groups: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in names:
+        part, frame = _reading(name)
+        if part:
+            groups.setdefault(frame, {})[name] = part
+    return [
+        group
+        for frame, group in groups.items()
+        if set(group.values()) != {UNLABELLED} and (frame == _PLAIN or len(set(group.values())) > 1)
+    ]
+
+
+_PLAIN = ("*",)
+
+
+def _reading(name: str) -> tuple[str | None, tuple[str, ...]]:
+    """The part that one of the words names, and the other words that say something, with a star in its place."""
+    part, frame = None, list[str]()
+    for word in words(name):
+        named = UNLABELLED if word in _UNLABELLED else _NAMES.get(word)
+        if named and part and named != part:
+            return None, ()
+        if named and not part:
+            frame.append("*")
+        elif not named and word not in _GENERIC:
+            frame.append(word)
+        part = part or named
+    return part, tuple(frame)
 
 
 def divide(parts: Mapping[str, T], where: str) -> tuple[T, T | None, tuple[str, ...]]:
@@ -95,3 +181,18 @@ def absent(classes: Sequence[str], train: Tensor, test: Tensor | None) -> list[s
         for part, labels in parts.items()
         for label in torch.nonzero(torch.bincount(labels, minlength=len(classes)) == 0).flatten().tolist()
     ]
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Names of classes in their order: of their value where all are numbers, else of their characters.
+
+    >>> ordered(["10", "9", "08"]), ordered(["b", "10", "9"])
+    (['08', '9', '10'], ['10', '9', 'b'])
+    """
+    names = list(names)
+    if all(_NUMBER.fullmatch(name) for name in names):
+        return sorted(names, key=lambda name: (Decimal(name), name))
+    return sorted(names)
+
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)

@@ -1,0 +1,240 @@
+"""What the sub-folders of a folder of images mean: classes, or parts that hold the classes, or neither.
+
+It is decided on the evidence of all of them together: ``train`` beside ``bus`` and ``car`` is a class, ``train_data``
+beside ``test_data`` is a part. What has more than one meaning is refused.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from selftaught.data.parts import PARTS, UNLABELLED, division, is_generic, part_of
+from selftaught.data.tree import Tree, are_folds, are_pieces
+from selftaught.errors import InputError, shown
+
+_TAKES = "one sub-folder of images per class, or a CSV file with the columns file and label"
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A folder whose images are all of one class and one part (train, test, validation)."""
+
+    tree: Tree
+    label: str
+    part: str
+
+
+@dataclass
+class Layout:
+    """Where which images are, which folders were looked at for that, and what was left aside, one line each."""
+
+    places: list[Place] = field(default_factory=list)
+    passages: list[Tree] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read(root: Path) -> Layout:
+    """The layout of a folder.
+
+    Classes are the sub-folders of the folder itself or of the only one in it; or of its parts (train, test,
+    validation, whatever stands around these words); or they hold the parts themselves. Sub-folders without images
+    are left aside where they plainly are something else, such as annotations; else they are among the problems.
+
+    Raises:
+        InputError: there are no sub-folders with images; images that belong to no class; folders whose meaning is not
+            plain, or that are the folds of a cross-validation; a link that leaves the folder or leads in a circle.
+    """
+    found = Layout()
+    home = _descend(Tree(root), found)
+    children = _children(home, found)
+    parts = _parts(home, children)
+    if parts:
+        _read_parts(home, parts, found)
+    elif not _read_divided_classes(home, children, found):
+        _refuse_pieces(home, children)
+        found.places = [_place(child, child, "train") for child in children]
+        if home.path != root:
+            found.notes.append(f"the classes are the sub-folders of {shown(home.path)}")
+    return found
+
+
+def _place(tree: Tree, label: Tree, part: str) -> Place:
+    # A Mac writes accented letters as two characters, other systems as one.
+    return Place(tree, unicodedata.normalize("NFC", shown(label.name)), part)
+
+
+def _descend(tree: Tree, found: Layout) -> Tree:
+    """The folder that holds more than a single one with everything in it: past ``data`` or ``dataset/images``."""
+    while not tree.pictures and len(tree.folders) == 1:
+        [only] = tree.folders
+        enough = only.folders and not only.pictures
+        if not enough or part_of(only.name) or not all(f.is_documentation for f in tree.without_pictures):
+            break
+        _set_aside(tree, found)
+        tree = only
+    return tree
+
+
+def _children(tree: Tree, found: Layout) -> list[Tree]:
+    """The sub-folders with images, of which there is at least one; what else lies there is set aside or refused."""
+    _set_aside(tree, found)
+    if not tree.folders:
+        seen = "images, but no sub-folders" if tree.pictures else "no images"
+        raise InputError(f"{shown(tree.path)} holds {seen}: it takes {_TAKES}")
+    if tree.pictures:
+        raise InputError(
+            f"{shown(tree.pictures[0])} belongs to no class: move it into the folder of its class"
+        )
+    if are_folds([child.name for child in tree.folders if not part_of(child.name)]):
+        raise InputError(
+            f"{shown(tree.path)} is divided into folds ({_names(tree.folders)}), which are not classes: put the "
+            "images of all folds into one folder per class, or name one fold"
+        )
+    return tree.folders
+
+
+def _set_aside(tree: Tree, found: Layout) -> None:
+    found.passages.append(tree)
+    documentation = [folder for folder in tree.without_pictures if folder.is_documentation]
+    if documentation:
+        found.notes.append(f"not used, because without images: {_names(documentation)} in {shown(tree.path)}")
+    if tree.descriptions:
+        found.notes.append(
+            f"not used, because they describe the images beside them: {_names(tree.descriptions)} in {shown(tree.path)}"
+        )
+    found.problems += [
+        f"{shown(folder.path)} has no images: add some, or remove the folder"
+        for folder in tree.without_pictures
+        if folder not in documentation
+    ]
+
+
+def _parts(home: Tree, children: Sequence[Tree]) -> dict[str, Tree]:
+    """The folders that are parts, by part; empty where they are classes."""
+    groups = division(child.name for child in children)
+    if not groups:
+        return {}
+    if len(groups) > 1:
+        raise InputError(
+            f"{shown(home.path)} is divided more than once ({'; '.join(', '.join(map(shown, g)) for g in groups)}): "
+            "put one folder per class into one folder called train, and others into one called test"
+        )
+    [named] = groups
+    others = [child for child in children if child.name not in named]
+    by_name = {child.name: child for child in children}
+    if others and len(named) == 1 and by_name[next(iter(named))].pictures:
+        return {}  # among cars and buses, `train` is a class with images of its own
+    if others:
+        raise InputError(
+            f"{shown(home.path)} is divided into {', '.join(map(shown, named))}, but also has "
+            f"{shown(others[0].name)}: move it elsewhere, or rename what is a class and no part"
+        )
+    parts: dict[str, Tree] = {}
+    for name, part in named.items():
+        if part in parts:
+            raise InputError(
+                f"{shown(home.path)} has two folders for one part: {shown(parts[part].name)}, {shown(name)}: join them"
+            )
+        parts[part] = by_name[name]
+    return parts
+
+
+def _read_parts(home: Tree, parts: dict[str, Tree], found: Layout) -> None:
+    for part in PARTS:
+        if part in parts:
+            place = _within_part(parts[part], part)
+            if part != "train" and _is_unlabelled(place):
+                _note_unlabelled(place, found)
+            else:
+                found.places += [_place(child, child, part) for child in _classes_of_part(place, found)]
+    if UNLABELLED in parts:
+        _note_unlabelled(parts[UNLABELLED], found)
+    if not any(place.part == "train" for place in found.places) and "train" in parts:
+        raise InputError(f"{shown(parts['train'].path)} holds no classes: it takes {_TAKES}")
+
+
+def _within_part(tree: Tree, part: str) -> Tree:
+    """Past a folder that only repeats what its parent says: ``seg_train/seg_train``, ``test/images``."""
+    while not tree.pictures and len(tree.folders) == 1:
+        [only] = tree.folders
+        repeats = only.name == tree.name or part_of(only.name) == part or is_generic(only.name)
+        if not repeats or tree.without_pictures:
+            break
+        tree = only
+    return tree
+
+
+def _is_unlabelled(tree: Tree) -> bool:
+    return bool(tree.pictures) and not tree.folders
+
+
+def _note_unlabelled(tree: Tree, found: Layout) -> None:
+    count = sum(1 for _ in tree.walk())
+    found.notes.append(f"not used, because in no folder of a class: {count:,} images in {shown(tree.path)}")
+
+
+def _classes_of_part(tree: Tree, found: Layout) -> list[Tree]:
+    children = _children(tree, found)
+    for group in division(child.name for child in children):
+        if len(set(group.values())) > 1:
+            raise InputError(
+                f"{shown(tree.path)} is itself divided into {', '.join(map(shown, group))}: keep one division"
+            )
+    _refuse_pieces(tree, children)
+    return children
+
+
+def _read_divided_classes(home: Tree, children: Sequence[Tree], found: Layout) -> bool:
+    """Classes that hold parts: CLASS/train, CLASS/test."""
+    divided = {child: named for child in children if (named := _division_of_class(child))}
+    if not any(len(set(named.values())) > 1 for named in divided.values()):
+        return False
+    if undivided := [child for child in children if child not in divided]:
+        first = next(iter(divided))
+        raise InputError(
+            f"{shown(first.path)} is divided into {', '.join(map(shown, divided[first]))}, but "
+            f"{shown(undivided[0].path)} is not: divide all classes or none"
+        )
+    for child, named in divided.items():
+        for sub in child.folders:
+            if named[sub.name] == UNLABELLED:
+                _note_unlabelled(sub, found)
+            else:
+                found.places.append(_place(sub, child, named[sub.name]))
+        found.passages.append(child)
+    found.notes.append(f"each class in {shown(home.path)} is divided into parts of its own")
+    return True
+
+
+def _division_of_class(tree: Tree) -> dict[str, str] | None:
+    groups = division(child.name for child in tree.folders)
+    whole = len(groups) == 1 and len(groups[0]) == len(tree.folders) and not tree.pictures
+    return groups[0] if whole else None
+
+
+def _refuse_pieces(home: Tree, children: Sequence[Tree]) -> None:
+    """Refuse folders that hold the same folders each, where those may be the classes."""
+    if len(children) < 2 or any(child.pictures for child in children):
+        return
+    inner = [{sub.name for sub in child.folders} for child in children]
+    common = set.intersection(*inner)
+    numbered = are_pieces([child.name for child in children]) and common
+    alike = all(names == common for names in inner) and len(common) >= max(2, len(children))
+    if numbered or alike:
+        raise InputError(
+            f"each of {_names(children)} in {shown(home.path)} holds folders called {listed(sorted(common))}: if "
+            "those are the classes, put the images of each into one folder; if not, put the images of each class "
+            "directly into its folder"
+        )
+
+
+def _names(folders: Sequence[Tree]) -> str:
+    return listed([folder.name for folder in folders])
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(shown, names[:5])) + more
