@@ -30,7 +30,8 @@ import selftaught
 from selftaught import models, similarity, targets
 from selftaught.report import paper_render
 from selftaught.report.statistics import mean_std
-from selftaught.training import record
+from selftaught.training import metrics, record
+from selftaught.training.config import NEUTRAL
 from selftaught.training.explanations import default_saliency
 from selftaught.training.presets import data_of, preset_for
 
@@ -76,12 +77,6 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
     return float(similarity.rank_correlation(pairs, first)[:, 1].mean())
 
 
-def moved(soft: np.ndarray) -> float:
-    """How much of the probability of soft labels (B, K) of the other classes is elsewhere than in even ones, in %."""
-    even = soft.sum(axis=1, keepdims=True) / soft.shape[1]
-    return 100 * float(np.abs(soft - even).sum(axis=1).mean()) / 2
-
-
 def confidence(logits: Tensor, labels: Tensor) -> float:
     """Mean of the largest probability of (B, C) minus the accuracy, in points."""
     largest, predicted = logits.double().softmax(1).max(1)
@@ -103,7 +98,8 @@ def ask(run: record.Record, teacher: record.Record | None, images: int) -> Asked
     x, y = held_out[:images].float() / 255, labels[:images]
     model = selftaught.load(run.directory)
     explanation = selftaught.explain(model, x, default_saliency(model))
-    soft = others(targets.introspective(similarity.cosine(explanation.maps, y), y, ALPHA), y)
+    soft_labels = targets.introspective(similarity.cosine(explanation.maps, y), y, ALPHA)
+    soft = others(soft_labels, y)
     own, theirs = others(explanation.logits, y), None
     if teacher is not None:
         with torch.no_grad():
@@ -112,7 +108,7 @@ def ask(run: record.Record, teacher: record.Record | None, images: int) -> Asked
         alike(run),
         config.trial_id,
         len(y),
-        moved(soft),
+        100 * float(metrics.moved(soft_labels, y).mean()),
         agreement(soft, own),
         None if theirs is None else agreement(soft, theirs),
         None if theirs is None else agreement(own, theirs),
@@ -138,8 +134,8 @@ def usual(run: record.Record) -> bool:
     if config.method not in METHODS or config.model == TEACHER:
         return False
     saliency = models.default_saliency(config.model)
-    defaults = {"saliency": saliency, "relu": False, "similarity": "cosine", "layer": None, "upsample": False}
-    wanted = defaults | {"refresh": 1.0, "warmup": round(0.2 * config.epochs)} | METHODS[config.method]
+    defaults = {"saliency": saliency, "relu": False, "similarity": "cosine", "layer": None, **NEUTRAL}
+    wanted = defaults | {"warmup": round(0.2 * config.epochs)} | METHODS[config.method]
     preset = preset_for(config.data, config.model)
     rates = (preset.weight_decay, preset.lr, preset.momentum)
     return (config.weight_decay, config.lr, config.momentum) == rates and all(

@@ -126,8 +126,11 @@ def test_warmup_is_plain_cross_entropy():
         torch.equal(a, b) for a, b in zip(gradients(model).values(), gradients(twin).values(), strict=True)
     )
     assert torch.equal(criterion.targets, F.one_hot(y, 5).float())
+    assert criterion.similarities is None
     criterion.warmup = False
     assert criterion(x, y) != plain
+    assert torch.equal(criterion.targets, targets.introspective(criterion.similarities, y))
+    assert not criterion.similarities.requires_grad
 
 
 def test_gradient_accumulation():

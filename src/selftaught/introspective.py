@@ -70,6 +70,7 @@ class IntrospectiveLoss(nn.Module):
         warmup: while true, the loss is the plain cross-entropy, stage 1 of Algorithm 1.
         logits: (B, C), detached, of the last call.
         targets: (B, C), detached, of the last call: q, or the one-hot labels while warming up.
+        similarities: (B, C), detached, of the last call: what q was made of; None while warming up.
 
     With `refresh` below 1 the similarities, float32 (N, C), and the number of calls are part of the `state_dict`; else
     the criterion has no state of its own.
@@ -89,6 +90,7 @@ class IntrospectiveLoss(nn.Module):
     model: nn.Module
     logits: Tensor
     targets: Tensor
+    similarities: Tensor | None
 
     def __init__(
         self,
@@ -136,10 +138,11 @@ class IntrospectiveLoss(nn.Module):
             logits = as_logits(self.model(x))
             check_labels(y, *logits.shape)
             self.logits, self.targets = logits.detach(), F.one_hot(y, logits.shape[1]).to(logits.dtype)
+            self.similarities = None
             return F.cross_entropy(logits, y)
         logits, similarity = self._exact(x, y) if self.amortised is None else self._amortised(x, y, index)
         logits = logits if torch.is_grad_enabled() else logits.detach()
-        self.logits = logits.detach()
+        self.logits, self.similarities = logits.detach(), similarity
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             self.targets = self.soften(similarity, y)
         return losses.soft_cross_entropy(logits, self.targets) + self.weight * F.cross_entropy(logits, y)

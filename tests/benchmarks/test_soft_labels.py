@@ -9,18 +9,8 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks import soft_labels
-from selftaught import targets
 from selftaught.study.compare import compare
 from selftaught.training import cost, record
-
-
-def test_even_labels_move_nothing_and_the_whole_rest_on_one_class_moves_nearly_all_of_it():
-    y = torch.tensor([0, 2, 4])
-    even = soft_labels.others(targets.smooth(y, 5, 0.9), y)
-    assert even.shape == (3, 4)
-    assert soft_labels.moved(even) == pytest.approx(0, abs=1e-5)
-    one = torch.full((3, 5), -1.0).scatter(1, (y[:, None] + 1) % 5, 1.0)
-    assert soft_labels.moved(soft_labels.others(targets.introspective(one, y, 0.9), y)) == pytest.approx(7.5)
 
 
 def test_agreement_is_the_mean_of_spearmans():

@@ -18,5 +18,18 @@ def nll(logits, labels):
     return sum(terms) / len(terms)
 
 
+def carried(similarities, labels):
+    """Of Eq. 6: the share of nearly opposite maps, total variation from even shares, and the inverse Simpson index."""
+    found = {"opposite": [], "moved": [], "classes": []}
+    for row, label in zip(similarities.tolist(), labels.tolist(), strict=True):
+        others = [value for k, value in enumerate(row) if k != label]
+        total = sum(value + 1 for value in others)
+        shares = [(value + 1) / total if total else 1 / len(others) for value in others]
+        found["opposite"].append(sum(value <= -0.8 for value in others) / len(others))
+        found["moved"].append(sum(max(share - 1 / len(others), 0) for share in shares))
+        found["classes"].append(1 / sum(share**2 for share in shares))
+    return found
+
+
 def ece(logits, labels, bins=15):
     return multiclass_calibration_error(logits, labels, logits.shape[1], n_bins=bins, norm="l1").item()

@@ -53,9 +53,13 @@ def write_run(
     val: int = 100,
     size: int = 32,
     channels: int = 3,
+    soft_labels: dict[str, float] | None = None,
     **changes,
 ) -> record.Record:
-    """A finished run in `parent`/trial id: all files but the weights; `val=0` holds nothing out."""
+    """A finished run in `parent`/trial id: all files but the weights; `val=0` holds nothing out.
+
+    `soft_labels` is as in its result; by default it is a record from before that was measured.
+    """
     of = config(method, seed, **changes)
     directory = parent / of.trial_id
     directory.mkdir(parents=True)
@@ -69,9 +73,9 @@ def write_run(
     record.write_metrics(directory, _epochs(rng, of.epochs, bool(val), nll(logits, labels)))
     temperature = _temperature(val_logits, val_labels) if val else None
     (directory / record.CONFIG).write_text(of.model_dump_json())
-    (directory / record.RESULT).write_text(
-        json.dumps(_result(of, classes, logits, labels, temperature, val, (size, size), channels))
-    )
+    result = _result(of, classes, logits, labels, temperature, val, (size, size), channels)
+    result |= {"soft_labels": soft_labels} if soft_labels else {}
+    (directory / record.RESULT).write_text(json.dumps(result))
     return record.read(directory)
 
 

@@ -8,6 +8,7 @@ from selftaught.objectives import Step
 from selftaught.training import metrics
 from selftaught.training.loop import Autosave, Meter, Position
 from selftaught.training.progress import Progress
+from tests.oracles import metrics as oracle
 
 
 def step(loss: float, predictions: list[int]) -> Step:
@@ -71,17 +72,33 @@ def test_means_do_not_depend_on_when_losses_are_read():
     assert positions[0] == positions[1] == positions[2]
 
 
+def test_what_soft_labels_say_is_the_mean_over_the_images_of_the_steps_that_made_some():
+    similarities, labels = 2 * torch.rand(11, 5) - 1, torch.randint(5, (11,))
+    meter = Meter(Position())
+    meter.add(Step(torch.tensor(1.0), torch.eye(5)[labels[:8]], {}, similarities[:8]), labels[:8])
+    meter.add(Step(torch.tensor(1.0), torch.eye(5)[labels[8:]], {}, similarities[8:]), labels[8:])
+    meter.flush()
+    means, expected = meter.position.means(), oracle.carried(similarities, labels)
+    for name, values in expected.items():
+        assert means[f"soft_{name}"] == pytest.approx(sum(values) / 11, rel=1e-5)
+    meter.position.next_epoch()
+    meter.add(step(1.0, [0, 1]), torch.tensor([0, 1]))
+    meter.flush()
+    assert not [name for name in meter.position.means() if name.startswith("soft_")]
+
+
 @pytest.mark.parametrize("classes", [2, 10, 1000])
 def test_each_number_is_its_own_steps_to_the_last_bit_however_many_are_taken_together(classes):
     """Or a run that was interrupted would leave other metrics than one that was not."""
     torch.manual_seed(classes)
     batches = [(3 * torch.randn(size, classes), torch.randint(classes, (size,))) for size in [37] * 40 + [5]]
+    alike = [2 * torch.rand_like(logits) - 1 for logits, _ in batches]
     positions = []
     for every, kept in ((1, 1 << 20), (7, 1 << 20), (50, 1 << 20), (50, 1), (50, 37 * classes * 3)):
         meter = Meter(Position())
         meter.KEPT = kept
         for index, (logits, labels) in enumerate(batches):
-            meter.add(Step(logits.mean(), logits, {"ce": logits.std()}), labels)
+            meter.add(Step(logits.mean(), logits, {"ce": logits.std()}, alike[index]), labels)
             if index % every == 0:
                 meter.flush()
         meter.flush()

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selftaught import targets
 from selftaught.errors import InputError
 from selftaught.training import metrics
 from tests.oracles import metrics as oracle
@@ -111,3 +112,32 @@ def test_bad_input_is_refused(metric):
 def test_bins_below_one_are_refused(bins):
     with pytest.raises(InputError, match="bins must be at least 1"):
         metrics.ece(torch.zeros(2, 5), torch.tensor([0, 1]), bins)
+
+
+@settings(max_examples=25)
+@given(
+    classes=st.sampled_from([2, 3, 10, 1000]),
+    low=st.sampled_from([-1.0, -0.99, 0.5]),
+    seed=st.integers(0, 2**31),
+)
+def test_what_soft_labels_carry_is_what_the_oracle_counts(classes, low, seed):
+    torch.manual_seed(seed)
+    similarities, labels = low + (0.5 * torch.rand(20, classes)).double(), torch.randint(classes, (20,))
+    similarities[:3] = -1
+    for name, value in metrics.carried(similarities, labels).items():
+        assert value.tolist() == pytest.approx(
+            oracle.carried(similarities, labels)[name], rel=1e-9, abs=1e-12
+        ), name
+
+
+def test_even_soft_labels_carry_nothing_and_all_on_one_class_nearly_everything():
+    y = torch.tensor([0, 2, 4])
+    even, one = torch.zeros(3, 5), torch.full((3, 5), -1.0).scatter(1, (y[:, None] + 1) % 5, 1.0)
+    nothing, everything = metrics.carried(even, y), metrics.carried(one, y)
+    assert nothing["moved"].tolist() == pytest.approx([0, 0, 0], abs=1e-7)
+    assert nothing["classes"].tolist() == pytest.approx([4, 4, 4])
+    assert nothing["opposite"].tolist() == [0, 0, 0]
+    assert everything["moved"].tolist() == pytest.approx([0.75] * 3)
+    assert everything["classes"].tolist() == pytest.approx([1, 1, 1])
+    assert everything["opposite"].tolist() == [0.75] * 3
+    assert metrics.moved(targets.introspective(one, y, 0.9), y).tolist() == pytest.approx([0.075] * 3)

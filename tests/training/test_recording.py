@@ -192,11 +192,13 @@ def doubling(weight: nn.Parameter, ran: list[str]):
 
     def compute(x, y):
         loss, logits, gradient = torch.zeros(()), torch.zeros(len(x), 1), torch.zeros(1)
+        alike = torch.zeros(len(x), 2)
 
         def act():
             loss.copy_(x.sum())
             logits.copy_(x.sum(1, keepdim=True) + y[:, None])
             gradient.copy_(2 * x.sum())
+            alike.copy_(3 * x)
 
         ran.append("recorded" if FakeGraph.recording else "run")
         if FakeGraph.recording:
@@ -204,7 +206,7 @@ def doubling(weight: nn.Parameter, ran: list[str]):
         else:
             act()
         weight.grad = gradient
-        return Step(loss, logits, {"sum": loss})
+        return Step(loss, logits, {"sum": loss}, alike)
 
     return compute
 
@@ -223,6 +225,7 @@ def test_each_kind_of_step_is_rehearsed_recorded_and_replayed(fake_gpu):
     for step, x, y in steps:  # all of them once more: later steps must not have changed them
         assert step.loss.item() == step.terms["sum"].item() == x.sum()
         assert torch.equal(step.logits, x.sum(1, keepdim=True) + y[:, None])
+        assert torch.equal(step.similarities, 3 * x)
 
 
 def test_without_a_phase_every_step_is_run(fake_gpu):

@@ -50,6 +50,7 @@ def test_a_run_leaves_its_record(finished):
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert {"lr", "loss", "loss_ce", "train_accuracy", "val_accuracy", "val_nll", "val_ece"} <= set(lines[0])
     assert lines[-1]["seconds"] == result.seconds
+    assert result.soft_labels is None
 
 
 def test_the_result_is_that_of_the_stored_predictions(finished):
@@ -77,6 +78,28 @@ def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path, method, stops):
     # Stopping is noticed within an epoch, at the end of one only in the next.
     assert events[0].resumed_at >= sum(stops)
     assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("refresh", [1.0, 0.3])
+def test_a_record_says_what_the_soft_labels_of_the_last_epoch_said(tmp_path, monkeypatch, refresh):
+    made, soften = [], selftaught.IntrospectiveLoss.soften
+
+    def kept(self, similarity, labels):
+        made.append((soften(self, similarity, labels), labels))
+        return made[-1][0]
+
+    monkeypatch.setattr(selftaught.IntrospectiveLoss, "soften", kept)
+    result = train(quick.config("le", warmup=1, refresh=refresh), tmp_path)
+    last = made[-quick.STEPS_PER_EPOCH :]
+    moved = torch.cat([metrics.moved(q, labels) for q, labels in last]).mean().item() / 0.1
+    spread = torch.cat([metrics.spread(q, labels) for q, labels in last]).mean().item()
+    assert result.soft_labels.moved == pytest.approx(moved, rel=1e-5)
+    assert result.soft_labels.classes == pytest.approx(spread, rel=1e-5)
+    assert record.read(tmp_path).result == result
+    first, *others = metrics_of(tmp_path)
+    assert not [name for name in first if name.startswith("soft_")], "of the warm-up nothing is made"
+    assert all({"soft_opposite", "soft_moved", "soft_classes"} <= set(line) for line in others)
+    assert others[-1]["soft_opposite"] == result.soft_labels.opposite
 
 
 def test_a_record_says_what_every_session_ran_on(tmp_path, monkeypatch):

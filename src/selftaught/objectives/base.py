@@ -21,11 +21,14 @@ class Step:
         loss: scalar, with its graph.
         logits: (B, C), detached.
         terms: the parts of the loss by name, detached scalars.
+        similarities: (B, C), how alike each class's explanation is to the true class's, detached; None where the soft
+            labels are not made of explanations.
     """
 
     loss: Tensor
     logits: Tensor
     terms: dict[str, Tensor]
+    similarities: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -108,4 +108,4 @@ class LearningWithExplanations(TwoStage):
         logits = self.criterion.logits
         ce = F.cross_entropy(logits, y)
         terms = {"ce": ce} if self.warming_up else {"soft": loss.detach() - self.weight * ce, "ce": ce}
-        return Step(loss, logits, terms)
+        return Step(loss, logits, terms, self.criterion.similarities)

@@ -8,7 +8,7 @@ from pathlib import PurePath
 import numpy as np
 
 from selftaught.errors import InputError
-from selftaught.report import chance, evidence
+from selftaught.report import carried, chance, evidence
 from selftaught.report.differences import LEVEL, Correct, Difference, differences, planned
 from selftaught.report.numbers import p_value, points
 from selftaught.report.statistics import mean_std
@@ -265,6 +265,7 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
     of_chance = chance.caution(max(row.accuracy for row in rows), data.classes, evidence.class_sizes(records))
     lines = [
         *([of_chance] if of_chance else []),
+        *carried.cautions(records),
         f"{called(config.data)}: {data.train} training images{held_out}, {data.test} test images; "
         f"{called(config.model)}, {config.epochs} epochs, {counts} trial{'s' if counts != '1' else ''} per method; "
         "the last epoch counts.",

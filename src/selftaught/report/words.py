@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from selftaught.report import chance
+from selftaught.report import carried, chance
 from selftaught.report.differences import CLEAR, Difference
 from selftaught.report.numbers import p_value, points
 from selftaught.report.tables import Row, Table
@@ -105,6 +105,7 @@ def cautions(table: Table, records: Sequence[Record], sizes: np.ndarray | None =
             f"With two classes {', '.join(dict.fromkeys(introspective))} equals label smoothing: a single wrong class "
             "leaves nothing to share out."
         )
+    yield from carried.cautions(records)
     if data.test < FEW_TEST:
         images = "image" if data.test == 1 else "images"
         yield f"With {data.test} test {images} each of them is {100 / data.test:.3g} points of accuracy."

@@ -240,7 +240,9 @@ def summary(comparison: Comparison) -> dict[str, Any]:
                 "seed": run.config.seed,
                 "settings": run.config.settings,
                 "directory": str(run.directory.relative_to(study.directory)),
-                **run.result.model_dump(include={"accuracy", "nll", "ece", "ece_scaled", "seconds"}),
+                **run.result.model_dump(
+                    include={"accuracy", "nll", "ece", "ece_scaled", "seconds", "soft_labels"}
+                ),
             }
             for run in study.records()
         ],

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from selftaught.errors import ExplanationError, SelftaughtError
 from selftaught.objectives import Step
-from selftaught.training.metrics import excess
+from selftaught.training.metrics import carried, excess
 from selftaught.training.session import Session
 
 REPORT_SECONDS = 0.25
@@ -40,7 +41,11 @@ class Position:
     excess: list[float] = field(default_factory=list)
 
     def means(self) -> dict[str, float]:
-        """Loss, its terms, accuracy, NLL and ECE of the training steps, over the epoch's images so far."""
+        """Loss, its terms, accuracy, NLL and ECE of the training steps, over the epoch's images so far.
+
+        And, past the warm-up of methods with explanations, what their soft labels say (``soft_...``, see
+        `selftaught.training.record.SoftLabels`).
+        """
         if not self.seen:
             return {}
         means = {name: total / self.seen for name, total in self.sums.items()}
@@ -68,17 +73,16 @@ class Meter:
 
     def __init__(self, position: Position) -> None:
         self.position = position
-        self._waiting: list[tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]] = []
+        self._waiting: list[_Waiting] = []
         self._measured: list[_Measured] = []
 
     def add(self, step: Step, y: torch.Tensor) -> None:
         """Note one optimiser step; its tensors and the labels must not be overwritten by the next."""
         losses = {"loss": step.loss, **{f"loss_{name}": value for name, value in step.terms.items()}}
-        if self._waiting:
-            before, logits, _ = self._waiting[-1]
-            if (logits.shape, before.keys()) != (step.logits.shape, losses.keys()):
-                self._measure()
-        self._waiting.append((losses, step.logits, y))
+        waiting = _Waiting(losses, step.logits, y, step.similarities)
+        if self._waiting and self._waiting[-1].kind() != waiting.kind():
+            self._measure()
+        self._waiting.append(waiting)
         if len(self._waiting) * step.logits.numel() >= self.KEPT:
             self._measure()
 
@@ -116,6 +120,20 @@ class Meter:
 
 
 @dataclass(frozen=True)
+class _Waiting:
+    """A step whose numbers are not worked out yet."""
+
+    losses: dict[str, torch.Tensor]
+    logits: torch.Tensor
+    labels: torch.Tensor
+    similarities: torch.Tensor | None
+
+    def kind(self) -> tuple[Any, ...]:
+        """What steps must have in common to be worked out together."""
+        return self.logits.shape, self.losses.keys(), self.similarities is None
+
+
+@dataclass(frozen=True)
 class _Measured:
     """Steps of one batch size: a row each of the named means and then the excess of each bin."""
 
@@ -125,16 +143,20 @@ class _Measured:
 
 
 @torch.no_grad()
-def _measure(steps: list[tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]]) -> _Measured:
-    """The numbers of S steps with equal batch sizes and terms of the loss."""
-    losses = torch.stack([value.double() for scalars, _, _ in steps for value in scalars.values()])
-    logits = torch.stack([logits for _, logits, _ in steps])
-    labels = torch.stack([y for _, _, y in steps])
+def _measure(steps: list[_Waiting]) -> _Measured:
+    """The numbers of S steps of one kind."""
+    losses = torch.stack([value.double() for step in steps for value in step.losses.values()])
+    logits = torch.stack([step.logits for step in steps])
+    labels = torch.stack([step.labels for step in steps])
     nll = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none").view_as(labels)
-    right = logits.argmax(-1) == labels
-    means = torch.stack([right.double().mean(1), nll.double().mean(1)], dim=1)
+    of_samples = {"accuracy": logits.argmax(-1) == labels, "nll": nll}
+    alike = [step.similarities for step in steps if step.similarities is not None]
+    if alike:
+        said = carried(torch.cat(alike), labels.flatten())
+        of_samples |= {f"soft_{name}": value.view_as(labels) for name, value in said.items()}
+    means = torch.stack([value.double().mean(1) for value in of_samples.values()], dim=1)
     table = torch.cat([losses.view(len(steps), -1), means, excess(logits, labels)], dim=1)
-    return _Measured([*steps[0][0], "accuracy", "nll"], labels.shape[1], table)
+    return _Measured([*steps[0].losses, *of_samples], labels.shape[1], table)
 
 
 class Autosave:

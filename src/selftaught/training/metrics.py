@@ -1,7 +1,10 @@
 """What is measured of a set of predictions: accuracy, negative log-likelihood, calibration error, temperature.
 
-All take logits of shape (N, C), floating point, and int64 labels of shape (N,) on one device, sum in float64, and
-raise `selftaught.errors.InputError` for other shapes, dtypes, labels out of range, or no predictions at all.
+And of soft labels: how much they say.
+
+What is measured of predictions takes logits of shape (N, C), floating point, and int64 labels of shape (N,) on one
+device, sums in float64, and raises `selftaught.errors.InputError` for other shapes, dtypes, labels out of range, or no
+predictions at all.
 """
 
 import math
@@ -10,9 +13,10 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from selftaught import targets
 from selftaught._inputs import as_float, batch_and_classes, check_labels
 from selftaught.errors import InputError
-from selftaught.training.record import TEMPERATURES
+from selftaught.training.record import OPPOSITE, TEMPERATURES
 
 
 @torch.no_grad()
@@ -107,6 +111,42 @@ def per_class_accuracy(logits: Tensor, labels: Tensor) -> tuple[float | None, ..
     counts = torch.bincount(labels, minlength=classes).tolist()
     right = torch.bincount(labels[logits.argmax(1) == labels], minlength=classes).tolist()
     return tuple(r / n if n else None for r, n in zip(right, counts, strict=True))
+
+
+def moved(soft: Tensor, labels: Tensor) -> Tensor:
+    """How much of the probability of soft labels (N, C) lies elsewhere than in even ones: (N,), float64.
+
+    Half the sum of the absolute differences over the wrong classes: the total variation.
+
+    >>> moved(torch.tensor([[0.9, 0.1, 0.0], [0.9, 0.05, 0.05]]).double(), torch.tensor([0, 0]))
+    tensor([0.0500, 0.0000], dtype=torch.float64)
+    """
+    others = soft.double().scatter(1, labels[:, None], 0)
+    even = others.sum(1, keepdim=True) / (soft.shape[1] - 1)
+    return (others - even).abs().scatter(1, labels[:, None], 0).sum(1) / 2
+
+
+def spread(soft: Tensor, labels: Tensor) -> Tensor:
+    """Among how many wrong classes the rest of soft labels (N, C) would be shared if evenly: (N,), float64, 1 to C - 1.
+
+    The inverse Simpson index, 1 / Σ share².
+
+    >>> spread(torch.tensor([[0.9, 0.1, 0.0], [0.9, 0.05, 0.05]]), torch.tensor([0, 0]))
+    tensor([1., 2.], dtype=torch.float64)
+    """
+    others = soft.double().scatter(1, labels[:, None], 0)
+    return others.sum(1).square() / others.square().sum(1)
+
+
+def carried(similarities: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What soft labels say that Eq. 6 makes of similarities (N, C), by the names of `record.SoftLabels`: (N,) each."""
+    half = targets.introspective(similarities, labels, alpha=0.5)
+    opposite = (similarities <= OPPOSITE).scatter(1, labels[:, None], False)
+    return {
+        "opposite": opposite.double().sum(1) / (similarities.shape[1] - 1),
+        "moved": moved(half, labels) / 0.5,
+        "classes": spread(half, labels),
+    }
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:

@@ -34,6 +34,9 @@ LOCK = ".lock"
 TEMPERATURES = (0.05, 20.0)
 """Where the temperature of temperature scaling is searched for."""
 
+OPPOSITE = -0.8
+"""From this similarity down two classes' maps are nearly opposite: of s + 1, by which Eq. 6 shares, little is left."""
+
 OWN_TEST_PART = "the source's own"
 """What `test_part` says where the data come with a test part that is used whole: the same images for every seed."""
 
@@ -75,6 +78,21 @@ class DataSummary(BaseModel):
         return self
 
 
+class SoftLabels(BaseModel):
+    """What the soft labels of explanations said in the last epoch: means over its training images.
+
+    `opposite` is the share of the wrong classes whose similarity is `OPPOSITE` or less, `moved` how much of what the
+    wrong classes have in all lies elsewhere than in even shares (total variation), `classes` among how many of them it
+    would be shared if evenly (inverse Simpson index, 1 to C - 1).
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    opposite: _Fraction
+    moved: _Fraction
+    classes: Annotated[float, Field(ge=1 - 1e-9)]
+
+
 class Result(BaseModel):
     """What a finished run came to: the last epoch's model on the test images.
 
@@ -82,7 +100,8 @@ class Result(BaseModel):
     over all sessions of an interrupted run. `temperature` was fitted on the held-out training images; `nll_scaled`
     and `ece_scaled` are those of the test logits divided by it. They are None where nothing was held out.
     `per_class_accuracy` has a value per class, None for one without test images, `peer_accuracy` one for each other
-    network that was trained at the same time (DML). `sha256` are the digests of the run's large files, by name.
+    network that was trained at the same time (DML). `soft_labels` is None for methods without explanations, and in
+    older records. `sha256` are the digests of the run's large files, by name.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -96,6 +115,7 @@ class Result(BaseModel):
     ece_scaled: _Fraction | None = None
     per_class_accuracy: tuple[_Fraction | None, ...] = ()
     peer_accuracy: tuple[_Fraction, ...] = ()
+    soft_labels: SoftLabels | None = None
     epochs: int
     seconds: float
     images_per_second: float

@@ -102,4 +102,7 @@ class _Recording:
         recorded = self._step
         # Copies: the next replay writes to the same places.
         loss, *terms = torch.stack([recorded.loss, *recorded.terms.values()]).unbind()
-        return Step(loss, recorded.logits.clone(), dict(zip(recorded.terms, terms, strict=True)))
+        similarities = None if recorded.similarities is None else recorded.similarities.clone()
+        return Step(
+            loss, recorded.logits.clone(), dict(zip(recorded.terms, terms, strict=True)), similarities
+        )

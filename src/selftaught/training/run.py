@@ -169,6 +169,7 @@ class _Run:
             **calibrated,
             per_class_accuracy=per_class_accuracy(logits, images.test_labels),
             peer_accuracy=self.peers(),
+            soft_labels=_soft_labels(self.saved.lines[-1]),
             epochs=position.epoch,
             seconds=position.seconds,
             images_per_second=position.images / position.seconds,
@@ -249,6 +250,12 @@ def save_seconds() -> float:
     if not seconds >= 0:
         raise InputError(f"SELFTAUGHT_SAVE_SECONDS is {text!r} but should be a number of seconds, at least 0")
     return seconds
+
+
+def _soft_labels(line: dict[str, Any]) -> record.SoftLabels | None:
+    """What the soft labels said in the epoch of a line of the metrics; None where it says nothing of them."""
+    found = {name: line.get(f"soft_{name}") for name in record.SoftLabels.model_fields}
+    return None if None in found.values() else record.SoftLabels.model_validate(found)
 
 
 def _summary(images: ImageData) -> record.DataSummary:

@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,7 +118,7 @@ class Session:
         self.optimizer.zero_grad()
         step = self.objective.step(x, y)
         self.fabric.backward(step.loss)
-        return Step(step.loss.detach(), step.logits, step.terms)
+        return replace(step, loss=step.loss.detach())
 
     def _parameters(self) -> list[nn.Parameter]:
         """All that is trained."""
