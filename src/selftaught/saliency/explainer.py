@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from selftaught import errors
 from selftaught._inputs import check_labels
 from selftaught.errors import InputError
+from selftaught.saliency.backward import chosen
 from selftaught.saliency.gradcam import GradCAM
 from selftaught.saliency.gradients import Grad, GradInput, GuidedBackprop
+from selftaught.saliency.maps import Maps
 from selftaught.saliency.plan import Plan
 from selftaught.saliency.preserve import (
     preserved_attributes,
@@ -102,7 +104,8 @@ class Explainer:
             raise InputError(f"{next(iter(given))}= belongs to saliency='grad-cam', not to {saliency!r}")
         self.saliency = saliency
         self._watch = Watch(saliency)
-        self._method = _METHODS[saliency](chunk_size=chunk_size, centre=centre, **given)
+        self._method = _METHODS[saliency](chunk_size=chunk_size, **given)
+        self._centre = centre
 
     def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None = None) -> Explanation:
         """Explain a batch x (B, ...); the maps are detached, the logits keep their graph.
@@ -112,7 +115,7 @@ class Explainer:
                 `settle`.
         """
         with _recordable(model, x) as x:
-            logits, maps = self._method(model, x, classes)
+            logits, maps = self._explained(model, x, classes)
         signed = maps.make(slice(None))
         self._watch.look(peak(signed))
         return Explanation(logits, maps.finish(signed), self.plan)
@@ -140,7 +143,7 @@ class Explainer:
             InputError: labels of the wrong shape, dtype or range.
         """
         with _recordable(model, x) as x:
-            logits, maps = self._method(model, x, None)
+            logits, maps = self._explained(model, x, None)
         check_labels(labels, *logits.shape)
         found, peaks = [], []
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
@@ -150,6 +153,13 @@ class Explainer:
                 found.append(similarity(maps.finish(some), labels[rows]))
         self._watch.look(peak(torch.stack(peaks)))
         return logits, torch.cat(found)
+
+    def _explained(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Maps]:
+        """Logits, and maps still to be made."""
+        if not self._centre:
+            return self._method(model, x, classes)
+        logits, maps = self._method(model, x, None)
+        return logits, maps.centred(chosen(classes, logits))
 
     def settle(self) -> None:
         """On CUDA, wait for the verdict on the maps of the last call and of calls that a CUDA graph replayed.
@@ -196,7 +206,8 @@ def explain(
         chunk_size: how many classes to differentiate at once, to bound memory.
         plan: for Grad-CAM, the `.plan` of an earlier explanation of this model in this mode, to save its probe.
         centre: take the mean map over all C classes off each map, before `relu`: a map then says what speaks for its
-            class more than for the others. With two classes the maps become each other's negative.
+            class more than for the others. Of gradients all classes are made also where `classes` are some of them.
+            With two classes the maps become each other's negative.
 
     Returns:
         `.logits` (B, C) and `.maps`, both detached: (B, K, *spatial of the layer) for Grad-CAM,

@@ -13,7 +13,7 @@ from selftaught.errors import InputError
 from selftaught.saliency.backward import ExplanationRules, chosen
 from selftaught.saliency.capture import Capture
 from selftaught.saliency.heads import HEADS, Head
-from selftaught.saliency.maps import Maps, centred
+from selftaught.saliency.maps import Maps
 from selftaught.saliency.plan import Plan, make_plan
 from selftaught.saliency.preserve import eager, parts, refuse_synchronised, unwrap
 
@@ -29,7 +29,6 @@ class GradCAM:
         relu: keep only the positive part of the maps.
         chunk_size: how many classes a general head differentiates at once.
         plan: a stored decision, to be trusted instead of made.
-        centre: take the mean map over all classes off each map: off the weights, in which maps are linear.
     """
 
     def __init__(
@@ -38,9 +37,8 @@ class GradCAM:
         relu: bool = False,
         chunk_size: int | None = None,
         plan: Plan | None = None,
-        centre: bool = False,
     ) -> None:
-        self.layer, self.relu, self.chunk_size, self.centre = layer, relu, chunk_size, centre
+        self.layer, self.relu, self.chunk_size = layer, relu, chunk_size
         self.plan = plan
         self._given = plan is not None
         self._forget()
@@ -68,8 +66,7 @@ class GradCAM:
         if plan.head != "general" and plan.classifier is not None:
             weight = module.get_submodule(plan.classifier).weight
         head = Head(captured, rules, plan.channel_dim, weight, self.chunk_size, plan.vectorized)
-        asked = chosen(classes, captured.logits)
-        every = chosen(None, captured.logits) if self.centre else asked
+        every = chosen(classes, captured.logits)
         # Of the two that count products, the one that needs fewer for these classes.
         few = plan.head == "by-feature" and weight is not None and len(every) < weight.shape[1]
         with torch.autocast(x.device.type, enabled=False):
@@ -78,7 +75,6 @@ class GradCAM:
                 raise InputError(
                     f"the stored plan says the head is {plan.head!r}, which does not fit this model"
                 )
-            weights = centred(weights, asked) if self.centre else weights
         activation = head.channels_first(captured.activation).detach()
         return captured.logits, _maps(weights, activation, self.relu)
 

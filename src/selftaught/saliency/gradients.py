@@ -12,7 +12,7 @@ from selftaught.errors import InputError
 from selftaught.saliency.backward import ExplanationRules, chosen, class_gradients, pays_to_vectorize
 from selftaught.saliency.capture import Capture
 from selftaught.saliency.jacobian import Jacobian, Unsupported, final_linear
-from selftaught.saliency.maps import Maps, centred
+from selftaught.saliency.maps import Maps
 from selftaught.saliency.preserve import eager, refuse_synchronised, unwrap
 
 
@@ -21,13 +21,12 @@ class Grad:
 
     Args:
         chunk_size: how many classes to differentiate at once.
-        centre: take the mean map over all classes off each map.
     """
 
     guided = False
 
-    def __init__(self, chunk_size: int | None = None, centre: bool = False) -> None:
-        self.chunk_size, self.centre = chunk_size, centre
+    def __init__(self, chunk_size: int | None = None) -> None:
+        self.chunk_size = chunk_size
 
     def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Maps]:
         """Logits (B, C), with their graph, and maps (B, K, *shape of one input) of the K classes, detached."""
@@ -51,15 +50,6 @@ class Grad:
             # What a hook makes of a gradient, only autograd knows.
             every_class = self._one_by_one if rules.hooked else self._quickly
             gradients = every_class(captured.end, x, every, vectorized)
-            if self.centre and isinstance(every, range):
-                gradients = centred(gradients, every)
-            elif self.centre:
-                # As many at a time as were asked for: all of them might not fit in memory.
-                total, count = torch.zeros_like(gradients[:, :1]), captured.end.shape[1]
-                for start in range(0, count, len(every)):
-                    some = list(range(start, min(start + len(every), count)))
-                    total += every_class(captured.end, x, some, vectorized).sum(1, keepdim=True)
-                gradients = gradients - total / count
         maps = self._maps(gradients, as_float(x.detach()))
         return captured.logits, Maps.made(maps.detach())
 

@@ -1,7 +1,7 @@
 """Maps that are made when they are wanted, for some samples of a batch at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,15 +14,6 @@ _PART_BYTES_ELSEWHERE = 2**28
 
 def _as_they_are(maps: Tensor) -> Tensor:
     return maps
-
-
-def centred(values: Tensor, classes: Sequence[int]) -> Tensor:
-    """Of values (B, C, ...) of all C classes those of K classes, (B, K, ...), less the mean over all of them.
-
-    A range stands for all classes, as it does where maps are made.
-    """
-    mean = values.mean(1, keepdim=True)
-    return (values if isinstance(classes, range) else values[:, list(classes)]) - mean
 
 
 @dataclass(frozen=True)
@@ -47,6 +38,16 @@ class Maps:
     def made(cls, maps: Tensor) -> "Maps":
         """Maps (B, K, *spatial) that exist already."""
         return cls(maps.__getitem__, len(maps), maps[0].numel() * maps.element_size(), maps.device)
+
+    def centred(self, classes: Sequence[int]) -> "Maps":
+        """Of maps of all classes those of some classes, less the mean over all; a range stands for all of them."""
+
+        def make(rows: slice) -> Tensor:
+            every = self.make(rows)
+            some = every if isinstance(classes, range) else every[:, list(classes)]
+            return some - every.mean(1, keepdim=True)
+
+        return replace(self, make=make)
 
     def parts(self) -> Iterator[slice]:
         """The batch in slices whose maps are few enough to be worked on in a cache."""
