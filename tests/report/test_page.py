@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from selftaught.errors import InputError
@@ -336,3 +337,22 @@ def test_lists_without_bullets_are_still_lists(html):
     lists = [attrs for attrs in Page(html).all("ul") if attrs["class"] in ("legend", "examples", "maps")]
     assert len(lists) > 3
     assert {attrs.get("role") for attrs in lists} == {"list"}
+
+
+def test_maps_have_the_proportions_of_their_pictures(tmp_path):
+    """Also those of a grid of tokens, which lies over all of a photograph whatever its sides."""
+    run = factory.write_run(tmp_path, "le")
+    kept = load_file(run.directory / record.EXAMPLES)
+    count, classes = kept["classes"].shape
+    rng = np.random.default_rng(0)
+    kept["images"] = rng.integers(0, 256, (count, 3, 64, 96), dtype=np.uint8)
+    kept["maps"] = rng.normal(size=(count, classes, 4, 6)).astype(np.float32)
+    save_file(kept, run.directory / record.EXAMPLES)
+    found = Page(page.html([run]))
+    examples = [attrs for attrs in found.all("li") if attrs.get("class") == "example"]
+    assert len(examples) == count
+    assert all("--shape:96/64" in attrs["style"] for attrs in examples)
+    assert found.all("div").count({"class": "over"}) == count * min(classes, 10)
+    pictures = [a["src"] for a in found.all("img") if a.get("alt", "").startswith("Map of")]
+    files = [io.BytesIO(base64.b64decode(uri.partition(",")[2])) for uri in pictures]
+    assert {Image.open(file).size for file in files} == {(6, 4)}

@@ -311,6 +311,7 @@ def _example(found: Examples, i: int, names: Sequence[str]) -> Shown:
     return {
         "picture": pixels.picture(found.images[i]),
         "photograph": pixels.is_photograph(found.images[i]),
+        "shape": "{1}/{0}".format(*found.images.shape[2:]),
         "small": max(found.images.shape[2:]) < pixels.PHOTOGRAPH,
         "index": int(found.index[i]),
         "called": found.called(i),
