@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +39,25 @@ def _old_objects_are_left_alone():
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def _made_up_data(tmp_path_factory) -> Path:
+    from tests.data import made_up
+
+    return made_up.write(tmp_path_factory.mktemp("made-up"))
+
+
+@pytest.fixture
+def stand_ins(_made_up_data, monkeypatch) -> Iterator[Path]:
+    """A few pictures of noise that are found as ``mnist`` and ``cifar10``."""
+    from selftaught.training import presets
+
+    monkeypatch.setenv("SELFTAUGHT_DATA", str(_made_up_data))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(_made_up_data / "cache"))
+    presets.load_data.cache_clear()
+    yield _made_up_data
+    presets.load_data.cache_clear()
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import multiprocessing
 import socket
@@ -7,11 +8,13 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from selftaught import data
-from selftaught.data import loading
+from selftaught.data import decoding, loading
 from selftaught.data.encoded import Part
 from selftaught.data.preparation import Preparation
+from selftaught.data.sources import open_source
 from selftaught.data.streaming import Streamed
 from selftaught.errors import InputError
 from tests.data.blobs import Blobs, collection, photographs
@@ -368,6 +371,18 @@ def test_a_copy_in_the_folder_is_used_without_any_network(monkeypatch, tmp_path)
     assert len(data.load("cifar10").train_labels) == 4
 
 
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_some_of_the_real_data_is_decoded_as_by_pillow_alone(real_data, name):
+    """What the names of all trials depend on; all of it is in the slow tests."""
+    found = open_source(name)
+    for part in (found.train, found.test):
+        pixels = [np.asarray(Image.open(io.BytesIO(part.pictures.read(i)))) for i in range(100)]
+        stacked = np.stack(pixels)[:, None] if pixels[0].ndim == 2 else np.stack(pixels).transpose(0, 3, 1, 2)
+        form = decoding.Format(stacked.shape[1:])
+        np.testing.assert_array_equal(decoding.decode(part.pictures, range(100), form), stacked)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape", "classes", "mean", "std"),
     [

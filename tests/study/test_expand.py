@@ -12,10 +12,7 @@ from selftaught.errors import InputError
 from selftaught.study.expand import check, expand, searches
 from selftaught.training import presets, teaching
 from selftaught.training.teaching import lineage
-from tests.data.conftest import encode, random_pictures, write_parquet
-
-IMAGES = {"mnist": 10_000, "cifar10": 25_000}
-"""As many as any recipe's quick version asks for."""
+from tests.data import made_up
 
 CHOSEN = {
     (name, group.label): search.values[1]
@@ -25,24 +22,10 @@ CHOSEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def stand_ins(tmp_path_factory):
-    """Folders that look like those of MNIST and CIFAR-10, with noise in them, and a cache of their own."""
-    home = tmp_path_factory.mktemp("stand-ins")
-    classes = [str(k) for k in range(10)]
-    for name, channels, seed in (("mnist", 1, 0), ("cifar10", 3, 2)):
-        for part, count in (("train", IMAGES[name]), ("test", 5000)):
-            pictures = random_pictures(count, (8, 8), channels, seed + (part == "test"))
-            blobs = [encode(picture, "BMP") for picture in pictures]
-            write_parquet(
-                home / name / f"{part}-00000.parquet", blobs, [i % 10 for i in range(count)], classes
-            )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SELFTAUGHT_DATA", str(home))
-        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-        presets.load_data.cache_clear()
-        yield home
-    presets.load_data.cache_clear()
+@pytest.fixture
+def no_images(monkeypatch):
+    """A configuration has of its data the fingerprint alone."""
+    monkeypatch.setattr(presets, "data_of_options", made_up.known_by_name)
 
 
 def _expanded(name, budget="paper", **options):
@@ -55,7 +38,7 @@ def _ids(configs):
     return [config.trial_id for config in configs]
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("no_images")
 class TestCells:
     @pytest.mark.parametrize("name", recipes.names())
     @pytest.mark.parametrize("budget", recipes.budgets())
@@ -133,7 +116,7 @@ class TestCells:
         assert {name: _expanded(name, "quick", trials=1) for name in names} == before
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("no_images")
 class TestSharing:
     @pytest.mark.parametrize("budget", recipes.budgets())
     def test_the_same_cell_in_two_recipes_is_the_same_trial(self, budget):
@@ -181,7 +164,7 @@ class TestSharing:
             )
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("no_images")
 class TestTeachers:
     def test_takd_goes_by_way_of_its_assistant_under_the_same_protocol(self):
         configs = _expanded("table5")
@@ -218,7 +201,7 @@ class TestTeachers:
                 assert (config.teacher.model, config.teacher.method) == (config.model, "ce")
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("no_images")
 class TestChoices:
     def test_what_a_search_selected_is_used_in_its_group(self):
         chosen = {**CHOSEN, ("search-ban", "ResNet14"): 20.0, ("search-ban", "ResNet8"): 1.0}

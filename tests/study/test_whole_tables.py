@@ -42,7 +42,7 @@ def test_a_table_keeps_what_was_not_asked_for_this_time(tmp_path):
     assert (tmp_path / "out" / "mine.md").read_text() == made
 
 
-def test_a_table_of_the_paper_has_a_line_for_what_waits_for_a_search(tmp_path, real_data):
+def test_a_table_of_the_paper_has_a_line_for_what_waits_for_a_search(tmp_path, stand_ins):
     ask = (
         "reproduce",
         "table3",
@@ -65,7 +65,7 @@ def test_a_table_of_the_paper_has_a_line_for_what_waits_for_a_search(tmp_path, r
     assert not list(tmp_path.glob("search-*"))
 
 
-def test_what_waits_for_no_other_search_is_shown(tmp_path, real_data):
+def test_what_waits_for_no_other_search_is_shown(tmp_path, stand_ins):
     """One search of three is done: its variant is, and the others stay blank."""
     study = reproduce.prepare(["table3"], "smoke", tmp_path, {"trials": 1}, variants=["LS"])
     while study.pending():

@@ -43,8 +43,7 @@ def test_augmentation_is_the_protocols(padding, flip):
     assert (batches.padding, batches.flip, batches.batch_size) == (padding, flip, config.batch_size)
 
 
-def test_the_papers_protocols(monkeypatch, real_data):
-    monkeypatch.setenv("SELFTAUGHT_DATA", str(real_data))
+def test_the_papers_protocols(stand_ins):
     cifar = resolve("cifar10", "le")
     assert (cifar.epochs, cifar.batch_size, cifar.lr, cifar.momentum, cifar.weight_decay) == (
         160,
