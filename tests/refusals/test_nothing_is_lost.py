@@ -1,15 +1,13 @@
 """What goes wrong on the way, and what looks wrong and is not."""
 
 import csv
-import os
 import re
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -46,29 +44,31 @@ def test_nothing_is_promised_where_nothing_was_saved(place, capsys):
     assert not Path("run2/checkpoint.pt").exists()
 
 
-def test_a_full_disk_loses_nothing(place):
-    """A limit on the size of files stands for the disk: the writes in the middle of the training fail."""
+@pytest.fixture
+def room_again():
+    """A limit on the size of files stands for a full disk: the writes in the middle of the training fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_full_disk_loses_nothing(place, capsys, room_again):
     out = place.folder / "full"
-    limit = 100_000
-
-    def no_room() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
     asked = train(place.good, "--out", str(out))
-    command = [sys.executable, "-m", "selftaught", *asked]
     before = contents(place.folder)
-    # Nor may it leave half a compiled file of a library behind.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, preexec_fn=no_room, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("selftaught: error")]
+    assert _run(asked) == 2
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith("selftaught: error")]
     assert len(lines) == 1
     assert "checkpoint.pt" in lines[0]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
     assert not list(out.glob(".*.tmp"))
     after = contents(place.folder)
     assert {name: after[name] for name in before} == before
+    room_again()  # there is some again
     assert _run(asked) == 0
 
 

@@ -1,6 +1,7 @@
 """Worker processes of this machine."""
 
 import multiprocessing
+import threading
 from unittest.mock import Mock
 
 import pytest
@@ -16,11 +17,12 @@ from tests.training import quick
 
 
 def test_processes_do_the_same_and_give_the_same_bytes(tmp_path):
+    """One of them has both trials, after one that it may not begin."""
     here, there = make(tmp_path / "here", "ce", "le"), make(tmp_path / "there", "ls", "ce", "le")
     in_this_process(here, lambda event: None, never)
     occupy(there[0])
     events: list[Event] = []
-    failed, *outcomes = in_processes(2)(there, events.append, never)
+    failed, *outcomes = in_processes(1)(there, events.append, never)
     assert "thesis.tex" in failed.error
     assert sum(event.again is not None for event in events) == 1
     for index, outcome in enumerate(outcomes):
@@ -76,6 +78,13 @@ class Scripted:
 
     def tell_to_stop(self) -> None:
         self.told.append("stop")
+
+
+@pytest.fixture
+def work_in_this_process(monkeypatch):
+    """What a worker changes of its own process is put back."""
+    monkeypatch.setattr(processes.sys, "stdout", processes.sys.stdout)
+    monkeypatch.setattr(processes.signal, "signal", lambda *args: None)
 
 
 @pytest.fixture
@@ -145,15 +154,17 @@ def test_when_stopped_who_trains_saves_and_who_still_starts_is_not_waited_for(po
     assert pool.queue.outcomes == [Outcome(stopped=True)] * 4
 
 
-def test_a_worker_says_that_it_is_awake_before_its_first_trial(tmp_path):
+def test_a_worker_says_that_it_is_awake_before_its_first_trial(tmp_path, work_in_this_process):
     [trial] = make(tmp_path, "ce", epochs=1)
-    worker = processes._Worker(0, None)
-    worker.start(0, trial)
-    assert worker.connection.recv() == processes.AWAKE
-    assert isinstance(worker.connection.recv(), Progress)
-    worker.tell_to_stop()
-    worker.connection.close()
-    worker.process.join()
+    ours, theirs = multiprocessing.Pipe()
+    worker = threading.Thread(target=processes._work, args=(theirs, None))
+    worker.start()
+    ours.send(trial)
+    assert ours.recv() == processes.AWAKE
+    assert isinstance(ours.recv(), Progress)
+    ours.send(processes.STOP)
+    ours.close()
+    worker.join()
 
 
 @pytest.mark.parametrize(
@@ -192,14 +203,13 @@ def test_workers_take_turns_on_the_gpus_and_a_new_one_takes_the_place_of_the_las
     assert [(worker.place, worker.gpu) for worker in Scripted.hired[3:]] == [(1, "7")]
 
 
-def test_a_worker_sees_its_gpu_only(monkeypatch):
+def test_a_worker_sees_its_gpu_only_and_prints_nothing_to_stdout(monkeypatch, work_in_this_process):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    monkeypatch.setattr(processes.sys, "stdout", processes.sys.stdout)
-    monkeypatch.setattr(processes.signal, "signal", lambda *args: None)
     ours, theirs = multiprocessing.Pipe()
     ours.close()
     processes._work(theirs, "7")
     assert processes.os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+    assert processes.sys.stdout is processes.sys.stderr
 
 
 def test_workers_ask_for_no_gpu_where_no_trial_needs_one(tmp_path, monkeypatch):

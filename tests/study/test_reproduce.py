@@ -11,29 +11,8 @@ from selftaught.study.executor import in_this_process
 from selftaught.training import cost, record
 from selftaught.training.loop import Stopped
 from tests.commands import call
+from tests.study.reproduced import RECIPE, lend
 from tests.training import quick
-
-RECIPE = """
-name: mine
-title: A study of <digits>
-kind: table
-source: a test
-command: selftaught reproduce mine.yaml
-expected: {smoke: seconds, quick: seconds, paper: a minute}
-trials: 2
-protocol:
-  digits: {epochs: 2, batch_size: 32, lr: 0.05, momentum: 0.9, weight_decay: 0.0001,
-           milestones: [0.5], warmup: 0.5, augment: none}
-groups:
-  - {label: ResNet8, data: digits, model: resnet8, teacher: resnet14}
-variants:
-  - {label: CE, method: ce}
-  - {label: KD, method: kd, settings: {temperature: 4, weight: 0.1}}
-  - {label: LE-Uniform, method: le-uniform, settings: {alpha: 0.9, weight: 0.1}}
-  - {label: LE, method: le, settings: {saliency: grad-cam, alpha: 0.9, weight: 0.1}}
-paper:
-  ResNet8: {CE: 90.26 ± 0.33, LE: 91.21 ± 0.07}
-"""
 
 
 @pytest.fixture
@@ -55,8 +34,9 @@ def files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix in (".md", ".csv")}
 
 
-def test_a_recipe_becomes_a_table_beside_the_papers_numbers(tmp_path, recipe, capsys):
+def test_a_recipe_becomes_a_table_beside_the_papers_numbers(tmp_path, recipe, trained_study, capsys):
     out = tmp_path / "out"
+    lend(trained_study, out, without=("resnet14 ce", "resnet8 kd"))
     assert call("reproduce", recipe, "--budget", "smoke", "--out", out, "--json", "--jobs", "1") == 0
     said = json.loads(capsys.readouterr().out)
     cells = {cell["variant"]: cell for cell in said["tables"][0]["cells"]}
@@ -78,9 +58,9 @@ def test_a_recipe_becomes_a_table_beside_the_papers_numbers(tmp_path, recipe, ca
     assert "9 trials: 9 done" in told
 
 
-def test_an_interrupted_reproduction_goes_on_to_the_same_table(tmp_path, recipe):
+def test_an_interrupted_reproduction_goes_on_to_the_same_table(tmp_path, recipe, trained_study):
+    lend(trained_study, tmp_path / "whole")
     whole = reproduce.prepare([recipe], "smoke", tmp_path / "whole", {})
-    assert not whole.run(in_this_process, lambda event: None, lambda: False)
     parts = reproduce.prepare([recipe], "smoke", tmp_path / "parts", {})
     assert parts.run(in_this_process, lambda event: None, quick.stop_after(30))
     left = len(parts.pending())
@@ -94,8 +74,9 @@ def test_an_interrupted_reproduction_goes_on_to_the_same_table(tmp_path, recipe)
         assert quick.fingerprint(other) == quick.fingerprint(trial.directory)
 
 
-def test_a_failed_trial_is_named_and_the_table_made_of_the_others(tmp_path, recipe, capsys):
+def test_a_failed_trial_is_named_and_the_table_made_of_the_others(tmp_path, recipe, trained_study, capsys):
     out = tmp_path / "out"
+    lend(trained_study, out, without=("resnet14 ce", "resnet8 kd"))
     study = reproduce.prepare([recipe], "smoke", out, {})
     teacher = study.trials(study.cells())[0]
     assert teacher.config.model == "resnet14"
@@ -170,13 +151,16 @@ def test_a_damaged_graph_is_written_again(tmp_path, recipe):
     assert len(folder.read_graph(tmp_path / "out").nodes) == 9
 
 
-def test_what_cannot_be_shown_costs_nothing_else(tmp_path, recipe, capsys):
+def test_what_cannot_be_shown_costs_nothing_else(tmp_path, recipe, trained_study, capsys):
     out = tmp_path / "out"
+    lend(trained_study, out)
     other = tmp_path / "other.yaml"
     other.write_text(
         RECIPE.replace("name: mine", "name: other")
         .replace("epochs: 2", "epochs: 1")
         .replace("milestones: [0.5]", "milestones: []")
+        .replace("  - {label: KD, method: kd, settings: {temperature: 4, weight: 0.1}}\n", "")
+        .replace("  - {label: LE-Uniform, method: le-uniform, settings: {alpha: 0.9, weight: 0.1}}\n", "")
     )
     arguments = (
         "reproduce",
@@ -363,16 +347,18 @@ def test_an_alternative_brings_what_it_is_instead_of_and_searches_stay_whole(sta
 
 
 @pytest.mark.parametrize("after", [0, 1])
-def test_what_comes_after_the_training_can_be_interrupted(tmp_path, recipe, monkeypatch, after):
+def test_what_comes_after_the_training_can_be_interrupted(tmp_path, recipe, trained_study, after):
+    lend(trained_study, tmp_path / "out")
     study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 1})
-    assert not study.run(in_this_process, lambda event: None, lambda: False)
     asked = iter([False] * after + [True] * 9)
     with pytest.raises(Stopped):
         paper_results.make(study, lambda line: None, lambda: next(asked), {})
     assert not list((tmp_path / "out").glob("mine.*"))
 
 
-def test_steps_that_cannot_be_timed_leave_their_cell_empty_and_it_is_said(tmp_path, recipe, monkeypatch):
+def test_steps_that_cannot_be_timed_leave_their_cell_empty_and_it_is_said(
+    tmp_path, recipe, trained_study, monkeypatch
+):
     original = cost.measure
 
     def not_kd(configs, **options):
@@ -380,8 +366,8 @@ def test_steps_that_cannot_be_timed_leave_their_cell_empty_and_it_is_said(tmp_pa
             raise RuntimeError("not enough memory")
         return original(configs, **options)
 
+    lend(trained_study, tmp_path / "out")
     study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 1})
-    assert not study.run(in_this_process, lambda event: None, lambda: False)
     monkeypatch.setattr(cost, "measure", not_kd)
     told = []
     [table] = paper_results.make(study, told.append, lambda: False, {}).tables

@@ -6,11 +6,14 @@ import re
 from selftaught.study import paper_results, reproduce
 from selftaught.study.executor import in_this_process
 from tests.commands import call
-from tests.study.test_reproduce import RECIPE, _costs_nothing  # noqa: F401 (a fixture)
+from tests.study.reproduced import RECIPE, lend
+from tests.study.test_reproduce import _costs_nothing  # noqa: F401 (a fixture)
 
 
-def test_a_table_keeps_what_was_not_asked_for_this_time(tmp_path):
+def test_a_table_keeps_what_was_not_asked_for_this_time(tmp_path, trained_study):
     """Fewer lines would be fewer comparisons to correct for: a verdict could be had by asking again for less."""
+    others = ("resnet14 ce", "resnet8 ce", "resnet8 kd", "resnet8 le-uniform")
+    lend(trained_study, tmp_path / "out", without=others)
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(RECIPE)
     whole = (
@@ -35,6 +38,7 @@ def test_a_table_keeps_what_was_not_asked_for_this_time(tmp_path):
         "LE": 2,
     }
     assert any("Not asked for, and not run: CE; KD; LE-Uniform" in line for line in _told(tmp_path))
+    lend(trained_study, tmp_path / "out")
     assert call(*whole) == 0
     made = (tmp_path / "out" / "mine.md").read_text()
     assert {cell["trials"] for cell in _cells(tmp_path).values()} == {2}
