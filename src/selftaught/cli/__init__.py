@@ -1,11 +1,11 @@
 """The command line: a thin shell that turns what goes wrong into one line and an exit code."""
 
+import errno
 import os
 import sys
-from contextlib import suppress
-from io import TextIOWrapper, UnsupportedOperation
 
-from selftaught.errors import SelftaughtError, shown
+from selftaught import _streams
+from selftaught.errors import InputError, SelftaughtError, shown
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -21,8 +21,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        _replace_closed_streams()
-        _allow_any_text()
+        _streams.prepare()
+        _refuse_copies()
         code = _call(arguments)
         sys.stdout.flush()
         return code
@@ -30,14 +30,14 @@ def _run(arguments: list[str]) -> int:
         return INTERRUPTED
     except SelftaughtError as error:
         return _refuse(str(error), WRONG_INPUT)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough.
-        _discard_output()
-        return DONE
-    except OSError as error:
+    except Exception as error:
+        if _is_out_of_memory(error):
+            return _refuse(_OUT_OF_MEMORY, FAILED)
+        if not isinstance(error, OSError):
+            raise
         if error.filename is None:
             # Most likely of the standard output, and what it did not take now would fail again.
-            _discard_output()
+            _streams.discard_output()
         return _refuse(_complaint(error), WRONG_INPUT)
 
 
@@ -49,7 +49,9 @@ def _call(arguments: list[str]) -> int:
 
     try:
         code = app(arguments, prog_name="selftaught", standalone_mode=False)
-    except typer.Abort:
+    except typer.Abort as error:
+        if isinstance(error.__cause__, EOFError):  # which Typer takes for the end of what a user types
+            raise error.__cause__ from None
         return INTERRUPTED
     except Exception as error:
         # The base class of typer's usage errors has moved between its versions; its interface has not.
@@ -62,6 +64,47 @@ def _call(arguments: list[str]) -> int:
         command = context.command_path if context else "selftaught"
         return _refuse(f"{message.rstrip('.')} (see {command} --help)", WRONG_INPUT)
     return code if isinstance(code, int) else DONE
+
+
+_LAUNCHERS = {
+    "WORLD_SIZE": "torchrun or accelerate launch",
+    "OMPI_COMM_WORLD_SIZE": "mpirun",
+    "PMI_SIZE": "mpiexec",
+    "SLURM_STEP_NUM_TASKS": "srun",
+}
+"""Who starts a command several times, by the variable that says to each copy how many there are."""
+
+
+def _refuse_copies() -> None:
+    """Refuse to be one of several copies: each would do all of the work, in the same folder.
+
+    Raises:
+        InputError: a launcher of distributed programs has started more than one.
+    """
+    for variable, launcher in _LAUNCHERS.items():
+        count = os.environ.get(variable, "1")
+        if count.isdecimal() and int(count) > 1:
+            raise InputError(
+                f"{launcher} has started {count} copies of this command ({variable}={count}), which would all do the "
+                "same: start it once, without a launcher; compare and reproduce spread trials over cores and GPUs "
+                "themselves (--jobs)"
+            )
+
+
+_OUT_OF_MEMORY = (
+    "there is not enough memory: close other programs, or use smaller images (--image-size), smaller batches "
+    "(--batch-size) or fewer trials at once (--jobs 1)"
+)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, NumPy, the system or torch (which only says so in words) had no memory to give."""
+    words = ("can't allocate memory", "out of memory", "cannot allocate memory")
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError) and any(part in str(error).lower() for part in words))
+    )
 
 
 _REMEDIES = {
@@ -81,29 +124,6 @@ def _complaint(error: OSError) -> str:
         if isinstance(error, kind):
             return f"cannot use {error.filename} ({reason}): {remedy}"
     return f"cannot use {error.filename} ({reason}): make room, or use another place"
-
-
-def _replace_closed_streams() -> None:
-    """Started with a stream closed (`>&-`), Python has None in its place, and the next file would be given its number.
-
-    What goes to stdout then fails when it is written, not before; nobody misses what goes to stderr.
-    """
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-
-
-def _allow_any_text() -> None:
-    """Names of files may hold bytes that are no text, and a terminal need not know every sign: that is no error."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _discard_output() -> None:
-    """The interpreter must not try at its end to write what stdout still holds."""
-    with suppress(UnsupportedOperation):  # it need not be a file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(message: str, code: int) -> int:

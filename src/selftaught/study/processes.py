@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
+from selftaught import _streams
 from selftaught.study.executor import Event, Executor, Outcome, attempt
 from selftaught.study.plan import Trial
 from selftaught.study.queue import Queue
@@ -175,6 +176,7 @@ class _Worker:
 
 def _work(connection: Connection, gpu: str | None) -> None:
     """A worker's life: trials from the parent until it hangs up."""
+    _streams.prepare()
     sys.stdout = sys.stderr  # whatever a network of the user's own prints: stdout is for the parent's result
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     if gpu is not None:
