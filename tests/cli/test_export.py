@@ -52,7 +52,7 @@ def test_onnx(run, tmp_path, capsys):
     about = session.get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == ["cat", "dog", "owl"]
     told = {"channels": 3, "height": 16, "width": 16, "range": [0, 1], "resample": "bilinear", "crop": None}
-    assert json.loads(about["input"]) == told | {"stretch": False}
+    assert json.loads(about["input"]) == told | {"stretch": False, "levels": None}
 
 
 def test_pt2_runs_without_this_package(run, tmp_path, capsys):

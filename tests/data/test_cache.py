@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -53,11 +54,26 @@ def _change_a_bit(path):
     path.write_bytes(content)
 
 
+def _swap_with_another(path):
+    cache.write("b", _tensors(8))
+    next(other for other in path.parent.iterdir() if other != path).replace(path)
+
+
+def _become_a_folder(path):
+    path.unlink()
+    (path / "within").mkdir(parents=True)
+
+
+def _become_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 def _swap_shapes(path):
     tensors = _tensors()
     tensors["sums"] = tensors["sums"].view(2, 3)
     content = path.read_bytes()
-    save_file(tensors, path, {"crc32": content[content.index(b"crc32") + 8 :][:8].decode()})
+    save_file(tensors, path, {"xxh3_128": content[content.index(b"xxh3_128") + 11 :][:32].decode()})
 
 
 @pytest.mark.parametrize(
@@ -68,15 +84,40 @@ def _swap_shapes(path):
         _truncate,
         _change_a_bit,
         _swap_shapes,
+        _swap_with_another,
+        _become_a_folder,
+        _become_a_pipe,
         lambda path: save_file({"weight": torch.zeros(3)}, path),
-        Path.unlink,
     ],
 )
-def test_a_damaged_entry_is_none_and_can_be_written_again(cache_folder, damage):
+def test_a_damaged_entry_is_named_and_can_be_written_again(cache_folder, damage):
     cache.write("a", _tensors())
-    damage(next(cache_folder.iterdir()))
+    path = next(cache_folder.iterdir())
+    damage(path)
+    with pytest.raises(cache.DamagedError, match=f"{path} are damaged: they are made anew"):
+        cache.read("a")
+    cache.write("a", _tensors())
+    assert _same(cache.read("a"), _tensors())
+
+
+def test_a_missing_entry_is_none(cache_folder):
+    cache.write("a", _tensors())
+    next(cache_folder.iterdir()).unlink()
     assert cache.read("a") is None
+
+
+def test_every_flipped_bit_is_found(cache_folder):
     cache.write("a", _tensors())
+    path = next(cache_folder.iterdir())
+    content = path.read_bytes()
+    random = np.random.default_rng(0)
+    for place in {*random.integers(0, len(content), 60).tolist(), *range(8), len(content) - 1}:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(cache.DamagedError):
+            cache.read("a")
+    path.write_bytes(content)
     assert _same(cache.read("a"), _tensors())
 
 

@@ -305,12 +305,20 @@ def test_a_changed_source_is_decoded_again(source):
 @pytest.mark.parametrize(
     "damage", [lambda content: content[:-7], lambda content: content[:-1] + b"!", lambda _: b""]
 )
-def test_a_damaged_cache_costs_only_time(source, cache_folder, damage):
+def test_a_damaged_cache_costs_only_time_and_is_told(source, cache_folder, damage):
     found = source(collection(random_pictures(8)))
     first, reads = data.load("x"), found.train.pictures.reads
+    expected, notes = first.train_images.clone(), first.notes
+    del first  # it is mapped from a file that is about to be damaged
     for path in cache_folder.iterdir():
         path.write_bytes(damage(path.read_bytes()))
-    assert torch.equal(data.load("x").train_images, first.train_images)
+    again = data.load("x")
+    assert torch.equal(again.train_images, expected)
+    assert found.train.pictures.reads == 2 * reads
+    said = [note for note in again.notes if "are damaged: they are made anew" in note]
+    assert len(said) == 3  # the survey, the facts and the pixels
+    assert [note for note in again.notes if note not in said] == list(notes)
+    assert data.load("x").notes == notes
     assert found.train.pictures.reads == 2 * reads
 
 

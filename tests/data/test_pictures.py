@@ -77,7 +77,7 @@ def test_every_mode_becomes_grey_or_colour_as_its_header_said(mode, kind, grey):
     blob = _save(picture, kind)
     array = pictures.decode(blob)
     assert (array.shape, array.dtype) == ((6, 5) if grey else (6, 5, 3), np.uint8)
-    assert pictures.header(blob) == (6, 5, grey)
+    assert pictures.header(blob)[:3] == (6, 5, grey)
     for channels, shape in ((1, (6, 5)), (3, (6, 5, 3))):
         assert pictures.decode(blob, Preparation(channels=channels)).shape == shape
 
@@ -190,7 +190,7 @@ def test_a_photograph_is_turned_upright(kind, orientation):
     blob = _save(Image.fromarray(COLOUR), kind, exif=exif, **options)
     plain = pictures.decode(_save(Image.fromarray(COLOUR), kind, **options))
     np.testing.assert_array_equal(pictures.decode(blob), turn(plain))
-    assert pictures.header(blob) == (*turn(plain).shape[:2], False)
+    assert pictures.header(blob)[:3] == (*turn(plain).shape[:2], False)
 
 
 def test_sixteen_bits_are_turned_upright_too():
@@ -205,7 +205,7 @@ def test_sixteen_bits_are_turned_upright_too():
 def test_broken_exif_data_does_not_spoil_a_picture():
     blob = _save(Image.fromarray(GREY), exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
     np.testing.assert_array_equal(pictures.decode(blob), GREY)
-    assert pictures.header(blob) == (6, 5, True)
+    assert pictures.header(blob)[:3] == (6, 5, True)
 
 
 def test_of_an_animation_the_first_frame_is_taken():
@@ -317,7 +317,7 @@ def test_a_decompression_bomb_is_refused_unread():
 
 
 def test_a_photograph_of_more_pixels_than_pillow_warns_of_is_read(monkeypatch):
-    assert pictures.header(_claims(9000, 12_000)) == (9000, 12_000, True)
+    assert pictures.header(_claims(9000, 12_000))[:3] == (9000, 12_000, True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # above it Pillow warns, above twice as many it raises
     np.testing.assert_array_equal(pictures.decode(encode(GREY)), GREY)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 14)

@@ -13,7 +13,9 @@ MIXED = [(48, 64), (640, 480), (100, 80), (100, 80)]
 
 
 def _survey(sizes, grey=False):
-    return Survey(torch.tensor(sizes, dtype=torch.int32), torch.full((len(sizes),), grey))
+    none = torch.zeros(len(sizes), dtype=torch.bool)
+    grey = torch.tensor(grey).expand(len(sizes))
+    return Survey(torch.tensor(sizes, dtype=torch.int32), grey, none, none, none, torch.zeros(len(sizes), 4))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_all_grey_is_grey_unless_the_model_says(grey, asked, channels):
 
 
 def test_one_colour_picture_makes_all_colour():
-    survey = Survey(torch.tensor([[8, 8]] * 3), torch.tensor([True, False, True]))
+    survey = _survey([(8, 8)] * 3, [True, False, True])
     assert sizing.settle(None, Preparation(), None, survey)[0].shape == (3, 8, 8)
 
 

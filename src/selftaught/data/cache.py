@@ -6,13 +6,14 @@ It lies in ``$XDG_CACHE_HOME/selftaught``, by default ``~/.cache/selftaught``, a
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 import time
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import xxhash
 from PIL import __version__ as pillow_version
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,6 +23,7 @@ from selftaught.data import pictures
 
 _LOG = logging.getLogger(__name__)
 _STALE_SECONDS = 24 * 3600
+_DIGEST = "xxh3_128"
 
 
 def folder() -> Path:
@@ -29,19 +31,34 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftaught"
 
 
-def read(key: str) -> dict[str, Tensor] | None:
-    """What was written under `key` by this version of the decoder; None where that is missing or damaged.
+class DamagedError(Exception):
+    """An entry is there and not what was written; the message says so in one line."""
 
-    The tensors are mapped into memory: processes that read the same entry share it, and what is not used costs no
-    memory. Writing into one changes a private copy.
+
+def read(key: str) -> dict[str, Tensor] | None:
+    """What was written under `key` by this version of the decoder; None where nothing was.
+
+    Every byte is checked against the digest that was written with it. The tensors are mapped into memory: processes
+    that read the same entry share it. Writing into one changes a private copy.
+
+    Raises:
+        DamagedError: the entry is damaged, or another one's.
     """
+    path = _path(key)
     try:
-        with safe_open(_path(key), framework="pt") as file:
-            checksum = file.metadata()["crc32"]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return tensors if _checksum(tensors) == checksum else None
-    except (OSError, SafetensorError, KeyError, TypeError):
+        if not path.exists():
+            return None
+        if path.is_file():  # a pipe would keep us waiting for ever
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            if about[_DIGEST] == _digest(key, tensors):
+                return tensors
+    except FileNotFoundError:  # somebody removed it just now
         return None
+    except (OSError, SafetensorError, KeyError, TypeError):
+        pass
+    raise DamagedError(f"the decoded copies in {path} are damaged: they are made anew from the pictures")
 
 
 def write(key: str, tensors: Mapping[str, Tensor]) -> None:
@@ -56,7 +73,9 @@ def write(key: str, tensors: Mapping[str, Tensor]) -> None:
         _sweep(path.parent)
         handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
         os.close(handle)
-        save_file(dict(tensors), temporary, {"crc32": _checksum(tensors)})
+        save_file(dict(tensors), temporary, {_DIGEST: _digest(key, tensors)})
+        if path.is_dir():
+            shutil.rmtree(path)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         _LOG.warning("decoded data is not cached, the next run decodes it again: %s", error)
@@ -69,14 +88,18 @@ def _path(key: str) -> Path:
     return folder() / f"{name}.safetensors"
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32, in hex. Against accidents, on every start: 60 ms for CIFAR-10, where SHA-256 may take a second."""
-    total = 0
+def _digest(key: str, tensors: Mapping[str, Tensor]) -> str:
+    """XXH3, 128 bits in hex, of an entry's key and content.
+
+    Against accidents, on every start: it is as fast as the memory, ten times as fast as SHA-256. It does not protect
+    from somebody who writes into the folder on purpose.
+    """
+    total = xxhash.xxh3_128(key.encode())
     for name in sorted(tensors):
         array = tensors[name].numpy()
-        total = zlib.crc32(repr((name, array.dtype.str, array.shape)).encode(), total)
-        total = zlib.crc32(array.reshape(-1).view(np.uint8).data, total)
-    return f"{total:08x}"
+        total.update(repr((name, array.dtype.str, array.shape)).encode())
+        total.update(array.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
 
 
 def _sweep(place: Path) -> None:

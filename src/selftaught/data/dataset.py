@@ -25,6 +25,7 @@ class ImageData:
         crop: how pictures were brought to size, see `selftaught.data.preparation.Preparation`.
         resample: with which filter.
         stretch: whether their proportions were ignored before the crop.
+        levels: the grey values that became black and white, where pictures have more than 8 bits; None where none has.
         test_part: where the test images come from, in a few words.
         duplicates: how many test images equal a training or validation image, pixel by pixel.
         notes: what a user should know about the data, one line each.
@@ -45,6 +46,7 @@ class ImageData:
     crop: float | None = None
     resample: str = "bilinear"
     stretch: bool = False
+    levels: tuple[float, float] | None = None
     test_part: str = "the source's own"
     duplicates: int = 0
     notes: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selftaught.data import pictures, workers
 from selftaught.data.encoded import Pictures
+from selftaught.data.levels import Levels
 from selftaught.data.preparation import Preparation
 from selftaught.data.statistics import power_sums
 from selftaught.errors import InputError, together
@@ -24,6 +25,8 @@ class UnusableError(InputError):
 OnProgress = Callable[[int, int], None]
 """Called with how many pictures are done, and of how many."""
 
+Value = TypeVar("Value")
+
 _CHUNK = 64
 
 
@@ -35,19 +38,35 @@ class Format:
     crop: float | None = None
     resample: str = "bilinear"
     stretch: bool = False
+    levels: Levels | None = None
 
     @property
     def preparation(self) -> Preparation:
         """The same as what `pictures.decode` takes."""
         channels, height, width = self.shape
-        return Preparation((height, width), channels, self.crop, self.resample, stretch=self.stretch)
+        return Preparation(
+            (height, width), channels, self.crop, self.resample, stretch=self.stretch, levels=self.levels
+        )
 
 
 class Survey(NamedTuple):
-    """What the headers say: sizes int32 (N, 2) as height and width, grey bool (N,)."""
+    """What is known of N pictures before they are prepared.
+
+    Attributes:
+        sizes: int32 (N, 2), height and width.
+        grey: bool (N,), and so are the next three, see `pictures.Header`.
+        deep: whether there are more than 8 bits in a grey value.
+        coarse: whether there are 16 bits in a colour channel.
+        several: whether there are more frames.
+        extents: float64 (N, 4), of the deep ones, see `levels.Extent`; zeros for others.
+    """
 
     sizes: Tensor
     grey: Tensor
+    deep: Tensor
+    coarse: Tensor
+    several: Tensor
+    extents: Tensor
 
 
 class Facts(NamedTuple):
@@ -57,20 +76,28 @@ class Facts(NamedTuple):
         digests: uint8 (N, 32), the SHA-256 of each one's shape and pixels.
         sums: int64 (N, K), the sum of each one's values.
         squares: int64 (N, K), the sum of their squares.
+        endless: bool (N,), whether the file lacks its end, though none of its pixels.
     """
 
     digests: Tensor
     sums: Tensor
     squares: Tensor
+    endless: Tensor
 
 
 def decode(source: Pictures, positions: Sequence[int], form: Format) -> np.ndarray:
     """Some pictures as uint8 (n, K, H, W); InputError names one that cannot be read or decoded."""
     images = np.empty((len(positions), *form.shape), dtype=np.uint8)
     for image, position in zip(images, positions, strict=True):
-        array = _usable(source, position, partial(pictures.decode, preparation=form.preparation))
-        image[:] = array.transpose(2, 0, 1) if array.ndim == 3 else array
+        image[:] = _decode(source, position, form)[0]
     return images
+
+
+def _decode(source: Pictures, position: int, form: Format) -> tuple[np.ndarray, bool]:
+    """One picture, (K, H, W) or for grey ones (H, W), and whether its file lacks its end."""
+    decode = partial(pictures.decode_noted, preparation=form.preparation)
+    array, endless = _usable(source, position, decode)
+    return array.transpose(2, 0, 1) if array.ndim == 3 else array, endless
 
 
 def digest(images: np.ndarray) -> np.ndarray:
@@ -87,8 +114,10 @@ def survey(source: Pictures, on_progress: OnProgress) -> Survey:
         chunks.append(chunk)
         problems += of_chunk
     _refuse(problems)
-    found = np.concatenate(chunks)
-    return Survey(torch.from_numpy(found[:, :2].copy()), torch.from_numpy(found[:, 2] != 0))
+    columns = [torch.from_numpy(np.concatenate(column)) for column in zip(*chunks, strict=True)]
+    headers, extents = columns
+    grey, deep, coarse, several = (headers[:, column] != 0 for column in range(2, 6))
+    return Survey(headers[:, :2].clone(), grey, deep, coarse, several, extents)
 
 
 def decode_all(
@@ -114,23 +143,27 @@ def decode_all(
 
 @dataclass(frozen=True)
 class _Look:
-    """Headers of a range of pictures, int32 (n, 3) of height, width and whether they are grey; and what is wrong."""
+    """A range of pictures: headers int32 (n, 6), extents float64 (n, 4) of those that are deep; and what is wrong."""
 
     source: Pictures
 
-    def __call__(self, positions: range) -> tuple[np.ndarray, list[str]]:
-        found, problems = np.zeros((len(positions), 3), dtype=np.int32), []
-        for row, position in zip(found, positions, strict=True):
+    def __call__(self, positions: range) -> tuple[tuple[np.ndarray, np.ndarray], list[str]]:
+        headers, extents = np.zeros((len(positions), 6), np.int32), np.zeros((len(positions), 4))
+        problems = []
+        for header, extent, position in zip(headers, extents, positions, strict=True):
             try:
-                row[:] = _usable(self.source, position, pictures.header)
+                found = _usable(self.source, position, pictures.header)
+                header[:] = found
+                if found.deep:
+                    extent[:] = _usable(self.source, position, pictures.extent)
             except UnusableError as error:
                 problems.append(str(error))
-        return found, problems
+        return (headers, extents), problems
 
 
 @dataclass(frozen=True)
 class _Decode:
-    """A range of pictures: pixels (none unless `keep`); digests, sums and squares; and what is wrong with some."""
+    """A range of pictures: pixels (none unless `keep`), the columns of `Facts`, and what is wrong with some."""
 
     source: Pictures
     form: Format
@@ -138,12 +171,14 @@ class _Decode:
 
     def __call__(self, positions: range) -> tuple[np.ndarray, tuple[np.ndarray, ...], list[str]]:
         images, problems = np.zeros((len(positions), *self.form.shape), dtype=np.uint8), []
-        for image, position in zip(images, positions, strict=True):
+        endless = np.zeros(len(positions), dtype=bool)
+        for row, position in enumerate(positions):
             try:
-                image[:] = decode(self.source, [position], self.form)[0]
+                images[row], endless[row] = _decode(self.source, position, self.form)
             except UnusableError as error:
                 problems.append(str(error))
-        return images if self.keep else images[:0], (digest(images), *power_sums(images)), problems
+        facts = digest(images), *power_sums(images), endless
+        return images if self.keep else images[:0], facts, problems
 
 
 def _reported(task: Callable, total: int, on_progress: OnProgress) -> Iterator:
@@ -154,7 +189,7 @@ def _reported(task: Callable, total: int, on_progress: OnProgress) -> Iterator:
         yield result
 
 
-def _usable(source: Pictures, position: int, use: Callable) -> np.ndarray:
+def _usable(source: Pictures, position: int, use: Callable[[bytes], Value]) -> Value:
     try:
         return use(source.read(position))
     except InputError:

@@ -81,7 +81,8 @@ def load(
     asked = _pair(image_size)
     collection = open_source(name)
     division = _divide(collection, train_size, val_fraction, split_seed, test_fraction, test_size)
-    everything = store.fill(collection, asked, preparation, memory, on_progress or _ignore)
+    train = division.parts.train
+    everything = store.fill(collection, train, asked, preparation, memory, on_progress or _ignore)
     return _assemble(name, collection, division, everything, preparation)
 
 
@@ -107,6 +108,7 @@ def _assemble(
         crop=preparation.crop,
         resample=preparation.resample,
         stretch=preparation.stretch,
+        levels=everything.form.levels,
         test_part=division.test_part,
         duplicates=len(duplicates),
         notes=(

@@ -1,10 +1,12 @@
 """Encoded pictures (PNG, JPEG, WebP, TIFF, ...) to uint8 arrays."""
 
+import importlib
 import io
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +14,33 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from selftaught.data import levels, mending
+from selftaught.data.levels import Extent
 from selftaught.data.preparation import Preparation
 
 # Raise when the same bytes start to give other pixels, so that no cache keeps the old ones.
-VERSION = 2
+VERSION = 3
 
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 """What Pillow knows but hands to other programs (IPTC: whatever lies inside it), or does not decode at all."""
 
-_GREY = {"1", "L", "LA", "La", "I"}  # and the 16-bit I;16, I;16B, ...
+_GREY = {"1", "L", "LA", "La", "I", "F"}  # and the 16-bit I;16, I;16B, ...
+
+HEIC = {".heic", ".heif", ".hif"}
+"""Suffixes of what telephones take pictures in, which Pillow reads with the package pillow-heif alone."""
+
+HEIC_ADVICE = "convert it to JPEG or PNG, or 'pip install pillow-heif' to have it read"
+
+_KNOWN = {
+    rb"(?s).{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)": f"it is a HEIC picture: {HEIC_ADVICE}",
+    rb"%PDF": "it is a PDF document",
+    rb"(?is)\s*(<\?xml.{0,300})?<svg": "it is an SVG drawing",
+    rb"(?is)\s*<(!doctype )?html": "it is a web page, perhaps of a download that failed",
+}
+"""What is met under the names of pictures, by how it begins."""
+
+_SEVERAL = {"AVIF", "GIF", "PNG", "TIFF", "WEBP"}
+"""Formats whose further frames are pictures of their own; an MPO's are the same one as another camera saw it."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,16 +55,32 @@ _UPRIGHT = {
 
 
 class Header(NamedTuple):
-    """What a picture says of itself before it is decoded: its size when upright, and whether it is grey."""
+    """What a picture says of itself before it is decoded.
+
+    Attributes:
+        height: when it is upright.
+        width: likewise.
+        grey: whether it has one channel.
+        deep: whether it is grey and its values have more than 8 bits.
+        coarse: whether it has colour channels of 16 bits, of which Pillow gives the upper 8.
+        several: whether it is the first one of several frames or pages.
+    """
 
     height: int
     width: int
     grey: bool
+    deep: bool
+    coarse: bool
+    several: bool
 
 
 def formats() -> list[str]:
-    """The formats that are decoded, by Pillow's names for them; Pillow itself decodes each in this process."""
+    """The formats that are decoded, by Pillow's names for them; Pillow itself decodes each in this process.
+
+    Where the package pillow-heif is installed HEIC is among them.
+    """
     Image.init()
+    _register_heif()
     return [kind for kind in Image.ID if kind in Image.OPEN and kind not in _NOT_DECODED]
 
 
@@ -55,25 +91,53 @@ def header(blob: bytes) -> Header:
         turn = 1 if picture.format == "TIFF" else _orientation(Image.Image.getexif, picture)
         sideways = turn in (5, 6, 7, 8)
         size = (picture.width, picture.height) if sideways else (picture.height, picture.width)
-        return Header(*size, _is_grey(picture))
+        deep = levels.is_deep(picture)
+        return Header(
+            *size, _is_grey(picture), deep, not deep and _sixteen_bits(picture, blob), _several(picture)
+        )
+
+
+def extent(blob: bytes) -> Extent:
+    """Between which values those of a picture of more than 8 bits lie. Raises ValueError as `decode` does."""
+    with _opened(blob) as picture:
+        picture.load()
+        return levels.extent(levels.values(picture), picture.info.get("transparency"))
 
 
 def decode(blob: bytes, preparation: Preparation = Preparation()) -> np.ndarray:  # noqa: B008  (it is frozen)
     """The pixels of one encoded picture: uint8 (H, W) if it is grey, else (H, W, 3).
 
     `preparation.channels`, 1 or 3, asks for one of the two. The picture is turned as its EXIF orientation says, of
-    an animation the first frame is taken, transparency is laid over white, 16-bit values are scaled to 8 bits
-    (65535 to 255). Then it is brought to `preparation.size`: stretched, or scaled and cut, see `Preparation`.
+    an animation the first frame is taken, transparency is laid over white, values of more than 8 bits are scaled to 8
+    bits by `preparation.levels`. Then it is brought to `preparation.size`: stretched, or scaled and cut, see
+    `Preparation`.
 
     Raises:
         ValueError: with the reason, where the bytes are no picture, a damaged one, one of more than twice Pillow's
-            `MAX_IMAGE_PIXELS` (refused unread), or one of floating-point or 32-bit values, whose white nobody knows.
+            `MAX_IMAGE_PIXELS` (refused unread), or one whose black and white nobody knows: without levels that of
+            floating-point or 32-bit values, with levels that of 8 bits, unless the levels are all of some bits.
     """
+    return decode_noted(blob, preparation)[0]
+
+
+def decode_noted(blob: bytes, preparation: Preparation) -> tuple[np.ndarray, bool]:
+    """As `decode`, and whether the file lacks its end, though none of its pixels, see `mending.with_end`."""
+    try:
+        return _decode(blob, preparation), mending.lacks_end(blob)
+    except ValueError:
+        # Compared at full size: a lost corner would hardly show in a picture made small.
+        mended = mending.with_end(blob, partial(_decode, preparation=Preparation(levels=preparation.levels)))
+        if mended is None:
+            raise
+        return _decode(mended, preparation), True
+
+
+def _decode(blob: bytes, preparation: Preparation) -> np.ndarray:
     with _opened(blob) as picture:
         picture.load()
         grey = _is_grey(picture) if preparation.channels is None else preparation.channels == 1
         turn = _UPRIGHT.get(_orientation(type(picture).getexif, picture))
-        flat = _opaque(_eight_bits(picture)).convert("L" if grey else "RGB")
+        flat = _opaque(_eight_bits(picture, preparation.levels)).convert("L" if grey else "RGB")
         return np.asarray(_fit(flat if turn is None else flat.transpose(turn), preparation))
 
 
@@ -94,15 +158,42 @@ def _opened(blob: bytes) -> Iterator[Image.Image]:
         # Odd metadata of some picture is nothing that a user could act on, many pixels (Pillow's warning) are fine.
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(blob), formats=formats()) as picture:
+            content = io.BytesIO(mending.without_large_texts(blob))
+            with Image.open(content, formats=formats()) as picture:
                 yield picture
         except UnidentifiedImageError:
-            raise ValueError("it is not a picture in any format that can be decoded") from None
+            raise ValueError(_no_picture(blob)) from None
         except Image.DecompressionBombError as error:
             raise ValueError(_too_large(error)) from None
         except Exception as error:  # Pillow's plug-ins raise whatever their parsers do
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(reason) from error
+
+
+@lru_cache(maxsize=1)
+def _register_heif() -> None:
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+
+
+def _no_picture(blob: bytes) -> str:
+    named = (what for beginning, what in _KNOWN.items() if re.match(beginning, blob[:512]))
+    return next(named, "it is not a picture in any format that can be decoded")
+
+
+def _sixteen_bits(picture: Image.Image, blob: bytes) -> bool:
+    """Whether a picture of 8 bits was one of 16 in its file."""
+    if picture.format == "PNG":
+        return blob[24] == 16
+    bits = getattr(picture, "tag_v2", {}).get(258, ())
+    return max(bits, default=8) == 16
+
+
+def _several(picture: Image.Image) -> bool:
+    try:
+        return picture.format in _SEVERAL and bool(getattr(picture, "is_animated", False))
+    except Exception:  # a broken second frame is not looked at
+        return False
 
 
 def _too_large(error: Image.DecompressionBombError) -> str:
@@ -123,20 +214,24 @@ def _orientation(getexif: Callable[..., Any], picture: Image.Image) -> int:
         return 1
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """The picture with values of at most 8 bits: 16-bit ones scaled by their full range, to the nearest."""
-    if picture.mode == "F":
+def _eight_bits(picture: Image.Image, chosen: levels.Levels | None) -> Image.Image:
+    """The picture with values of at most 8 bits, to the nearest; without `chosen` levels those of 16 bits."""
+    if not levels.is_deep(picture):
+        if chosen and not levels.fits_eight_bits(chosen):
+            raise ValueError(
+                f"its values have 8 bits, but the network was trained on pictures of more, of which {chosen[0]:g} to "
+                f"{chosen[1]:g} became black to white: give it as it was before it was converted"
+            )
+        return _lab_to_rgb(picture) if picture.mode == "LAB" else picture
+    if picture.mode == "F" and not chosen:
         raise ValueError("its pixels are floating-point numbers: convert it to 8 or 16 bits")
-    if picture.mode == "LAB":
-        return _lab_to_rgb(picture)
-    if picture.mode != "I" and not picture.mode.startswith("I;16"):
-        return picture
-    values = np.asarray(picture.convert("I"))
+    values = levels.values(picture)
     # Pillow reads 16-bit PNG and PGM files as mode I, too; real 32-bit values show themselves by their range.
-    if values.min() < 0 or values.max() > 65535:
+    if not chosen and (values.min() < 0 or values.max() > 65535):
         raise ValueError("its pixels have 32 bits: convert it to 8 or 16 bits")
-    scaled = ((values + 128) // 257).astype(np.uint8)
-    scaled[values == picture.info.get("transparency", -1)] = 255  # over white, as in `_opaque`
+    scaled = levels.scaled(values, chosen or levels.WHOLE)
+    if "transparency" in picture.info:
+        scaled[values == picture.info["transparency"]] = 255  # over white, as in `_opaque`
     return Image.fromarray(scaled)
 
 

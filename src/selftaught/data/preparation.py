@@ -17,6 +17,8 @@ class Preparation:
         resample: the filter: nearest, box, bilinear, hamming, bicubic or lanczos.
         mean: subtracted from each channel of images in [0, 1]; None for that of the training images.
         std: divided by, likewise.
+        levels: the grey values that become black and white in pictures of more than 8 bits, see
+            `selftaught.data.levels`; None for 0 and 65535.
     """
 
     size: tuple[int, int] | None = None
@@ -26,3 +28,4 @@ class Preparation:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     stretch: bool = False
+    levels: tuple[float, float] | None = None

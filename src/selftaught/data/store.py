@@ -1,14 +1,19 @@
 """All pictures of a source, brought to one format: held in memory, or known by their facts and decoded on demand."""
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from selftaught.data import cache, decoding, sizing, streaming
+from selftaught.data import cache, decoding, levels, sizing, streaming
 from selftaught.data.decoding import Facts, Format, OnProgress, Survey
 from selftaught.data.encoded import Collection, Pictures
 from selftaught.data.preparation import Preparation
+from selftaught.data.remarks import remarks
 from selftaught.data.streaming import Images, Streamed
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Store:
 
 def fill(
     collection: Collection,
+    train: Tensor,
     asked: tuple[int, int] | None,
     preparation: Preparation,
     memory: int | None,
@@ -66,54 +72,90 @@ def fill(
 ) -> Store:
     """The pictures of a collection in the size that was `asked` for, or else as `sizing.settle` says.
 
-    `memory` is what `sizing.budget` takes. Raises InputError for a picture that cannot be decoded.
+    Args:
+        collection: the pictures.
+        train: int64, the positions of those that are trained with, which settle what becomes black and white.
+        asked: height and width.
+        preparation: what the model asks for.
+        memory: what `sizing.budget` takes.
+        on_progress: told how many pictures are done.
+
+    Raises:
+        InputError: a picture cannot be decoded, or it is not known which values are black and white.
     """
     source = collection.train.pictures
     if collection.test is not None:
         source = Joined(source, collection.test.pictures)
-    survey = _survey(source, collection.key, on_progress)
-    form, note = sizing.settle(asked, preparation, collection.size, survey)
+    kept = _Kept(collection.key)
+    survey = _survey(source, kept, on_progress)
+    form, resized = sizing.settle(asked, preparation, collection.size, survey)
+    chosen, scaled = preparation.levels, None
+    if chosen is None:
+        chosen, scaled = levels.choose(survey.deep, survey.extents, train, source.name)
+    form = replace(form, levels=chosen)
     channels, height, width = form.shape
     needed, allowed = len(source) * channels * height * width, sizing.budget(memory)
-    facts, pixels = _decoded(source, collection.key, form, needed <= allowed, on_progress)
-    notes = [note] if note else []
+    facts, pixels = _decoded(source, kept, form, needed <= allowed, on_progress)
+    notes = [note for note in (resized, scaled) if note]
     if needed > allowed:
         notes.append(
             f"the decoded images take {_gib(needed)}, more than the {_gib(allowed)} that may be used: they are "
             "decoded each time they are needed (SELFTAUGHT_MEMORY=GIB allows more)"
         )
+    notes += [*remarks(survey, facts, source.name), *kept.notes]
     return Store(source, form, facts, pixels, tuple(notes))
 
 
-def _survey(source: Pictures, key: str, on_progress: OnProgress) -> Survey:
-    entry = f"survey {key}"
-    found = cache.read(entry)
+class _Kept:
+    """What the cache holds of a collection; `notes` say which of it was damaged."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.notes: list[str] = []
+
+    def read(self, what: str) -> dict[str, Tensor] | None:
+        """None where it is missing or damaged."""
+        try:
+            return cache.read(f"{what} {self.key}")
+        except cache.DamagedError as error:
+            # Said at once as well: the notes of a study's worker are read by nobody.
+            _LOG.warning("%s", error)
+            self.notes.append(str(error))
+            return None
+
+    def write(self, what: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep it."""
+        cache.write(f"{what} {self.key}", tensors)
+
+
+def _survey(source: Pictures, kept: _Kept, on_progress: OnProgress) -> Survey:
+    found = kept.read("survey")
     if found is not None:
         return Survey(**found)
     survey = decoding.survey(source, on_progress)
-    cache.write(entry, survey._asdict())
+    kept.write("survey", survey._asdict())
     return survey
 
 
 def _decoded(
-    source: Pictures, key: str, form: Format, keep: bool, on_progress: OnProgress
+    source: Pictures, kept: _Kept, form: Format, keep: bool, on_progress: OnProgress
 ) -> tuple[Facts, Tensor | None]:
     """Facts and, if `keep`, pixels: from the cache if they are there, else decoded and kept there.
 
     They are entries of their own, so that streaming needs no pixels, and no pass over the pictures if they have been
     in memory before.
     """
-    of_facts, of_pixels = f"facts {key} {form}", f"pixels {key} {form}"
-    facts, kept = cache.read(of_facts), cache.read(of_pixels) if keep else {}
-    if facts is not None and kept is not None:
-        return Facts(**facts), kept.get("pixels")
-    fresh, pixels = decoding.decode_all(source, form, keep, on_progress)
-    cache.write(of_facts, fresh._asdict())
-    if pixels is not None:
-        cache.write(of_pixels, {"pixels": pixels})
-        # From here on the file's pages, which other processes share, rather than memory of this one.
-        pixels = (cache.read(of_pixels) or {"pixels": pixels})["pixels"]
-    return fresh, pixels
+    of_facts, of_pixels = f"facts {form}", f"pixels {form}"
+    facts, pixels = kept.read(of_facts), kept.read(of_pixels) if keep else {}
+    if facts is not None and pixels is not None:
+        return Facts(**facts), pixels.get("pixels")
+    fresh, decoded = decoding.decode_all(source, form, keep, on_progress)
+    kept.write(of_facts, fresh._asdict())
+    if decoded is None:
+        return fresh, None
+    kept.write(of_pixels, {"pixels": decoded})
+    # From here on the file's pages, which other processes share, rather than memory of this one.
+    return fresh, (kept.read(of_pixels) or {"pixels": decoded})["pixels"]
 
 
 def _gib(count: int) -> str:

@@ -62,9 +62,10 @@ def description(model: TrainedModel) -> dict[str, str]:
     """What a user of the file needs to know, as JSON texts: `classes`, and the `input`'s shape and preparation."""
     how, (channels, height, width) = model.preparation, model.input_shape
     images = {"channels": channels, "height": height, "width": width, "range": [0, 1]}
+    options = {name: getattr(how, name) for name in ("resample", "crop", "stretch", "levels")}
     return {
         "classes": json.dumps(model.classes),
-        "input": json.dumps({**images, "resample": how.resample, "crop": how.crop, "stretch": how.stretch}),
+        "input": json.dumps(images | options),
         "selftaught": json.dumps({"version": selftaught.__version__, "trial": model.config.trial_id}),
     }
 

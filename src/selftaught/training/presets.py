@@ -10,7 +10,7 @@ import torch
 
 from selftaught import data as datasets
 from selftaught import errors, models, objectives
-from selftaught.data import ImageData, sources
+from selftaught.data import ImageData, levels, sources
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
 from selftaught.training import teaching
@@ -211,7 +211,11 @@ def load_data(name: str, preparation: Preparation, **options: Any) -> ImageData:
 
 def data_of_options(config: RunConfig, preparation: Preparation | None = None) -> ImageData:
     """The data that a run's options lead to today, prepared as its model asks unless that is known already."""
-    preparation = models.preparation(config.model) if preparation is None else preparation
+    if preparation is None:
+        preparation = models.preparation(config.model)
+    else:
+        # A finished run's pictures are scaled as they were, also where that was before a collection's range was used.
+        preparation = replace(preparation, levels=preparation.levels or levels.WHOLE)
     return load_data(config.data, preparation, **_load_options(config))
 
 

@@ -49,8 +49,8 @@ _Fraction = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 class DataSummary(BaseModel):
     """What the model was trained on and how its input is prepared: images in [0, 1], minus mean, over std.
 
-    `crop`, `resample` and `stretch` are those of `selftaught.data.preparation.Preparation`. `test_part` says in a few
-    words where the test images come from, `duplicates` how many of them are also among the training images.
+    `crop`, `resample`, `stretch` and `levels` are those of `selftaught.data.preparation.Preparation`. `test_part` says
+    in a few words where the test images come from, `duplicates` how many of them are also among the training images.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -66,6 +66,7 @@ class DataSummary(BaseModel):
     crop: Annotated[float, Field(gt=0, le=1)] | None = None
     resample: Annotated[str, Field(pattern="^(nearest|box|bilinear|hamming|bicubic|lanczos)$")] = "bilinear"
     stretch: bool = False
+    levels: tuple[float, float] | None = None
     test_part: str = OWN_TEST_PART
     duplicates: _Count = 0
 
@@ -73,6 +74,8 @@ class DataSummary(BaseModel):
     def _consistent(self) -> "DataSummary":
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError("mean and std must have one value per channel")
+        if self.levels and not self.levels[0] < self.levels[1]:
+            raise ValueError("levels must be the lower and the higher value")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes must have different names")
         return self

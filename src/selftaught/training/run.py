@@ -271,6 +271,7 @@ def _summary(images: ImageData) -> record.DataSummary:
         crop=images.crop,
         resample=images.resample,
         stretch=images.stretch,
+        levels=images.levels,
         test_part=images.test_part,
         duplicates=images.duplicates,
     )

@@ -46,6 +46,7 @@ class TrainedModel(nn.Module):
             data.mean,
             data.std,
             data.stretch,
+            data.levels,
         )
         self.input_shape = (data.channels, *data.image_size)
         self.register_buffer("mean", torch.tensor(data.mean).view(-1, 1, 1))
