@@ -228,7 +228,9 @@ def state(path: Path) -> os.stat_result:
 def _no_image(path: Path) -> str:
     suffix = os.path.splitext(path.name)[1].lower()
     if suffix in pictures.HEIC:
-        return f"{shown(path)} is not an image that can be read ({suffix}): {pictures.HEIC_ADVICE}, or remove it"
+        return (
+            f"{shown(path)} is not an image that can be read ({suffix}): {pictures.HEIC_ADVICE}, or remove it"
+        )
     if suffix in _NOT_READ:
         return f"{shown(path)} is not an image that can be read ({suffix}): convert it to JPEG or PNG, or remove it"
     if kind := _beginning(path):
