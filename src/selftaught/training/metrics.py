@@ -114,39 +114,45 @@ def per_class_accuracy(logits: Tensor, labels: Tensor) -> tuple[float | None, ..
 
 
 def moved(soft: Tensor, labels: Tensor) -> Tensor:
-    """How much of the probability of soft labels (N, C) lies elsewhere than in even ones: (N,), float64.
+    """How much of the probability of soft labels (N, C) lies elsewhere than in even ones: (N,), in their dtype.
 
     Half the sum of the absolute differences over the wrong classes: the total variation.
 
-    >>> moved(torch.tensor([[0.9, 0.1, 0.0], [0.9, 0.05, 0.05]]).double(), torch.tensor([0, 0]))
-    tensor([0.0500, 0.0000], dtype=torch.float64)
+    >>> moved(torch.tensor([[0.9, 0.1, 0.0], [0.9, 0.05, 0.05]]), torch.tensor([0, 0]))
+    tensor([0.0500, 0.0000])
     """
-    others = soft.double().scatter(1, labels[:, None], 0)
+    others = _of_others(soft, labels)
     even = others.sum(1, keepdim=True) / (soft.shape[1] - 1)
-    return (others - even).abs().scatter(1, labels[:, None], 0).sum(1) / 2
+    # What some have too much others have too little; the true class, with nothing here, counts as one of these.
+    return (others - even).clamp_min(0).sum(1)
 
 
 def spread(soft: Tensor, labels: Tensor) -> Tensor:
-    """Among how many wrong classes the rest of soft labels (N, C) would be shared if evenly: (N,), float64, 1 to C - 1.
+    """Among how many wrong classes the rest of soft labels (N, C) would be shared if evenly: (N,), 1 to C - 1.
 
     The inverse Simpson index, 1 / Σ share².
 
-    >>> spread(torch.tensor([[0.9, 0.1, 0.0], [0.9, 0.05, 0.05]]), torch.tensor([0, 0]))
-    tensor([1., 2.], dtype=torch.float64)
+    >>> spread(torch.tensor([[0.9, 0.1, 0.0], [0.9, 0.05, 0.05]]), torch.tensor([0, 0])).round(decimals=4)
+    tensor([1., 2.])
     """
-    others = soft.double().scatter(1, labels[:, None], 0)
-    return others.sum(1).square() / others.square().sum(1)
+    others = _of_others(soft, labels)
+    return (others.sum(1) / torch.linalg.vector_norm(others, dim=1)).square()
 
 
 def carried(similarities: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """What soft labels say that Eq. 6 makes of similarities (N, C), by the names of `record.SoftLabels`: (N,) each."""
     half = targets.introspective(similarities, labels, alpha=0.5)
-    opposite = (similarities <= OPPOSITE).scatter(1, labels[:, None], False)
+    opposite = similarities <= OPPOSITE
+    of_truth = opposite.gather(1, labels[:, None]).squeeze(1)
     return {
-        "opposite": opposite.double().sum(1) / (similarities.shape[1] - 1),
+        "opposite": (opposite.sum(1) - of_truth.long()).double() / (similarities.shape[1] - 1),
         "moved": moved(half, labels) / 0.5,
         "classes": spread(half, labels),
     }
+
+
+def _of_others(soft: Tensor, labels: Tensor) -> Tensor:
+    return soft.scatter(1, labels[:, None], 0)
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:

@@ -93,7 +93,7 @@ class SoftLabels(BaseModel):
 
     opposite: _Fraction
     moved: _Fraction
-    classes: Annotated[float, Field(ge=1 - 1e-9)]
+    classes: Annotated[float, Field(ge=1 - 1e-6)]
 
 
 class Result(BaseModel):
