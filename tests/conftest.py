@@ -11,6 +11,10 @@ import hypothesis
 import pytest
 import torch
 
+# One core, whatever the machine has: by default `train` takes a thread per core, and threads that wait for one another
+# while a second test process wants the same cores are most of what they do.
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"
+
 # Lightning imports torchmetrics, and that transformers, to look at a version: five seconds in every process that a test
 # starts. Like whoever has not installed torchmetrics they do without; a process of pytest, which has it by now, keeps
 # it. What is spawned or forked takes over `sys.path`, a command the environment.

@@ -1,12 +1,11 @@
 """IntrospectiveLoss in a user's own loop."""
 
 import copy
-import os
+import itertools
 import socket
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 from lightning_fabric import Fabric
@@ -15,6 +14,7 @@ from torch import nn
 import selftaught
 from selftaught import IntrospectiveLoss, models, similarity, targets
 from selftaught.errors import ExplanationError, InputError
+from tests import distributed
 
 SALIENCIES = ["grad-cam", "grad", "grad-input", "guided-backprop"]
 
@@ -200,9 +200,19 @@ def test_autocast(name, saliency):
 class TestCompiled:
     """Hooks and function modes do not reach into compiled code; the loss must be right all the same."""
 
-    @pytest.mark.parametrize("saliency", SALIENCIES)
-    @pytest.mark.parametrize("name", ["resnet8", "cnn8"])
-    @pytest.mark.parametrize("called_before", [True, False])
+    @pytest.mark.parametrize(
+        ("name", "saliency", "called_before"),
+        [
+            *(("resnet8", saliency, False) for saliency in SALIENCIES),
+            *(("cnn8", saliency, True) for saliency in ("grad-cam", "guided-backprop")),
+            *(
+                pytest.param(name, saliency, before, marks=pytest.mark.slow)
+                for name, saliency, before in itertools.product(
+                    ("resnet8", "cnn8"), SALIENCIES, (True, False)
+                )
+            ),
+        ],
+    )
     def test_equal_to_eager(self, name, saliency, called_before):
         torch._dynamo.reset()
         model, (x, y) = network(name), batch()
@@ -249,50 +259,20 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def ddp_worker(rank, port, cases, models, x, y, out):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    half = slice(0, 4) if rank == 0 else slice(4, 8)
-    try:
-        for (saliency, compiled), model in zip(cases, models, strict=True):
-            own = copy.deepcopy(model)  # what is sent to a process shares its memory
-            wrapped = nn.parallel.DistributedDataParallel(own)
-            outermost = torch.compile(wrapped, backend="aot_eager") if compiled else wrapped
-            criterion = IntrospectiveLoss(outermost, saliency=saliency)
-            for _ in range(2):
-                wrapped.zero_grad()
-                criterion(x[half], y[half]).backward()
-            out[rank, saliency, compiled] = [p.grad.clone() for p in own.parameters()]
-    finally:
-        dist.destroy_process_group()
-
-
-def plain_cnn(linear_head: bool) -> nn.Module:
-    """Free of BatchNorm, whose statistics are each process's own."""
-    if linear_head:
-        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 196, 5)).double()
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 144, 6),
-        nn.ReLU(), nn.Linear(6, 5),
-    ).double()  # fmt: skip
-
-
-def test_ddp_gradients_equal_one_process():
-    cases = [("grad-cam", False), ("guided-backprop", False), ("grad-cam", True)]
-    models = [plain_cnn(linear_head=compiled) for _, compiled in cases]
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_ddp_gradients_equal_one_process(compiled, tmp_path):
+    saliencies = ["grad-cam"] if compiled else ["grad-cam", "guided-backprop"]
+    models_ = [distributed.plain_cnn(linear_head=compiled) for _ in saliencies]
     x, y = batch(8)
     x = x.double()
-    with mp.Manager() as manager:
-        out = manager.dict()
-        mp.spawn(ddp_worker, (free_port(), cases, models, x, y, out), nprocs=2)
-        found = dict(out)
-    for (saliency, compiled), model in zip(cases, models, strict=True):
+    mp.spawn(distributed.work, (free_port(), saliencies, compiled, models_, x, y, tmp_path), nprocs=2)
+    found = [torch.load(tmp_path / str(rank)) for rank in (0, 1)]
+    for case, (saliency, model) in enumerate(zip(saliencies, models_, strict=True)):
         IntrospectiveLoss(model, saliency=saliency)(x, y).backward()
         for index, parameter in enumerate(model.parameters()):
             for rank in (0, 1):
-                gradient = found[rank, saliency, compiled][index]
-                assert torch.allclose(gradient, parameter.grad, atol=1e-12), (saliency, compiled, rank, index)
+                gradient = found[rank][case][index]
+                assert torch.allclose(gradient, parameter.grad, atol=1e-12), (saliency, rank, index)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -19,6 +19,7 @@ def test_a_process_says_how_many_steps_it_takes():
         assert sharing.rate(sharing.config_of(sharing.SMOKE, data, "ce"), 1, 0.1) > 0
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_ends_the_measurement(tmp_path):
     with sharing.pictures(sharing.SMOKE) as (data, _):
         config = sharing.config_of(sharing.SMOKE, data, "ce")

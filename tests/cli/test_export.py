@@ -55,19 +55,30 @@ def test_onnx(run, tmp_path, capsys):
     assert json.loads(about["input"]) == told | {"stretch": False, "levels": None}
 
 
-def test_pt2_runs_without_this_package(run, tmp_path, capsys):
+def test_pt2(run, tmp_path, capsys):
     out = tmp_path / "model.pt2"
     code, text, err = call(capsys, run, "--out", out)
     assert (code, err, text.count("\n")) == (0, "", 1)
+    extra = {"classes": "", "input": ""}
+    program = torch.export.load(out, extra_files=extra)
+    assert json.loads(extra["classes"]) == ["cat", "dog", "owl"]
+    assert json.loads(extra["input"])["range"] == [0, 1]
+    model = selftaught.load(run)
+    for count in (5, 1):
+        x = images(count, model.input_shape)
+        assert torch.allclose(program.module()(x), model(x), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_pt2_runs_without_this_package(run, tmp_path):
+    out = tmp_path / "model.pt2"
+    export(selftaught.load(run), out)
     model = selftaught.load(run)
     x = images(5, model.input_shape)
     np.savez(tmp_path / "x.npz", x=x.numpy(), logits=model(x).detach().numpy())
     script = (
-        "import sys, json, numpy, torch\n"
-        "extra = {'classes': '', 'input': ''}\n"
-        "program = torch.export.load('model.pt2', extra_files=extra)\n"
-        "assert json.loads(extra['classes']) == ['cat', 'dog', 'owl']\n"
-        "assert json.loads(extra['input'])['range'] == [0, 1]\n"
+        "import sys, numpy, torch\n"
+        "program = torch.export.load('model.pt2')\n"
         "saved = numpy.load('x.npz')\n"
         "for part in (slice(5), slice(1)):\n"
         "    logits = program.module()(torch.from_numpy(saved['x'][part]))\n"
@@ -78,7 +89,10 @@ def test_pt2_runs_without_this_package(run, tmp_path, capsys):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [("vit", ".onnx"), ("vit", ".pt2"), ("resnet", ".onnx")])
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [pytest.param("vit", ".onnx", marks=pytest.mark.slow), ("vit", ".pt2"), ("resnet", ".onnx")],
+)
 def test_models_of_transformers(tmp_path, kind, suffix):
     network = models.create(save(tmp_path / kind, kind), 3, 3, 32)
     model = trained(network, classes=3, shape=(3, 32, 32))

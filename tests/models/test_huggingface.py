@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import pickle
 import subprocess
 import sys
@@ -148,6 +149,19 @@ def test_creating_leaves_statistics_as_found(folders):
     assert not any(counts)
 
 
+def test_nothing_is_printed_or_logged(folders, capfd, monkeypatch):
+    for handler in logging.getLogger("transformers").handlers:
+        if type(handler) is logging.StreamHandler:  # it has the stream that it found when it was imported
+            monkeypatch.setattr(handler, "stream", sys.stderr)
+    models.preparation(f"hf:{folders['vit']}")
+    models.create(f"hf:{folders['vit']}", 3, 3, 48)
+    logging.getLogger("transformers").warning("heard")
+    said = capfd.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.endswith("heard\n")
+
+
+@pytest.mark.slow
 def test_nothing_reaches_the_terminal(folders):
     program = (
         "from selftaught import models\n"

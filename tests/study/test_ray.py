@@ -109,6 +109,7 @@ def test_a_task_whose_driver_is_gone_stops(monkeypatch):
     assert [found.should_stop() for _ in range(2)] == [False, True]
 
 
+@pytest.mark.slow
 def test_a_cluster_of_its_own_gives_the_same_bytes_and_is_gone_afterwards(tmp_path, capfd):
     [here], [there] = make(tmp_path / "here", "le"), make(tmp_path / "there", "le")
     in_this_process([here], lambda event: None, never)

@@ -75,19 +75,20 @@ INTERRUPTED = {
 
 
 @pytest.mark.parametrize("variant", INTERRUPTED)
-@pytest.mark.parametrize("stops", [[3], [8], [6, 2, 5], [14]])
-def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path, monkeypatch, variant, stops):
+def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path, monkeypatch, variant):
     """With a last batch of two images, and a table that is only half full where some stops come."""
     method, options = INTERRUPTED[variant]
     if variant == "streamed":
         monkeypatch.setenv("SELFTAUGHT_MEMORY", "0")
     config = quick.config(method, refresh=0.4, train_size=42, **options)
     train(config, tmp_path / "whole")
-    for steps in stops:
-        with pytest.raises(Stopped):
-            train(config, tmp_path / "parts", should_stop=quick.stop_after(steps))
-    train(config, tmp_path / "parts")
-    assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
+    for stops in ([8], [6, 2, 5]) if variant == "le" else ([6, 2, 5],):
+        parts = tmp_path / str(stops)
+        for steps in stops:
+            with pytest.raises(Stopped):
+                train(config, parts, should_stop=quick.stop_after(steps))
+        train(config, parts)
+        assert quick.fingerprint(parts) == quick.fingerprint(tmp_path / "whole")
 
 
 def test_less_is_explained_from_the_second_epoch_after_the_warmup_on(tmp_path):
