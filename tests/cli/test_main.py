@@ -17,6 +17,7 @@ import selftaught
 from selftaught import cli
 from selftaught.cli import announcement
 from selftaught.cli.options import parse_milestones
+from selftaught.report import carried
 from selftaught.training import cost, record
 
 QUICK = ["--image-size", "8", "--train-size", "40", "--batch-size", "8", "--epochs", "2", "--quiet"]
@@ -138,6 +139,29 @@ def test_train_writes_and_reuses_a_run(run):
     before = (directory / "result.json").stat().st_mtime_ns
     assert run("train", "digits", "--method", "ls", "--alpha", "0.8", *QUICK)[:2] == (0, out)
     assert (directory / "result.json").stat().st_mtime_ns == before
+
+
+def test_train_says_what_soft_labels_carry_where_that_is_too_little(run, monkeypatch):
+    arguments = [
+        "train",
+        "digits",
+        "--method",
+        "le",
+        "--warmup",
+        "0",
+        "--centre",
+        "--out",
+        "mine",
+        *QUICK[:-1],
+    ]
+    monkeypatch.setattr(carried, "MOSTLY", 2.0)
+    monkeypatch.setattr(carried, "NEARLY_EVEN", 2.0)
+    code, _, err = run(*arguments)
+    assert code == 0
+    assert record.read_config(Path("mine")).settings["centre"] is True
+    assert "le's soft labels of the last epoch put " in err
+    monkeypatch.setattr(carried, "NEARLY_EVEN", 0.0)
+    assert "soft labels" not in run(*arguments)[2]
 
 
 def test_train_refuses_another_runs_directory_with_the_difference(run):

@@ -19,7 +19,7 @@ from selftaught.cli.inputs import with_teacher
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display, reading_shown
-from selftaught.report import render
+from selftaught.report import carried, render
 from selftaught.report.tables import called
 from selftaught.study import compare as studies
 from selftaught.study.estimate import StudyEstimate, estimate_study
@@ -145,6 +145,8 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
             complain(f"{last.directory} failed: {outcome.error}")
             return WRONG_INPUT if outcome.foreseen else FAILED
         result = outcome.result
+    for line in carried.cautions([record.Record(trial.directory, config, result)]):
+        tell(line)
     if output.as_json:
         print(json.dumps({"directory": str(trial.directory), **result.model_dump(mode="json")}, indent=2))
     else:

@@ -175,6 +175,7 @@ def examples(evidence: Sequence[Evidence]) -> list[Shown]:
                 "method": item.method,
                 "seed": item.records[0].config.seed,
                 "saliency": settings.get("saliency"),
+                "centred": bool(settings.get("centre")),
                 "similarity": settings.get("similarity", "cosine"),
                 "groups": [(title, members) for title, members in groups if members],
             }
