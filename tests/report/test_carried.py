@@ -1,13 +1,17 @@
 """What is said of soft labels from which nothing can be learned, and when nothing is said."""
 
+import dataclasses
+import json
+
 import pytest
 
-from selftaught.report import carried, page
+from selftaught import recipes
+from selftaught.report import carried, page, paper
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
 from selftaught.report.words import cautions
 from selftaught.training import record
-from tests.report import factory
+from tests.report import factory, paper_factory
 
 OPPOSITE = {"opposite": 0.93, "moved": 0.612, "classes": 1.94}
 EVEN = {"opposite": 0.0, "moved": 0.031, "classes": 8.9}
@@ -28,7 +32,7 @@ def test_soft_labels_that_are_nearly_even_are_said_to_be(tmp_path):
     [said] = carried.cautions([factory.write_run(tmp_path, "le", soft_labels=EVEN)])
     assert "put 0.31 % of the probability elsewhere" in said
     assert said.endswith("8.9 of 9 wrong classes shared it: they are nearly even, so that le can hardly differ from "
-                         "le-uniform.")  # fmt: skip
+                         "even soft labels (le-uniform).")  # fmt: skip
 
 
 def test_what_is_said_is_the_mean_of_the_trials_that_measured_it(tmp_path):
@@ -65,3 +69,17 @@ def test_the_table_and_the_report_have_the_sentence_and_its_number_comes_from_th
     assert said in list(cautions(tabulate(runs, ["ce", "le"], {}), runs))
     assert "as if 1.9 of 9 wrong classes shared it" in page.html(runs)
     assert read([runs[1].directory]).records[0].result.soft_labels == record.SoftLabels(**OPPOSITE)
+
+
+def test_a_reproduction_says_it_of_the_cell(tmp_path):
+    recipe = recipes.load("table6")
+    cells = paper_factory.cells(recipe, tmp_path, lambda *_: 90.0, trials=1)
+    table = paper.tabulate(recipe, cells, "paper")
+    assert not [line for line in table.caption if "soft labels of the last epoch" in line]
+    changed = next(cell for cell in cells if cell.records[0].config.method == "le")
+    path = changed.records[0].directory / record.RESULT
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"soft_labels": EVEN}))
+    again = dataclasses.replace(changed, records=(record.read(path.parent),))
+    table = paper.tabulate(recipe, [again if cell is changed else cell for cell in cells], "paper")
+    [said] = [line for line in table.caption if "soft labels of the last epoch" in line]
+    assert said.startswith(f"{changed.group}, {changed.variant}'s soft labels")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from selftaught.report import carried
 from selftaught.report.differences import CLEAR, LEVEL
 from selftaught.report.numbers import p_value, points
 from selftaught.report.paper_comparisons import CONTROLS, REFERENCE
@@ -79,6 +80,11 @@ def caption(table: "PaperTable") -> Iterator[str]:
             yield "Step: time of a training step relative to plain cross-entropy, median over alternating steps."
         if any(cell.extra for cell in cells):
             yield "Extra networks: how many others are trained for one student (teachers, assistants, peers)."
+        for cell in cells:
+            runs = [run for run in table.records if run.config.trial_id in cell.runs]
+            said = carried.caution(runs, f"{cell.group}, {cell.variant}")
+            if said:
+                yield said
     for cell in cells:
         seeds: dict[str, list[str]] = {}
         for line in cell.missing:
