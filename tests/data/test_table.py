@@ -156,6 +156,277 @@ def test_a_table_beside_class_folders(tmp_path):
     assert open_source(str(tmp_path)).classes == ("x", "y")
 
 
+def divided(tmp_path, column, values, label="label"):
+    """The collection of a table with another column."""
+    fill(tmp_path, IMAGES)
+    lines = [f"{a},{b}" for a, b in zip([f"file,{label}", *LINES[1:]], [column, *values], strict=True)]
+    return open_source(str(write(tmp_path / "a.csv", lines)))
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("split", ["training", "training", "testing", "testing"]),
+        ("Split", ["train_set", "train_set", "test_set", "test_set"]),
+        ("set", ["train", "train", "test", "test"]),
+        ("subset", ["Train", "Train", "Val", "Val"]),
+        ("partition", ["train", "train", "valid", "valid"]),
+        ("phase", ["train", "train", "dev", "dev"]),
+        ("fold", ["train", "train", "test", "test"]),
+        ("is_test", ["0", "0", "1", "1"]),
+        ("is test", ["False", "False", "True", "TRUE"]),
+        ("isTest", ["no", "no", "yes", "yes"]),
+        ("is_train", ["1", "True", "0", "false"]),
+        ("is_valid", ["False", "False", "True", "True"]),
+    ],
+)
+def test_columns_that_divide(tmp_path, column, values):
+    found = divided(tmp_path, column, values)
+    assert contents(found.train) == LABELLED[:2]
+    assert contents(found.test) == LABELLED[2:]
+    told = f"the column {column!r} divides the images" in found.notes
+    assert told == (column.lower() != "split")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("fold", ["0", "1", "0", "1"], "0, 1"),
+        ("set", ["winter", "summer", "winter", "summer"], "summer, winter"),
+        ("partition", ["0", "0", "1", "2"], "0, 1, 2"),
+        ("is_test", ["?", "?", "?", "?"], "?"),
+    ],
+)
+def test_columns_that_might_divide_and_do_not_are_told(tmp_path, column, values, said):
+    found = divided(tmp_path, column, values)
+    assert (contents(found.train), found.test) == (LABELLED, None)
+    assert found.notes == (
+        f"the column {column!r} does not divide the images: its values ({said}) name no parts",
+    )
+
+
+def test_one_column_divides_and_the_others_are_told(tmp_path):
+    found = divided(
+        tmp_path, "is_test,split,fold", ["1,train,0", "0,train,1", "0,test,0", "1,test,1"], label="Class"
+    )
+    assert contents(found.train) == LABELLED[:2]
+    assert found.notes == (
+        "the column 'fold' does not divide the images: its values (0, 1) name no parts",
+        "the column 'is_test' does not divide the images: 'split' does",
+    )
+
+
+def test_another_column_of_labels_is_told(tmp_path):
+    found = divided(tmp_path, "Class", ["1", "2", "1", "2"])
+    assert (found.classes, found.notes) == (
+        ("cat", "dog"),
+        ("the labels are those of the column 'label', not of 'Class'",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        ("set", ["train", "train", "test", "later"], "line 5: unknown set 'later': write train, test or val"),
+        ("is_test", ["0", "0", "1", "2"], "line 5: unknown is_test '2': write yes or no"),
+        ("set", ["train", "train", "test", ""], "line 5: no set: add it"),
+        ("split", ["1", "1", "2", "2"], "line 2: unknown split '1'"),
+        ("split", ["train_a", "train_b", "test_a", "test_b"], "line 2: unknown split 'train_a'"),
+        ("set", ["test", "test", "test", "test"], "no training part"),
+    ],
+)
+def test_columns_that_divide_by_half_are_refused(tmp_path, column, values, words):
+    with pytest.raises(InputError) as caught:
+        divided(tmp_path, column, values)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["labels.csv", "Labels.CSV", "label.tsv", "labels.txt", "annotations.txt", "labels"]
+)
+@pytest.mark.parametrize("asked", ["", "NAME"])
+def test_names_of_tables(tmp_path, name, asked):
+    fill(tmp_path / "images", IMAGES)
+    lines = [line.replace(",", "\t" if name.endswith("tsv") else ",") for line in LINES]
+    write(tmp_path / name, [lines[0].replace("label", "labels"), *lines[1:]])
+    found = open_source(str(tmp_path / asked.replace("NAME", name)))
+    assert contents(found.train) == [(name, label) for name, label in LABELLED]
+
+
+def test_a_text_file_with_spaces_between_its_columns(tmp_path):
+    fill(tmp_path, IMAGES)
+    write(tmp_path / "labels.txt", [line.replace(",", " ") for line in LINES])
+    assert contents(open_source(str(tmp_path)).train) == LABELLED
+
+
+def test_a_list_of_classes_is_no_table(tmp_path):
+    fill(tmp_path, ["cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"])
+    write(tmp_path / "labels.txt", ["cat", "dog"])
+    found = open_source(str(tmp_path))
+    assert found.classes == ("cat", "dog")
+    assert found.notes == ("not used, because outside the classes' folders: labels.txt",)
+
+
+@pytest.mark.parametrize(
+    ("written", "on_disk"),
+    [
+        ("000.JPG", "000.jpg"),
+        ("000.jpg", "000.JPG"),
+        ("IMG_000", "img_000.jpg"),
+        ("Images/000.JPG", "images/000.jpg"),
+        ("caf\u00e9.jpg", "cafe\u0301.jpg"),
+        ("ABSOLUTE/000.jpg", "000.jpg"),
+        ("ABSOLUTE/images/000.jpg", "images/000.jpg"),
+        ("REAL/images/000.JPG", "images/000.jpg"),
+        ("./images//000.jpg", "images/000.jpg"),
+    ],
+)
+def test_however_names_are_written(tmp_path, monkeypatch, written, on_disk):
+    root = tmp_path / "data"
+    fill(root, [*IMAGES, on_disk])
+    (tmp_path / "link").symlink_to("data")
+    written = written.replace("ABSOLUTE", str(tmp_path / "link")).replace("REAL", str(root))
+    write(root / "labels.csv", [*LINES, f"{written},cat"])
+    found = open_source(str(tmp_path / "link"))
+    assert contents(found.train) == [*LABELLED, (on_disk, 0)]
+    monkeypatch.chdir(tmp_path)
+    assert contents(open_source("link").train) == [*LABELLED, (on_disk, 0)]
+
+
+def test_capitals_decide_where_two_names_differ_by_nothing_else(tmp_path):
+    fill(tmp_path, ["a.png", "A.png", "b.png", "c.png"])
+    lines = ["file,label", "a.png,cat", "A,cat", "b.png,dog", "c.png,dog"]
+    assert [n for n, _ in contents(open_source(str(write(tmp_path / "l.csv", lines))).train)][:2] == [
+        "a.png",
+        "A.png",
+    ]
+    write(tmp_path / "l.csv", [*lines, "A.PNG,cat"])
+    assert "line 6: 'A.PNG' may be any of A.png, a.png" in refusal(tmp_path / "l.csv")
+
+
+@pytest.mark.parametrize(
+    "places", [("train", "test"), ("train_images", "test_images"), ("images/train", "images/test"), ("", "")]
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_tables_of_a_contest(tmp_path, places, labelled):
+    """The training table counts, and the test table if it has labels; made-up answers never do."""
+    learned, tested = (f"{place}/".lstrip("/") for place in places)
+    others = ["11.png", "12.png"]
+    fill(tmp_path, [*(learned + name for name in IMAGES), *(tested + name for name in others)])
+    write(tmp_path / "train.csv")
+    test = [f"{name},{label}" for name, label in zip(others, ["cat", "dog"], strict=True)]
+    write(tmp_path / "test.csv", ["id,label", *test] if labelled else ["id", *others])
+    write(tmp_path / "sample_submission.csv", ["id,label", *(f"{name},cat" for name in others)])
+    found = open_source(str(tmp_path))
+    assert contents(found.train) == [(learned + name, label) for name, label in LABELLED]
+    notes = " ".join(found.notes)
+    if labelled:
+        assert contents(found.test) == [(tested + "11.png", 0), (tested + "12.png", 1)]
+        assert "without labels of images: sample_submission.csv" in notes
+    else:
+        assert found.test is None
+        assert "without labels of images: sample_submission.csv, test.csv" in notes
+        assert "2 images in" in notes
+
+
+def test_names_that_both_parts_of_a_contest_have(tmp_path):
+    fill(tmp_path, [f"{place}/{name}" for place in ("train_images", "test_images") for name in IMAGES])
+    write(tmp_path / "train.csv")
+    assert contents(open_source(str(tmp_path)).train) == [
+        (f"train_images/{n}", label) for n, label in LABELLED
+    ]
+    write(tmp_path / "labels.csv")
+    (tmp_path / "train.csv").unlink()
+    assert "may be any of" in refusal(tmp_path)
+
+
+def test_made_up_answers_are_no_labels(tmp_path):
+    fill(tmp_path, [f"train/{label}/{n}.png" for label in ("cat", "dog") for n in "12"])
+    fill(tmp_path, ["test/8.png", "test/9.png"])
+    write(tmp_path / "sample_submission.csv", ["file,label", "8.png,cat", "9.png,cat"])
+    found = open_source(str(tmp_path))
+    assert (found.classes, len(found.train.labels), found.test) == (("cat", "dog"), 4, None)
+
+
+def test_labels_of_the_test_part_alone_are_no_training_data(tmp_path):
+    fill(tmp_path, [f"train/{label}/{n}.png" for label in ("cat", "dog") for n in "12"])
+    fill(tmp_path, [f"test/{name}" for name in IMAGES])
+    write(tmp_path / "test.csv")
+    assert "no training part" in refusal(tmp_path)
+
+
+def test_an_image_in_two_tables_is_refused(tmp_path):
+    fill(tmp_path, IMAGES)
+    write(tmp_path / "train.csv")
+    write(tmp_path / "val.csv", LINES[:2])
+    assert "val.csv, line 2: '1.png' is named twice, before in " in refusal(tmp_path)
+
+
+def test_images_in_several_folders(tmp_path):
+    fill(tmp_path, ["part_1/1.png", "part_1/2.png", "deep/part_2/3.jpg", "deep/part_2/4.jpg"])
+    write(tmp_path / "metadata.csv", ["image_id,label", "1,cat", "2,dog", "3,cat", "4,dog"])
+    assert [name for name, _ in contents(open_source(str(tmp_path)).train)] == [
+        "part_1/1.png",
+        "part_1/2.png",
+        "deep/part_2/3.jpg",
+        "deep/part_2/4.jpg",
+    ]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.tsv"])
+@pytest.mark.parametrize("beside", [IMAGES, ["a/1.png", "a/2.png", "b/1.png", "b/2.png"]])
+def test_a_table_that_never_ends_is_refused(tmp_path, name, beside):
+    """A pipe would be waited for: it is not opened."""
+    fill(tmp_path, beside)
+    os.mkfifo(tmp_path / name)
+    assert f"{name} is not a regular file: remove it" in refusal(tmp_path)
+    assert f"{name} is not a regular file: remove it" in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "labels"])
+def test_a_pipe_without_the_suffix_of_a_table_is_none(tmp_path, name):
+    fill(tmp_path, ["a/1.png", "a/2.png", "b/1.png", "b/2.png"])
+    os.mkfifo(tmp_path / name)
+    assert open_source(str(tmp_path)).notes == (f"not used, because outside the classes' folders: {name}",)
+    assert "is neither a folder nor a table" in refusal(tmp_path / name)
+
+
+def test_a_device_is_not_read(tmp_path):
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    assert "zero.csv is not a regular file" in refusal(tmp_path / "zero.csv")
+
+
+def test_labels_that_are_numbers_are_in_the_order_of_their_values(tmp_path):
+    fill(tmp_path, IMAGES)
+    lines = ["file,label", "1.png,10", "2.png,9", "3.jpg,10", "4.jpg,9"]
+    assert open_source(str(write(tmp_path / "labels.csv", lines))).classes == ("9", "10")
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/etc/passwd", "../secret.csv"])
+def test_a_table_that_is_a_link_out_of_the_folder_is_not_read(tmp_path, target):
+    write(tmp_path / "secret.csv", ["secret,header", "1,2"])
+    fill(tmp_path / "data", IMAGES)
+    (tmp_path / "data" / "labels.csv").symlink_to(target)
+    message = refusal(tmp_path / "data")
+    assert "labels.csv is a link that leaves the folder" in message
+    assert "secret,header" not in message
+    assert "root" not in message.replace(str(tmp_path), "")
+
+
+def test_a_line_without_end_is_refused(tmp_path):
+    fill(tmp_path, IMAGES)
+    with open(write(tmp_path / "labels.csv"), "r+b") as file:
+        file.truncate(2**33)  # of zeros, that take no room on the disk
+    assert "labels.csv cannot be read as a table" in refusal(tmp_path)
+
+
+def test_labels_are_shown_as_a_terminal_may_show_them(tmp_path):
+    fill(tmp_path, IMAGES)
+    lines = ["file,label", "1.png,caf\u00e9", "2.png,cafe\u0301", "3.jpg,a\x1b[31mb", "4.jpg,a\x1b[31mb"]
+    found = open_source(str(write(tmp_path / "labels.csv", lines)))
+    assert found.classes == ("a\ufffd[31mb", "caf\u00e9")
+
+
 BAD_LINES = {
     "missing file": ("9.png,cat", ["line 6", "'9.png'", "remove the line"]),
     "no label": ("5.png,", ["line 6", "no label"]),

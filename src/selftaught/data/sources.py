@@ -134,7 +134,7 @@ def _typed(name: str) -> Path:
 
 def _open_path(path: Path) -> Collection:
     if not path.is_dir():
-        if path.suffix.lower() in table.SUFFIXES:
+        if table.is_table(path):
             return table.collect(path)
         raise InputError(
             f"{shown(path)} is neither a folder nor a table of labels ({', '.join(table.SUFFIXES)}): give the folder"

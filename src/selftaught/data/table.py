@@ -2,129 +2,201 @@
 
 import csv
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
+from typing import TextIO
 
+from selftaught.data.columns import Columns
 from selftaught.data.encoded import Collection
-from selftaught.data.files import Labelled, check_link, collection, is_image, listing, state, walk
-from selftaught.data.parts import part_of
+from selftaught.data.files import Labelled, check_link, collection, is_image, listing, regular, state, walk
+from selftaught.data.finder import Finder
+from selftaught.data.parts import UNLABELLED, division, part_of, words
 from selftaught.errors import InputError, shown
 
 SUFFIXES = (".csv", ".tsv")
 
-# In the order of preference.
-_FILE = (
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "path",
-    "image",
-    "image_path",
-    "image_id",
-    "id",
-)
-_LABEL = ("label", "class", "category", "target")
-_SPLIT = "split"
+# With these names a file is looked into, whether or not its suffix says that it is a table.
+_NAMES = ("labels", "label", "annotations", "metadata")
+_PLAIN_SUFFIXES = (".txt", "")
+
+# What a contest gives as a pattern for answers has made-up labels.
+_ANSWERS = {"submission", "submissions", "submit"}
+
+_LONGEST_LINE = 2**20
 
 
 @dataclass(frozen=True)
-class _Row:
-    """What a line says; `where` names it in messages, `part` is None where the table is not divided."""
+class Tables:
+    """The tables that label the images of a folder, with the part of each (None: not divided by tables), and notes."""
 
-    where: str
-    file: str
-    label: str
-    part: str | None
+    parts: dict[Path, str | None]
+    notes: tuple[str, ...] = ()
 
 
-def find(folder: Path) -> Path | None:
-    """The table that labels the images of a folder: the only one in it, or one beside it of the same name.
+def is_table(path: Path) -> bool:
+    """Whether a file is a table by its suffix, or else has a header with the columns that are needed."""
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES or (suffix in _PLAIN_SUFFIXES and path.is_file() and _has_labels(path))
 
-    None where there is none, and where one sub-folder per class says more than the tables do.
+
+def find(folder: Path) -> Tables | None:
+    """The tables that label the images of a folder: in it, or one beside it of the same name.
+
+    Of several, those that name no labels and patterns for answers are left aside. One remains, or some that are
+    called after parts: train.csv, test.csv. None where there is none, and where one sub-folder per class says more.
 
     Raises:
-        InputError: it cannot be told which one.
+        InputError: it cannot be told which one; a table is a link that leaves the folder, or is no regular file.
     """
     folders, others = listing(folder)
-    tables = [path for path in others if path.suffix.lower() in SUFFIXES]
+    tables = [path for path in others if _may_be_table(path)]
+    root = folder
     if not tables and folder.name:
         beside = [folder.with_name(folder.name + suffix) for suffix in SUFFIXES]
-        tables = [path for path in beside if path.is_file()]
-    if len(tables) > 1 and not folders:
-        names = ", ".join(shown(path.name) for path in tables)
+        tables, root = [path for path in beside if path.is_file()], folder.parent
+    for path in tables:
+        check_link(path, os.path.realpath(root))
+        _check_regular(path)
+    answers = [path for path in tables if _ANSWERS & set(words(path.stem))]
+    labelled = [path for path in tables if path not in answers and _has_labels(path)]
+    unused = [path for path in tables if path not in labelled]
+    if not labelled:
+        # The only table of a folder without classes must be meant; what it lacks is told when it is read.
+        return Tables({tables[0]: None}) if len(tables) == 1 and not answers and len(folders) < 2 else None
+    parts = _parts(labelled, folders)
+    if parts is None:
+        if len(folders) > 1:
+            return None
+        names = ", ".join(shown(path.name) for path in labelled)
         raise InputError(
-            f"{shown(folder)} has several tables ({names}): give the one with the labels as DATA"
+            f"{shown(folder)} has several tables with labels ({names}): give the one that counts as DATA"
         )
-    if len(tables) == 1 and (len(folders) < 2 or _has_labels(tables[0])):
-        return tables[0]
-    return None
+    notes = (
+        [f"not used, because without labels of images: {', '.join(shown(p.name) for p in unused)}"]
+        if unused
+        else []
+    )
+    return Tables(parts, tuple(notes))
 
 
-def collect(table: Path, folder: Path | None = None) -> Collection:
-    """The images that a CSV or TSV file names.
+def _may_be_table(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return True
+    named = suffix in _PLAIN_SUFFIXES and path.stem.lower() in _NAMES
+    return named and path.is_file() and _has_labels(path)
+
+
+def _parts(labelled: list[Path], folders: list[Path]) -> dict[Path, str | None] | None:
+    """The part of each table; None where it cannot be told which of several counts."""
+    groups = division(path.stem for path in labelled)
+    named = groups[0] if len(groups) == 1 else {}
+    parts = [named.get(path.stem) for path in labelled]
+    if len(labelled) == 1:
+        beside_training = any(part_of(folder.name) == "train" for folder in folders)
+        return {labelled[0]: parts[0] if parts[0] != "train" and beside_training else None}
+    if None in parts or UNLABELLED in parts or len(set(parts)) < len(parts):
+        return None
+    return dict(zip(labelled, parts, strict=True))
+
+
+def collect(tables: Path | Tables, folder: Path | None = None) -> Collection:
+    """The images that a CSV or TSV file names, or several of them, one for each part.
 
     The header names a column of files (file, filename, path, image, id, ...), one of labels (label, class,
-    category, target) and perhaps one called split (train, test, val). The files are looked for below the table's
-    folder, below the folder of the table's name, below `folder`, and below the only sub-folder with images. A name
-    may lack its suffix.
+    category, target, ...) and perhaps one that divides them, see `selftaught.data.columns`. The files are looked for
+    below the table's folder, below the folder of the table's name, below `folder`, and in all sub-folders, see
+    `selftaught.data.finder`.
 
     Args:
-        table: the file.
-        folder: the folder that was asked for, where the table lies in it or beside it.
+        tables: one file, or what `find` found.
+        folder: the folder that was asked for, where the tables lie in it or beside it.
 
     Raises:
-        InputError: the table cannot be read or lacks a column; a line lacks its label, or names a file that is
+        InputError: a table cannot be read or lacks a column; a line lacks its label, or names a file that is
             missing, unusable, out of the folder or named before; and see `selftaught.data.files.collection`.
     """
-    finder = _Finder(table, folder)
+    if isinstance(tables, Path):
+        tables = Tables({tables: None})
     first: dict[Path, str] = {}
-    labelled = []
-    for row in _rows(table):
-        path = finder.find(row)
+    labelled: list[Labelled] = []
+    notes = [f"the labels are those of {', '.join(map(shown, tables.parts))}"] if folder else []
+    notes += tables.notes
+    for path, part in tables.parts.items():
+        labelled += _rows(path, part, folder, first, notes)
+    table = next(iter(tables.parts))
+    if folder and (unused := sum(is_image(p.name) and p not in first for p in walk(folder, table.parent))):
+        which = f"{shown(table.name)} does" if len(tables.parts) == 1 else "the tables do"
+        notes.append(f"{unused:,} images in {shown(folder)} are not used: {which} not name them")
+    return collection(table.parent, labelled, shown(table if len(tables.parts) == 1 else folder), notes)
+
+
+def _rows(
+    table: Path, part: str | None, folder: Path | None, first: dict[Path, str], notes: list[str]
+) -> Iterator[Labelled]:
+    """What a table names; `first` is where each file was named, to be added to."""
+    columns, more = _columns(table, part)
+    notes += more
+    finder = Finder(table, folder, part or part_of(table.stem))
+    empty = True
+    for cells, where in _lines(table):
+        row = columns.row(cells, where)
+        path = finder.find(row.file, where)
         if path in first:
             raise InputError(
-                f"{row.where}: {row.file!r} is named twice, before in {first[path]}: keep one of them"
+                f"{where}: {row.file!r} is named twice, before in {first[path]}: keep one of them"
             )
-        first[path] = row.where
-        labelled.append(Labelled(path, state(path), row.label, row.part or "train"))
-    if not labelled:
+        first[path] = where
+        empty = False
+        label = unicodedata.normalize("NFC", shown(row.label))
+        yield Labelled(path, state(path), label, part or row.part or "train")
+    if empty:
         raise InputError(f"{shown(table)} has no rows below its header: add one per image")
-    notes = [f"the labels are those of {shown(table)}"] if folder else []
-    if folder and (unused := sum(is_image(p.name) and p not in first for p in walk(folder, table.parent))):
-        notes.append(
-            f"{unused} images in {shown(folder)} are not used: {shown(table.name)} does not name them"
-        )
-    return collection(table.parent, labelled, shown(table), notes)
+
+
+def _columns(table: Path, part: str | None) -> tuple[Columns, list[str]]:
+    """The columns and what there is to say of those that are not used; read to the end, for what divides the rows."""
+    columns = Columns.of(_header(table), shown(table))
+    return columns.divided((cells for cells, _ in _lines(table)), by_file=part is not None)
 
 
 def _has_labels(table: Path) -> bool:
     """Whether a header names the columns that are needed."""
     try:
-        next(_rows(table), None)
+        Columns.of(_header(table), shown(table))
     except InputError:
         return False
     return True
 
 
-def _rows(table: Path) -> Iterator[_Row]:
-    """The rows below the header; InputError for what cannot be read as such."""
+def _header(table: Path) -> list[str]:
+    return next(_cells(table), ([], ""))[0]
+
+
+def _lines(table: Path) -> Iterator[tuple[list[str], str]]:
+    """The cells of each line below the header that has some, and what to call the line."""
+    lines = _cells(table)
+    next(lines, None)
+    for cells, where in lines:
+        if any(cell.strip() for cell in cells):
+            yield cells, where
+
+
+def _cells(table: Path) -> Iterator[tuple[list[str], str]]:
+    """All lines; InputError for what cannot be read as such."""
     try:
+        _check_regular(table)
         # utf-8-sig: spreadsheets put a byte order mark first.
         with open(table, encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
+            header = file.readline(_LONGEST_LINE)
             file.seek(0)
-            lines = csv.reader(file, delimiter=max(",;\t|", key=header.count), skipinitialspace=True)
-            names = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in next(lines, [])]
-            columns = [
-                _column(names, known, what, table) for known, what in ((_FILE, "files"), (_LABEL, "labels"))
-            ]
-            split = names.index(_SPLIT) if _SPLIT in names else None
+            candidates = ",;\t|" if table.suffix.lower() in SUFFIXES else ",;\t| "
+            delimiter = max(candidates, key=header.strip().count)
+            lines = csv.reader(_bounded(file, table), delimiter=delimiter, skipinitialspace=True)
             for cells in lines:
-                if any(cell.strip() for cell in cells):
-                    yield _row(cells, columns, split, f"{shown(table)}, line {lines.line_num}")
+                yield cells, f"{shown(table)}, line {lines.line_num}"
     except OSError as error:
         raise InputError(f"{shown(table)} cannot be read ({error.strerror}): make it readable") from error
     except UnicodeDecodeError as error:
@@ -133,99 +205,19 @@ def _rows(table: Path) -> Iterator[_Row]:
         raise InputError(f"{shown(table)} cannot be read as a table: {error}") from error
 
 
-def _column(names: list[str], known: tuple[str, ...], what: str, table: Path) -> int:
-    for name in known:
-        if name in names:
-            return names.index(name)
-    found = ", ".join(names) or "nothing"
-    raise InputError(
-        f"{shown(table)} has no column of {what} (its header says {shown(found)}): name one of them {known[0]!r}"
-    )
+def _check_regular(table: Path) -> None:
+    try:
+        regular(table)
+    except OSError as error:
+        raise InputError(
+            f"{shown(table)} cannot be read ({error.strerror}): make it readable, or remove it"
+        ) from error
 
 
-def _row(cells: list[str], columns: list[int], split: int | None, where: str) -> _Row:
-    def cell(column: int, what: str) -> str:
-        text = cells[column].strip() if column < len(cells) else ""
-        if not text:
-            raise InputError(f"{where}: no {what}: add it, or remove the line")
-        return text
-
-    file, label = cell(columns[0], "file"), cell(columns[1], "label")
-    if split is None:
-        return _Row(where, file, label, None)
-    name = cell(split, "split")
-    part = part_of(name)
-    if part is None:
-        raise InputError(f"{where}: unknown split {name!r}: write train, test or val")
-    return _Row(where, file, label, part)
-
-
-class _Finder:
-    """Finds the files that a table names, and none but those below its folder or the one that was asked for."""
-
-    def __init__(self, table: Path, folder: Path | None) -> None:
-        self._home = table.parent
-        self._places = list(dict.fromkeys([folder or self._home, self._home, self._home / table.stem]))
-        self._asked = folder
-        self._looked_below = False
-        self._checked: set[Path] = set()
-        self._stems: dict[Path, dict[str, list[Path]]] = {}
-
-    def find(self, row: _Row) -> Path:
-        """The file of a row; InputError where there is none, several, or one that is not below the folder."""
-        # Tables are written on Windows, too.
-        name = PurePosixPath(row.file.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or PureWindowsPath(row.file).drive:
+def _bounded(file: TextIO, table: Path) -> Iterator[str]:
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
             raise InputError(
-                f"{row.where}: {row.file!r} cannot leave the table's folder: write it relative to that"
+                f"{shown(table)} cannot be read as a table: a line has more than a million characters"
             )
-        found = self._search(name, row)
-        if found is None and not self._looked_below:
-            self._looked_below = True
-            self._places += self._below()
-            found = self._search(name, row)
-        if found is None:
-            raise InputError(
-                f"{row.where}: no file {row.file!r} below {shown(self._home)}: correct the name, or remove the line"
-            )
-        return found
-
-    def _search(self, name: PurePosixPath, row: _Row) -> Path | None:
-        for place in self._places:
-            path = place / name
-            if not os.path.isfile(path):
-                same = self._same_stem(path)
-                if len(same) > 1:
-                    files = ", ".join(shown(file.name) for file in same)
-                    raise InputError(f"{row.where}: {row.file!r} may be any of {files}: write the whole name")
-                if not same:
-                    continue
-                path = same[0]
-            self._check(path, place)
-            return path
-        return None
-
-    def _same_stem(self, path: Path) -> list[Path]:
-        """The images that a name without an image's suffix may mean."""
-        if is_image(path.name):
-            return []
-        if path.parent not in self._stems:
-            stems: dict[str, list[Path]] = {}
-            for file in listing(path.parent)[1] if os.path.isdir(path.parent) else []:
-                if is_image(file.name):
-                    stems.setdefault(file.stem, []).append(file)
-            self._stems[path.parent] = stems
-        return self._stems[path.parent].get(path.name, [])
-
-    def _check(self, path: Path, place: Path) -> None:
-        steps = [path.parent] if path.parent not in self._checked else []
-        if path.is_symlink():
-            steps.append(path)
-        for step in steps:
-            check_link(step, os.path.realpath(place if place == self._asked else self._home))
-        self._checked.add(path.parent)
-
-    def _below(self) -> list[Path]:
-        """The only sub-folder with images, if there is one."""
-        folders = [path for path in listing(self._home)[0] if any(is_image(f.name) for f in listing(path)[1])]
-        return folders if len(folders) == 1 else []
+        yield line
