@@ -51,3 +51,13 @@ def together(problems: Sequence[str]) -> str:
     """
     more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
     return "; ".join(problems[:5]) + more
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: the first five, and how many more.
+
+    >>> listed(["a", "b"]), listed(["0", "1", "2", "3", "4", "5"])
+    ('a, b', '0, 1, 2, 3, 4 and 1 more')
+    """
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -145,7 +145,7 @@ def test_columns_are_found_by_their_features(answer):
     ("options", "complaint"),
     [
         (
-            {"kind": datasets.Value("float32")},
+            {"kind": datasets.Value("timestamp[s]")},
             "split 'train': column 'label' must hold whole numbers or names",
         ),
         (

@@ -3,16 +3,18 @@
 import json
 import os
 import pickle
+import random
 import re
 from concurrent.futures import ThreadPoolExecutor
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from selftaught.data import parquet
+from selftaught.data import parquet, parquet_column, parquet_files
 from selftaught.data.sources import open_source
 from selftaught.errors import InputError
 from tests.data.conftest import encode, random_pictures, write_parquet
@@ -21,7 +23,7 @@ BLOBS = [f"picture {number}".encode() for number in range(12)]
 
 
 def collect(folder):
-    return parquet.collect(parquet.find(folder), str(folder))
+    return parquet.collect(parquet_files.find(folder), str(folder))
 
 
 def refusal(folder):
@@ -33,6 +35,22 @@ def refusal(folder):
 
 def read(part):
     return [part.pictures.read(i) for i in range(len(part.pictures))]
+
+
+class Peak:
+    """The most memory that arrays take at the times when some are looked at."""
+
+    def __init__(self, monkeypatch):
+        weight, self._seen = parquet_column.weight, [0]
+
+        def noting(array):
+            self._seen.append(pa.total_allocated_bytes())
+            return weight(array)
+
+        monkeypatch.setattr(parquet_column, "weight", noting)
+
+    def most(self):
+        return max(self._seen)
 
 
 @pytest.fixture
@@ -67,7 +85,36 @@ def test_files_are_read_in_order(shards):
         (["train-0", "test-0", "validation-0"], ["train-0"], ["test-0"], "validation part .* not used"),
         (["train-0", "test-0", "extra"], ["train-0"], ["test-0"], "not used.*extra.parquet"),
         (["train-0"], ["train-0"], None, None),
-        (["b", "a"], ["a", "b"], None, None),
+        (["b", "a"], ["a", "b"], None, "2 files are read as one data set, .* no parts: a.parquet, b.parquet"),
+        (["b-0", "b-1"], ["b-0", "b-1"], None, None),
+        (["pets_train", "pets_test"], ["pets_train"], ["pets_test"], None),
+        (["my_train-00000-of-00001", "my_val-0"], ["my_train"], ["my_val"], "validation part serves"),
+        (["data/my_train-00000-of-00001", "data/my_test-0"], ["data/my_train"], ["data/my_test"], None),
+        (["Pets.TRAIN", "Pets.TEST"], ["Pets.TRAIN"], ["Pets.TEST"], None),
+        (["train/0000", "test/0000"], ["train/0"], ["test/0"], None),
+        (["train/0000", "train/0001", "test/0000"], ["train/0000", "train/0001"], ["test/0000"], None),
+        (
+            ["train_data/a", "validation-data/a"],
+            ["train_data"],
+            ["validation-data"],
+            "validation part serves",
+        ),
+        (["default/train/0", "default/test/0"], ["default/train"], ["default/test"], None),
+        (
+            ["testing_ground/train", "testing_ground/test"],
+            ["testing_ground/train"],
+            ["testing_ground/test"],
+            None,
+        ),
+        (["train", "extra/train"], ["train"], None, "because of another data set: .*extra/train.parquet"),
+        (
+            ["cat_train", "dog_train", "test"],
+            ["cat_train", "dog_train"],
+            ["test"],
+            "2 files .* train part: cat_tr",
+        ),
+        (["train", "seg_pred"], ["train"], None, "without labels by their names: seg_pred.parquet"),
+        (["train_test_split"], ["train_test"], None, None),
         (["train-0", "._train-0", ".hidden"], ["train-0"], None, None),
     ],
 )
@@ -108,6 +155,93 @@ def test_without_names_in_the_schema_labels_name_the_classes(tmp_path, train, te
     found = collect(tmp_path)
     assert found.classes == classes
     assert found.train.labels.tolist() == codes
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "names", "codes"),
+    [
+        (pa.array([True, False, False, True]), None, ("False", "True"), [1, 0, 0, 1]),
+        (pa.array([True, False, False, True]), ("ant", "bee"), ("ant", "bee"), [1, 0, 0, 1]),
+        (pa.array([3.0, 0.0, 3.0, 10.0]), None, ("0", "3", "10"), [1, 0, 1, 2]),
+        (pa.array([1.0, 0.0, 1.0, 0.0], pa.float16()), None, ("0", "1"), [1, 0, 1, 0]),
+        (pa.array([1, 0, 1, 0], pa.uint8()), ("ant", "bee"), ("ant", "bee"), [1, 0, 1, 0]),
+        (pa.array(["b", "a", "b", "a"], pa.string_view()), None, ("a", "b"), [1, 0, 1, 0]),
+        (pa.array(["b", "a", "b", "a"], pa.large_string()), None, ("a", "b"), [1, 0, 1, 0]),
+        (pa.array(["b", "a", "b", "a"]).dictionary_encode(), None, ("a", "b"), [1, 0, 1, 0]),
+        (pa.array([7, 5, 7, 5]).dictionary_encode(), None, ("5", "7"), [1, 0, 1, 0]),
+        (pa.array(["10", "9", "10", "9"]), None, ("9", "10"), [1, 0, 1, 0]),
+        (pa.DictionaryArray.from_arrays([2, 0, 2, 0], ["a", "x", "b"]), None, ("a", "b"), [1, 0, 1, 0]),
+    ],
+    ids=str,
+)
+def test_types_of_labels(tmp_path, labels, classes, names, codes):
+    write_parquet(tmp_path / "all.parquet", BLOBS[:4], labels, classes=classes)
+    if len(names) == 3:
+        write_parquet(tmp_path / "test.parquet", BLOBS[:4], labels, classes=classes)
+        (tmp_path / "all.parquet").rename(tmp_path / "train.parquet")
+    found = collect(tmp_path)
+    assert (found.classes, found.train.labels.tolist()) == (names, codes)
+
+
+@pytest.mark.parametrize("limit", [0, 10**9])
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(BLOBS[:4], pa.binary()),
+        pa.array(BLOBS[:4], pa.large_binary()),
+        pa.array(BLOBS[:4], pa.binary_view()),
+        pa.array(BLOBS[:4], pa.binary(9)),
+        pa.array(BLOBS[:4]).dictionary_encode(),
+        *(
+            pa.StructArray.from_arrays(
+                [pa.array(BLOBS[:4], kind), pa.array([None] * 4, text)], names=["bytes", "path"]
+            )
+            for kind, text in [
+                (pa.binary_view(), pa.string_view()),
+                (pa.large_binary(), pa.large_string()),
+                (pa.binary(), pa.null()),
+            ]
+        ),
+        pa.StructArray.from_arrays([pa.array(BLOBS[:4]).dictionary_encode()], names=["bytes"]),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_types_of_pictures(tmp_path, monkeypatch, column, limit):
+    monkeypatch.setattr(parquet, "_IN_MEMORY", limit)
+    pq.write_table(pa.table({"a.picture": column, "label": [0, 1, 1, 0]}), tmp_path / "all.parquet")
+    assert read(collect(tmp_path).train) == BLOBS[:4]
+
+
+def test_a_column_of_bytes_is_told_by_its_name(tmp_path):
+    def write(**columns):
+        pq.write_table(pa.table({**columns, "label": [0, 1, 1, 0]}), tmp_path / "all.parquet")
+
+    write(mask=BLOBS[4:8], Image=BLOBS[:4])
+    assert read(collect(tmp_path).train) == BLOBS[:4]
+    write(left=BLOBS[4:8], right=BLOBS[:4])
+    assert "any of the columns left, right may be that of the pictures: call it 'image'" in refusal(tmp_path)
+    write(image=["1.png"] * 4)
+    assert "no column of pictures" in refusal(tmp_path)
+
+
+def test_several_data_sets_in_one_folder_are_refused(tmp_path):
+    for name in ("plain/train", "plain/test", "bent/train"):
+        write_parquet(tmp_path / f"{name}.parquet", BLOBS[:4], [0, 1, 0, 1])
+    assert "holds several data sets (bent, plain): give the folder of one as DATA" in refusal(tmp_path)
+
+
+def test_folders_of_images_beside_parquet_are_told(tmp_path):
+    write_parquet(tmp_path / "all.parquet", BLOBS[:4], [0, 1, 0, 1])
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").touch()
+    [note] = collect(tmp_path).notes
+    assert note == "the sub-folders with images are not read as classes, because of the Parquet files: cat"
+
+
+def test_a_table_of_features_in_a_class_is_no_data_set(tmp_path):
+    write_parquet(tmp_path / "cat" / "features.parquet", BLOBS[:4], [0, 1, 0, 1])
+    (tmp_path / "cat" / "1.png").touch()
+    assert parquet_files.find(tmp_path) is None
 
 
 def test_a_class_without_images_is_told(tmp_path):
@@ -169,7 +303,17 @@ def test_a_row_without_a_picture_is_named(shards):
         ({"labels": [0, -3, 0], "classes": None}, "row 1: label -3 is out of range (0 or more)"),
         ({"labels": ["a", None, "b"], "classes": None}, "row 1: no label"),
         ({"labels": ["a", "", "b"], "classes": None}, "row 1: no label"),
-        ({"labels": [0.0, 1.0, 1.0]}, "column 'label' must hold whole numbers or names, it holds double"),
+        ({"labels": [0.0, 1.5, 1.0]}, "column 'label', row 1: label 1.5 is no whole number"),
+        ({"labels": [0.0, 1.0, float("nan")]}, "column 'label', row 2: label nan is no whole number"),
+        ({"labels": [0.0, -1.0, 1.0]}, "column 'label', row 1: label -1.0 is out of range (0..1)"),
+        (
+            {"labels": pa.array([0, 2**64 - 1, 1], pa.uint64()), "classes": None},
+            f"row 1: label {2**64 - 1} is out of range (0 or more)",
+        ),
+        (
+            {"labels": ["a", "b" * 1001, "a"], "classes": None},
+            "row 1: a label of more than 1,000 characters (bbb",
+        ),
         ({"labels": [[0], [1], [1]]}, "column 'label' must hold whole numbers or names, it holds list"),
         ({"label": "species", "classes": None}, "no column of labels (looked for label"),
         ({"classes": ("wasp", "bee"), "part": "test-0"}, "do not name the same classes"),
@@ -252,6 +396,121 @@ def test_metadata_that_cannot_be_read_is_named(shards, metadata):
     assert re.search(r"train-0.parquet.*metadata", refusal(shards))
 
 
+def test_pipes_and_links_are_not_opened(shards, tmp_path_factory):
+    path = shards / "train-2.parquet"
+    os.mkfifo(path)
+    assert f"{path} is not a regular file: remove it" in refusal(shards)
+    path.unlink()
+    outside = tmp_path_factory.mktemp("outside") / "x.parquet"
+    (shards / "train-1.parquet").rename(outside)
+    path.symlink_to(outside)
+    assert f"{path} is a link that leaves the folder {shards}: put a copy in its place" in refusal(shards)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert "is a link that leaves" in refusal(shards)
+
+
+def test_a_snapshot_of_the_hub_is_made_of_links(shards):
+    home = shards / "datasets--a--b"
+    snapshot = home / "snapshots" / "abc"
+    (home / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(shards.glob("*.parquet")):
+        path.rename(home / "blobs" / str(number))
+        (snapshot / path.name).symlink_to(f"../../blobs/{number}")
+    assert read(collect(snapshot).train) == BLOBS[:6]
+    assert parquet_files.find(home / "blobs") is None
+
+
+def test_the_users_own_data_may_be_links(shards, monkeypatch, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    (home / "mnist").mkdir()
+    for path in shards.glob("*.parquet"):
+        (home / "mnist" / path.name).symlink_to(path)
+    monkeypatch.setenv("SELFTAUGHT_DATA", str(home))
+    assert read(open_source("mnist").train) == BLOBS[:6]
+
+
+MIB = 2**20
+BOMBS = {
+    "one picture for all rows": lambda: pa.DictionaryArray.from_arrays([0] * 270, [b"x" * 10 * MIB]),
+    "one picture for all rows, in structs": lambda: pa.StructArray.from_arrays(
+        [pa.DictionaryArray.from_arrays([0] * 270, [b"x" * 10 * MIB])], names=["bytes"]
+    ),
+    "pictures that compress": lambda: pa.array([bytes([number]) * 10 * MIB for number in range(10)]),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_what_unpacks_to_far_more_than_the_file_is_refused(tmp_path, monkeypatch, bomb, limit):
+    monkeypatch.setattr(parquet, "_IN_MEMORY", limit)
+    pictures = BOMBS[bomb]()
+    table = pa.table({"image": pictures, "label": [number % 2 for number in range(len(pictures))]})
+    pq.write_table(
+        table,
+        tmp_path / "all.parquet",
+        compression="zstd",
+        dictionary_pagesize_limit=2**30,
+        store_schema=False,  # so that nothing tells a reader that it is a dictionary
+    )
+    assert (tmp_path / "all.parquet").stat().st_size < 10_000
+    del table, pictures
+    before = pa.total_allocated_bytes()
+    peak = Peak(monkeypatch)
+    with pytest.raises(InputError, match=r"all.parquet has .* bytes, but unpacks to more than 6\d MiB"):
+        collect(tmp_path).train.pictures.read(0)
+    assert peak.most() - before < 200 * MIB
+
+
+def test_rows_without_end_are_refused(tmp_path):
+    labels = pa.array(np.zeros(5_000_000, dtype=np.int64))
+    table = pa.table({"image": pa.nulls(len(labels), pa.binary()), "label": labels})
+    pq.write_table(table, tmp_path / "all.parquet", compression="zstd")
+    assert (tmp_path / "all.parquet").stat().st_size < 100_000
+    assert "unpacks to more than" in refusal(tmp_path)
+
+
+def test_labels_without_end_are_refused(tmp_path):
+    labels = pa.array(["x" * MIB, "y" * MIB]).take(pa.array([0, 1] * 50))
+    pq.write_table(pa.table({"image": [b"x"] * 100, "label": labels}), tmp_path / "all.parquet")
+    assert "unpacks to more than" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("old", [b"label", b"image", b"bytes"])
+def test_a_footer_that_is_not_utf_8_is_named(shards, old):
+    path = shards / "train-1.parquet"
+    path.write_bytes(path.read_bytes().replace(old, b"\xff\xfe\xfd\xfc\xfb"))
+    message = refusal(shards)
+    assert "train-1.parquet" in message
+    assert message.isprintable()
+
+
+def test_labels_that_are_not_utf_8_are_named(tmp_path):
+    write_parquet(tmp_path / "all.parquet", BLOBS[:4], ["ant00", "bee", "ant00", "bee"], classes=None)
+    path = tmp_path / "all.parquet"
+    path.write_bytes(path.read_bytes().replace(b"ant00", b"\xff\xfe\xfd\xfc\xfb"))
+    assert "UTF-8" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damaged_files_are_refused_in_one_line_or_read(shards, seed):
+    """Bits turned over anywhere, most of them in the footer."""
+    rng, path = random.Random(seed), shards / "train-0.parquet"
+    content = bytearray(path.read_bytes())
+    for _ in range(rng.choice([1, 3, 10])):
+        content[-rng.randrange(1, len(content) if seed % 3 == 0 else 400)] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+    try:
+        found = collect(shards)
+        read(found.train)
+    except InputError as error:
+        message = str(error)
+    else:
+        message = ""
+    assert len(message.splitlines()) <= 1
+
+
 def test_what_is_no_parquet_is_named(shards):
     (shards / "test-0.parquet").write_bytes(b"hello")
     assert re.search(r"test-0.parquet cannot be read as Parquet", refusal(shards))
@@ -273,8 +532,8 @@ def test_a_folder_with_only_a_test_part_is_incomplete(shards):
 
 
 def test_a_folder_without_parquet_has_nothing(tmp_path):
-    assert parquet.find(tmp_path) == {}
-    assert parquet.find(tmp_path / "nowhere") == {}
+    assert parquet_files.find(tmp_path) is None
+    assert parquet_files.find(tmp_path / "nowhere") is None
 
 
 def test_the_key_follows_every_change(shards):
@@ -312,7 +571,7 @@ def test_pictures_can_be_pickled(shards, monkeypatch, limit):
 
 def test_a_large_part_is_unpacked_once(shards, monkeypatch, cache_folder):
     monkeypatch.setattr(parquet, "_IN_MEMORY", 0)
-    monkeypatch.setattr(parquet, "_ROWS_PER_BATCH", 3)
+    monkeypatch.setattr(parquet_column, "_ROWS", 3)
     found = collect(shards)
     assert not list(cache_folder.glob("*.arrow"))
     assert (read(found.train), read(found.test)) == (BLOBS[:6], BLOBS[6:9])

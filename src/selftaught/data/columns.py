@@ -107,9 +107,9 @@ class Columns:
         )
         values: dict[int, set[str]] = {position: set() for position in candidates}
         for cells in lines if candidates else []:
-            for position, found in values.items():
-                if len(found) <= _MOST_VALUES:
-                    found.add(_cell(cells, position))
+            for position, seen in values.items():
+                if len(seen) <= _MOST_VALUES:
+                    seen.add(_cell(cells, position))
         found, notes = self, self._other_labels(plain)
         for position in candidates:
             parts = _meaning(plain[position], values[position])

@@ -196,6 +196,18 @@ def check_link(path: Path, root: str | None) -> str:
     return real
 
 
+def offered(folder: Path) -> str:
+    """The real path of all that a folder offers to be read: the folder, or, in the Hub's cache, its whole repository.
+
+    There the files of a snapshot are links to blobs beside it.
+    """
+    real = Path(os.path.realpath(folder))
+    for inner in (real, *real.parents):
+        if inner.parent.name == "snapshots" and (inner.parent.parent / "blobs").is_dir():
+            return str(inner.parent.parent)
+    return str(real)
+
+
 def regular(path: Path) -> os.stat_result:
     """The state of a file that ends; OSError where it cannot be reached.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from selftaught.data import layout
 from selftaught.data.encoded import Collection
 from selftaught.data.files import Labelled, collection, state
-from selftaught.errors import InputError, shown, together
+from selftaught.errors import InputError, listed, shown, together
 
 
 def collect(folder: Path) -> Collection:
@@ -50,7 +50,7 @@ def _descriptions(found: layout.Layout) -> list[str]:
 def _companions(found: layout.Layout) -> list[str]:
     notes = []
     if outside := [path.name for tree in found.passages for path in tree.others]:
-        notes.append(f"not used, because outside the classes' folders: {layout.listed(outside)}")
+        notes.append(f"not used, because outside the classes' folders: {shown(listed(outside))}")
     kinds = Counter[str]()
     for tree in found.passages:
         kinds.update(tree.hidden())

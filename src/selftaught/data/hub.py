@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from selftaught.data import huggingface
 from selftaught.data.encoded import Collection
+from selftaught.data.labels import Labels
 from selftaught.data.parts import part_of
 from selftaught.errors import InputError
 
@@ -71,7 +72,7 @@ def collect(hub_id: str) -> Collection:
         layout = huggingface.layout(dataset.features.arrow_schema, origin)
         labels = dataset.select_columns([layout.labels]).with_format("arrow")[:][layout.labels]
         pictures = Rows(dataset, layout.pictures, origin)
-        found[part] = huggingface.Split(pictures, [huggingface.Labels(origin, layout, labels)])
+        found[part] = huggingface.Split(pictures, [Labels(origin, layout.labels, layout.classes, labels)])
         content.update(repr((part, dataset._fingerprint, layout)).encode())
     return huggingface.collection(found, where, content.hexdigest(), notes)
 

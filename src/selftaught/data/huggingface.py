@@ -12,15 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from selftaught.data.encoded import Collection, Part, Pictures
+from selftaught.data.labels import Labels, are_withheld, check_kind, encode, is_text
 from selftaught.data.parts import absent, check_classes, divide
 from selftaught.errors import InputError, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# In the order of preference, in small letters.
+_PICTURE_COLUMNS = (
+    "image",
+    "img",
+    "picture",
+    "photo",
+    "image_bytes",
+    "bytes",
+    "jpg",
+    "jpeg",
+    "png",
+    "content",
+    "data",
+)
 _LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "category", "target")
 
 
@@ -31,15 +45,6 @@ class Layout:
     pictures: str
     labels: str
     classes: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """A column of labels as it is stored; `origin` names the file or split in messages."""
-
-    origin: str
-    layout: Layout
-    values: "pa.ChunkedArray"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,50 +95,63 @@ def _label_column(schema: "pa.Schema", features: Mapping[str, dict[str, Any]], o
 
 
 def _picture_column(schema: "pa.Schema", features: Mapping[str, dict[str, Any]], origin: str) -> str:
+    """A struct of bytes and path, or else a column of bytes: the one that is declared, or has a usual name."""
+    for holds_pictures in (_is_picture_struct, _is_bytes):
+        found = [field.name for field in schema if holds_pictures(field.type)]
+        declared = [name for name in found if features.get(name, {}).get("_type") == "Image"]
+        usual = [name for known in _PICTURE_COLUMNS for name in found if name.lower() == known]
+        chosen = declared or usual or found
+        if len(chosen) > 1 and not declared and not usual and holds_pictures is _is_bytes:
+            raise InputError(
+                f"{origin}: any of the columns {shown(', '.join(found))} may be that of the pictures: call it 'image'"
+            )
+        if chosen:
+            return chosen[0]
+    raise InputError(
+        f"{origin}: no column of pictures (a struct of 'bytes', binary, and 'path', a string, or a binary column; "
+        f"found {shown(', '.join(schema.names))})"
+    )
+
+
+def _is_picture_struct(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    def holds_pictures(field: "pa.Field") -> bool:
-        if not pa.types.is_struct(field.type):
-            return False
-        kinds = {inner.name: inner.type for inner in field.type}
-        path = kinds.get("path", pa.null())
-        return _is_binary(kinds.get("bytes")) and (_is_text(path) or pa.types.is_null(path))
-
-    found = [field.name for field in schema if holds_pictures(field)]
-    declared = [name for name in found if features.get(name, {}).get("_type") == "Image"]
-    if not found:
-        raise InputError(
-            f"{origin}: no column of pictures (a struct of 'bytes', binary, and 'path', a string; found "
-            f"{', '.join(schema.names)})"
-        )
-    return (declared or found)[0]
-
-
-def _is_binary(kind: "pa.DataType | None") -> bool:
-    import pyarrow as pa
-
+    if not pa.types.is_struct(kind):
+        return False
+    inner = {field.name: field.type for field in kind}
+    content, path = inner.get("bytes"), inner.get("path", pa.null())
     # Where every picture is a file, a column without bytes.
-    tests = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null
-    return kind is not None and any(test(kind) for test in tests)
+    has_bytes = content is not None and (_is_bytes(content) or pa.types.is_null(content))
+    return has_bytes and (is_text(_value_type(path)) or pa.types.is_null(path))
 
 
-def _is_text(kind: "pa.DataType") -> bool:
+def _is_bytes(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    types = pa.types
+    tests = types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary
+    return any(test(_value_type(kind)) for test in tests)
 
 
-def blob(cell: Mapping[str, Any] | None, where: str, folders: Sequence[Path]) -> bytes:
+def _value_type(kind: "pa.DataType") -> "pa.DataType":
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def blob(cell: Mapping[str, Any] | bytes | None, where: str, folders: Sequence[Path]) -> bytes:
     """The encoded picture of a cell, from its bytes or else from the file that it names.
 
     Args:
-        cell: `bytes` and `path`, either of which may be None.
+        cell: the bytes; or `bytes` and `path`, either of which may be None.
         where: the row, for messages.
         folders: where a relative path starts (the first), and those that hold every file which may be read.
 
     Raises:
         InputError: there is neither, or the file cannot be read or lies elsewhere.
     """
+    if isinstance(cell, bytes):
+        return cell
     if cell and cell["bytes"] is not None:
         return bytes(cell["bytes"])
     if not cell or not cell.get("path"):
@@ -166,71 +184,15 @@ def collection(splits: Mapping[str, Split], where: str, key: str, notes: Sequenc
     """
     notes = list(notes)
     for piece in (piece for split in splits.values() for piece in split.labels):
-        _check_kind(piece)
-    if "test" in splits and _unlabelled(splits["test"]):
+        check_kind(piece)
+    if "test" in splits and all(are_withheld(piece) for piece in splits["test"].labels):
         notes.append(f"the test part of {where} is not used: it has no labels")
         splits = {part: split for part, split in splits.items() if part != "test"}
     train, test, more = divide(splits, where)
-    classes, codes = _encode([*train.labels, *(test.labels if test else [])])
+    classes, codes = encode([*train.labels, *(test.labels if test else [])])
     learned = Part(train.pictures, torch.cat(codes[: len(train.labels)]))
     tested = Part(test.pictures, torch.cat(codes[len(train.labels) :])) if test else None
     tested_labels = tested.labels if tested else None
     check_classes(classes, learned.labels, tested_labels, where)
     missing = [f"{where}: {problem}" for problem in absent(classes, learned.labels, tested_labels)]
     return Collection(classes, learned, tested, key, notes=(*notes, *more, *missing))
-
-
-def _unlabelled(split: Split) -> bool:
-    """Whether the labels are withheld, as those of a contest are: -1 or nothing in every row."""
-    return all(set(piece.values.unique().to_pylist()) <= {None, -1} for piece in split.labels)
-
-
-def _encode(pieces: Sequence[Labels]) -> tuple[tuple[str, ...], list[Tensor]]:
-    """The names of the classes, and the labels of each piece, int64 (N,)."""
-    first = pieces[0]
-    values = [_checked(piece) for piece in pieces]
-    for piece, kind in zip(pieces, values, strict=True):
-        if piece.layout.classes != first.layout.classes or type(kind[0]) is not type(values[0][0]):
-            raise InputError(f"{piece.origin} and {first.origin} do not name the same classes")
-    if first.layout.classes:
-        return first.layout.classes, [torch.tensor(labels, dtype=torch.int64) for labels in values]
-    names = sorted(set().union(*values))
-    code = {name: label for label, name in enumerate(names)}
-    return tuple(map(str, names)), [torch.tensor([code[name] for name in labels]) for labels in values]
-
-
-def _check_kind(piece: Labels) -> None:
-    """Refuse a column that can hold no labels; one of nothing but nulls has withheld ones."""
-    import pyarrow as pa
-
-    kind = _kind(piece)
-    if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
-        raise InputError(
-            f"{piece.origin}: column {piece.layout.labels!r} must hold whole numbers or names, it holds {kind}"
-        )
-
-
-def _kind(piece: Labels) -> "pa.DataType":
-    import pyarrow as pa
-
-    kind = piece.values.type
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _checked(piece: Labels) -> list[Any]:
-    """The labels as numbers or names; InputError, with the row, for what cannot be one."""
-    where = f"{piece.origin}: column {piece.layout.labels!r}"
-    values = piece.values.to_pylist()
-    if not values:
-        raise InputError(f"{where} is empty: there are no rows")
-    if _is_text(_kind(piece)):
-        for row, value in enumerate(values):
-            if not value:
-                raise InputError(f"{where}, row {row}: no label: add it, or remove the row")
-        return values
-    count = len(piece.layout.classes or ())
-    for row, value in enumerate(values):
-        if value is None or value < 0 or (count and value >= count):
-            bound = f"0..{count - 1}" if count else "0 or more"
-            raise InputError(f"{where}, row {row}: label {value} is out of range ({bound})")
-    return values

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from selftaught.data.parts import PARTS, UNLABELLED, division, is_generic, part_of
 from selftaught.data.tree import Tree, are_folds, are_pieces
-from selftaught.errors import InputError, shown
+from selftaught.errors import InputError, listed, shown
 
 _TAKES = "one sub-folder of images per class, or a CSV file with the columns file and label"
 
@@ -224,17 +224,11 @@ def _refuse_pieces(home: Tree, children: Sequence[Tree]) -> None:
     alike = all(names == common for names in inner) and len(common) >= max(2, len(children))
     if numbered or alike:
         raise InputError(
-            f"each of {_names(children)} in {shown(home.path)} holds folders called {listed(sorted(common))}: if "
-            "those are the classes, put the images of each into one folder; if not, put the images of each class "
-            "directly into its folder"
+            f"each of {_names(children)} in {shown(home.path)} holds folders called "
+            f"{shown(listed(sorted(common)))}: if those are the classes, put the images of each into "
+            "one folder; if not, put the images of each class directly into its folder"
         )
 
 
 def _names(folders: Sequence[Tree]) -> str:
-    return listed([folder.name for folder in folders])
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first five names, and how many more there are."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(map(shown, names[:5])) + more
+    return shown(listed([folder.name for folder in folders]))

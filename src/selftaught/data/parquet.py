@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import tempfile
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -13,55 +12,38 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from selftaught.data import cache, huggingface
+from selftaught.data import cache, huggingface, parquet_column
 from selftaught.data.encoded import Collection
-from selftaught.data.parts import PARTS, part_of
+from selftaught.data.labels import Labels
+from selftaught.data.parquet_files import Found
+from selftaught.data.parts import PARTS
 from selftaught.errors import InputError, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 # A part with so many bytes of encoded pictures is held in memory. The files of a larger one are unpacked into the
 # cache, where a row can be reached at once: Parquet itself has to be decompressed by thousands of rows.
 _IN_MEMORY = 256 * 2**20
-_ROWS_PER_BATCH = 256
 
 
-def find(folder: Path) -> dict[str, list[Path]]:
-    """The files in a folder, or else in its sub-folder ``data``, by part and in the order of their names.
-
-    Files that are not named after a part (train, test, validation, ...) count, as "train", where none is; else they
-    are under "". Empty where there are no Parquet files.
-    """
-    for place in (folder, folder / "data"):
-        files = sorted(path for path in place.glob("*.parquet") if not path.name.startswith("."))
-        parts: dict[str, list[Path]] = {}
-        for path in files:
-            parts.setdefault(part_of(re.split(r"[-_.]", path.name)[0]) or "", []).append(path)
-        if parts:
-            return {"train": files} if set(parts) == {""} else parts
-    return {}
-
-
-def collect(parts: dict[str, list[Path]], where: str) -> Collection:
-    """The files that `find` found; `where` is the source in messages.
+def collect(found: Found, where: str) -> Collection:
+    """The files that `parquet_files.find` found; `where` is the source in messages.
 
     Raises:
-        InputError: a file is no Parquet or has no such columns, a label is none; the message names the file and
-            the row. And see `selftaught.data.huggingface.collection`.
+        InputError: a file is no Parquet, has no such columns or unpacks to far more than its size, a label is none;
+            the message names the file and the row. And see `selftaught.data.huggingface.collection`.
     """
-    notes = [f"not used, because it names no part: {shown(path)}" for path in parts.get("", [])]
     splits = {}
     content = hashlib.sha256()
     for part in PARTS:
-        if part in parts:
-            files, labels = zip(*map(_open, parts[part]), strict=True)
+        if part in found.parts:
+            files, labels = zip(*map(_open, found.parts[part]), strict=True)
             splits[part] = huggingface.Split(Rows(files), labels)
             content.update(
                 repr((part, [(file.path.name, file.state, file.column) for file in files])).encode()
             )
-    return huggingface.collection(splits, where, content.hexdigest(), notes)
+    return huggingface.collection(splits, where, content.hexdigest(), found.notes)
 
 
 @dataclass(frozen=True)
@@ -79,36 +61,30 @@ class File:
     state: tuple[int, ...]
 
 
-def _open(path: Path) -> tuple[File, huggingface.Labels]:
+def _open(path: Path) -> tuple[File, Labels]:
     """A file's outline and labels; of the pictures nothing is read."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     origin = shown(path)
     try:
-        with pq.ParquetFile(path) as file:
+        with parquet_column.reading(path) as file:
             found = huggingface.layout(file.schema_arrow, origin)
-            labels = file.read(columns=[found.labels])[found.labels]
-            size = _size(file.metadata, found.pictures)
+            rows, size = file.metadata.num_rows, parquet_column.size(file.metadata, found.pictures)
+            parquet_column.check(path, file.metadata, found.pictures)
+            kind = file.schema_arrow.field(found.labels).type
+        labels = list(parquet_column.pieces(path, found.labels))
+        values = pa.chunked_array(labels) if labels else pa.chunked_array([], kind)
         seen = path.stat()
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(_unreadable(path, error)) from error
+    except parquet_column.failures() as error:
+        raise parquet_column.unreadable(path, error) from error
+    if rows != len(values):
+        raise InputError(
+            f"{origin} is damaged: {rows:,} rows, but {len(values):,} labels: replace or remove it"
+        )
     state = (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-    return File(path, origin, found.pictures, len(labels), size, state), huggingface.Labels(
-        origin, found, labels
+    return File(path, origin, found.pictures, rows, size, state), Labels(
+        origin, found.labels, found.classes, values
     )
-
-
-def _size(metadata: "pq.FileMetaData", column: str) -> int:
-    """The bytes of a column when it is decompressed, in all groups of rows."""
-    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
-    return sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column)
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return f"{shown(path)} cannot be read as Parquet ({reason}): replace or remove it"
 
 
 class Rows:
@@ -147,13 +123,8 @@ class Rows:
 
 def _load(source: File) -> "pa.ChunkedArray":
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(source.path) as file:
-            return file.read(columns=[source.column])[source.column]
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(_unreadable(source.path, error)) from error
+    return pa.chunked_array(list(parquet_column.pieces(source.path, source.column)))
 
 
 def _map(source: File) -> "pa.ChunkedArray":
@@ -189,16 +160,20 @@ def _is_whole(copy: Path) -> bool:
 def _unpack(source: File, copy: Path) -> None:
     """Write to a temporary file and rename it, so that a copy is always a whole one."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=copy.parent)
     os.close(handle)
     try:
-        with pq.ParquetFile(source.path) as file:
-            schema = pa.schema([file.schema_arrow.field(source.column)])
-            with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-                for batch in file.iter_batches(_ROWS_PER_BATCH, columns=[source.column]):
-                    writer.write_batch(batch)
+        with pa.OSFile(temporary, "wb") as sink:
+            writer, schema = None, None
+            for piece in parquet_column.pieces(source.path, source.column):
+                for array in parquet_column.unpacked(piece):
+                    batch = pa.record_batch([array], names=[source.column])
+                    schema = schema or batch.schema  # a large group of rows may come in another one
+                    writer = writer or pa.ipc.new_file(sink, schema)
+                    writer.write_batch(batch.cast(schema))
+            if writer:
+                writer.close()
         os.replace(temporary, copy)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -72,7 +72,7 @@ def part_of(name: str) -> str | None:
     >>> part_of("Training"), part_of("01_val_data"), part_of("cats"), part_of("test_tube")
     ('train', 'validation', None, None)
     """
-    part, frame = _reading(name)
+    part, frame = named_part(name)
     return part if frame == _PLAIN and part != UNLABELLED else None
 
 
@@ -90,7 +90,7 @@ def division(names: Iterable[str]) -> list[dict[str, str]]:
     """
     groups: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:
-        part, frame = _reading(name)
+        part, frame = named_part(name)
         if part:
             groups.setdefault(frame, {})[name] = part
     return [
@@ -103,8 +103,14 @@ def division(names: Iterable[str]) -> list[dict[str, str]]:
 _PLAIN = ("*",)
 
 
-def _reading(name: str) -> tuple[str | None, tuple[str, ...]]:
-    """The part that one of the words names, and the other words that say something, with a star in its place."""
+def named_part(name: str) -> tuple[str | None, tuple[str, ...]]:
+    """The part that one of the words of a name says, and the others that say something, with a star in its place.
+
+    The part is train, test, validation or `UNLABELLED`; None where no word says one, or two differ.
+
+    >>> named_part("pets_test-00000-of-00001"), named_part("pets")
+    (('test', ('pets', '*')), (None, ('pets',)))
+    """
     part, frame = None, list[str]()
     for word in words(name):
         named = UNLABELLED if word in _UNLABELLED else _NAMES.get(word)

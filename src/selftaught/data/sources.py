@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from selftaught.data import digits, folder, hub, parquet, table
+from selftaught.data import digits, folder, hub, parquet, parquet_files, table
 from selftaught.data.encoded import Collection
 from selftaught.errors import InputError, shown, unknown
 
@@ -53,7 +53,7 @@ class Published:
                 f"SELFTAUGHT_DATA is {home}, which is not a folder: correct it, or unset it to use the Hub"
             )
         copy = Path(home) / self.name if home else None
-        files = parquet.find(copy) if copy else None
+        files = parquet_files.find(copy, trusted=True) if copy else None
         if files:
             found = parquet.collect(files, shown(copy or ""))
             if found.test is None:
@@ -139,7 +139,7 @@ def _open_path(path: Path) -> Collection:
         raise InputError(
             f"{shown(path)} is neither a folder nor a table of labels ({', '.join(table.SUFFIXES)}): give the folder"
         )
-    if files := parquet.find(path):
+    if files := parquet_files.find(path):
         return parquet.collect(files, shown(path))
     if labels := table.find(path):
         return table.collect(labels, path)

@@ -1,0 +1,123 @@
+"""Which Parquet files below a folder make up a data set, and which part each of them holds."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from selftaught.data.files import check_link, is_image, offered, scan
+from selftaught.data.parts import UNLABELLED, is_generic, named_part
+from selftaught.errors import InputError, listed, shown
+
+SUFFIX = ".parquet"
+
+_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files by part (train, test, validation), each in the order of their paths, and what to tell, one line each."""
+
+    parts: Mapping[str, Sequence[Path]]
+    notes: list[str] = field(default_factory=list)
+
+
+def find(folder: Path, trusted: bool = False) -> Found | None:
+    """The data set of Parquet files in a folder or below it; None where there is none.
+
+    A file's part is what its name says, or else the folders that it is in (``train/0000.parquet``), nearest first.
+    Files of no part count, as "train", where no file names one. Sub-folders count where the folder itself holds no
+    such files; not those with images.
+
+    Args:
+        folder: the folder.
+        trusted: whether links may lead out of it, because it is the user's own.
+
+    Raises:
+        InputError: there is more than one data set; a link leaves the folder.
+    """
+    beside: list[Path] = []
+    paths = list(_below(folder, folder, _DEPTH, beside))
+    if not paths:
+        return None
+    sets: dict[tuple[str, ...], list[Path]] = {}
+    for path in paths:
+        sets.setdefault(_set(path.relative_to(folder)), []).append(path)
+    notes = []
+    if beside:
+        names = listed([shown(path.name) for path in beside])
+        notes.append(
+            f"the sub-folders with images are not read as classes, because of the Parquet files: {names}"
+        )
+    if () not in sets and len(sets) > 1:
+        names = listed(["/".join(name) for name in sets])
+        raise InputError(f"{shown(folder)} holds several data sets ({names}): give the folder of one as DATA")
+    chosen = sets.get((), paths)
+    if others := [path for path in paths if path not in chosen]:
+        notes.append(f"not used, because of another data set: {listed([shown(path) for path in others])}")
+    for path in [] if trusted else chosen:
+        _check_links(path, folder)
+    parts: dict[str | None, list[Path]] = {}
+    for path in chosen:
+        parts.setdefault(_part(path.relative_to(folder)), []).append(path)
+    if withheld := parts.pop(UNLABELLED, []):
+        notes.append(f"not used, because without labels by their names: {_names(withheld)}")
+    nameless = parts.pop(None, [])
+    if nameless and parts:
+        notes += [f"not used, because it names no part: {shown(path)}" for path in nameless]
+    elif nameless:
+        parts = {"train": nameless}
+    for part, files in parts.items():
+        frames = dict.fromkeys(_frame(path.relative_to(folder)) for path in files)
+        if len(frames) > 1:
+            notes.append(f"{len(files)} files are read as one {_called(part, nameless)}: {_names(files)}")
+    return Found({part: files for part, files in parts.items() if part}, notes)
+
+
+def _called(part: str | None, nameless: Sequence[Path]) -> str:
+    return "data set, since their names tell no parts" if nameless else f"{part} part"
+
+
+def _below(folder: Path, root: Path, depth: int, beside: list[Path]) -> Iterator[Path]:
+    """The Parquet files below a folder by the order of their paths; folders of images go to `beside`, unread."""
+    try:
+        folders, files, _ = scan(folder)
+    except InputError:
+        if folder == root and not folder.exists():
+            return
+        raise
+    if folder not in (root, root / "data") and any(is_image(path.name) for path in files):
+        beside.append(folder)
+        return
+    yield from (path for path in files if path.suffix.lower() == SUFFIX)
+    for path in folders if depth else []:
+        # A folder that is a link out of this one is for others to refuse: nothing of it is read.
+        if not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+            yield from _below(path, root, depth - 1, beside)
+
+
+def _check_links(path: Path, folder: Path) -> None:
+    if path.is_symlink():
+        check_link(path, offered(folder))
+
+
+def _part(path: Path) -> str | None:
+    """What the file's name says, or else the nearest folder's."""
+    for step in (path.stem, *reversed(path.parts[:-1])):
+        if (part := named_part(step)[0]) is not None:
+            return part
+    return None
+
+
+def _set(path: Path) -> tuple[str, ...]:
+    """What tells a data set from others beside it: the folders that name neither a part nor nothing."""
+    return tuple(step for step in path.parts[:-1] if not is_generic(step) and named_part(step)[0] is None)
+
+
+def _frame(path: Path) -> tuple[str, ...]:
+    """What a file's name says beside its part and its number."""
+    return named_part(path.stem)[1]
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return listed([shown(path.name) for path in paths])
