@@ -70,13 +70,22 @@ def write_run(
     kept |= {"val_logits": val_logits, "val_labels": val_labels} if val else {}
     save_file(kept, directory / record.PREDICTIONS)
     save_file(_examples(rng, logits, labels, size, channels), directory / record.EXAMPLES)
-    record.write_metrics(directory, _epochs(rng, of.epochs, bool(val), nll(logits, labels)))
+    epochs = _epochs(rng, of.epochs, bool(val), nll(logits, labels))
+    if val:
+        epochs[-1] |= {f"val_{name}": value for name, value in scores(val_logits, val_labels).items()}
+    record.write_metrics(directory, epochs)
     temperature = _temperature(val_logits, val_labels) if val else None
     (directory / record.CONFIG).write_text(of.model_dump_json())
     result = _result(of, classes, logits, labels, temperature, val, (size, size), channels)
     result |= {"soft_labels": soft_labels} if soft_labels else {}
     (directory / record.RESULT).write_text(json.dumps(result))
     return record.read(directory)
+
+
+def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """What a run would say of these predictions."""
+    accuracy = float((logits.argmax(axis=1) == labels).mean())
+    return {"accuracy": accuracy, "nll": nll(logits, labels), "ece": ece(logits, labels)}
 
 
 def nll(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -169,9 +178,7 @@ def _result(
     scaled = None if temperature is None else logits / temperature
     return {
         "trial_id": of.trial_id,
-        "accuracy": float((logits.argmax(axis=1) == labels).mean()),
-        "nll": nll(logits, labels),
-        "ece": ece(logits, labels),
+        **scores(logits, labels),
         "temperature": temperature,
         "nll_scaled": None if scaled is None else nll(scaled, labels),
         "ece_scaled": None if scaled is None else ece(scaled, labels),

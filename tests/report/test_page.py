@@ -133,7 +133,8 @@ def test_the_numbers_of_the_confusion_matrix_are_percentages_of_the_true_class(r
     [first] = [run for run in records if run.config.method == "ce" and run.config.seed == 0]
     logits, labels = np.eye(10, dtype=np.float32)[np.arange(500) % 10] * 5, np.arange(500) % 10
     logits[:10:10] = np.eye(10, dtype=np.float32)[3] * 5  # one of fifty airplanes is taken for a cat
-    save_file({"logits": logits, "labels": labels}, first.directory / record.PREDICTIONS)
+    kept = load_file(first.directory / record.PREDICTIONS) | {"logits": logits, "labels": labels}
+    save_file(kept, first.directory / record.PREDICTIONS)
     html = page.html([first])
     rows = re.findall(r"<tr>(.*?)</tr>", html.partition('<table class="matrix">')[2].partition("</table>")[0])
     airplane = re.findall(r'<td class="(\w+)" style="--v:(\d+)%">([\d.]*)</td>', rows[1])
@@ -170,7 +171,8 @@ def test_a_most_frequent_class_that_is_always_named_is_told_and_counted(tmp_path
         run = factory.write_run(tmp_path, method, seed, (frequent, "dog", rare))
         labels = np.repeat([0, 1, 2], [450, 30, 20])
         logits = np.tile(np.float32([9, 0, 0]), (500, 1))
-        save_file({"logits": logits, "labels": labels}, run.directory / record.PREDICTIONS)
+        kept = load_file(run.directory / record.PREDICTIONS) | {"logits": logits, "labels": labels}
+        save_file(kept, run.directory / record.PREDICTIONS)
         result = run.result.model_copy(update={"accuracy": 0.9})
         records.append(record.Record(run.directory, run.config, result))
     html = page.html(records)

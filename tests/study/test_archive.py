@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 import selftaught
 from selftaught.errors import InputError
+from selftaught.files import answers
 from selftaught.report import evidence, render
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
@@ -16,6 +18,7 @@ from selftaught.study.folder import Missing, StudyFile
 from selftaught.training import cost, record
 from tests.commands import call
 from tests.report.paper_factory import write_run
+from tests.unsealed import unseal
 
 RECIPE = """
 name: mine
@@ -156,15 +159,22 @@ def test_the_teacher_is_told_by_the_same_images_as_its_students(study):
 
 
 @pytest.mark.parametrize("images", [1, 7, 8, 401])
-def test_answers_are_a_bit_per_image(tmp_path, images):
+def test_answers_are_a_bit_and_six_bytes_per_image(tmp_path, images):
     run = write_run(tmp_path / "study" / "trials", images=images)
     logits, labels = evidence.predictions(run)
     archive(tmp_path / "study", tmp_path / "kept")
     kept = record.read(tmp_path / "kept" / "trials" / run.config.trial_id)
     assert not evidence.has_predictions(kept)
     np.testing.assert_array_equal(evidence.correct(kept), logits.argmax(1) == labels)
-    # safetensors begins with eight bytes for the length of its header.
-    assert (kept.directory / record.ANSWERS).stat().st_size < 200 + images / 8
+    found = answers.read(kept)
+    p = softmax(logits.astype(np.float64), axis=1)
+    half = {"rtol": 2**-11, "atol": 2**-24}
+    np.testing.assert_allclose(found.nll, -np.log(p[np.arange(images), labels]), **half)
+    np.testing.assert_allclose(found.confidence, p.max(axis=1), **half)
+    np.testing.assert_allclose(found.brier, ((p - np.eye(3)[labels]) ** 2).sum(axis=1), **half)
+    assert {found.nll.dtype, found.brier.dtype, found.confidence.dtype} == {np.dtype(np.float16)}
+    of_held_out = run.result.data.val * 49 / 8
+    assert (kept.directory / record.ANSWERS).stat().st_size < 850 + of_held_out + images * 49 / 8
 
 
 def test_answers_of_another_size_are_damaged(tmp_path):
@@ -172,7 +182,9 @@ def test_answers_of_another_size_are_damaged(tmp_path):
     other = write_run(tmp_path / "other" / "trials", images=80)
     archive(tmp_path / "study", tmp_path / "kept")
     kept = record.read(tmp_path / "kept" / "trials" / run.config.trial_id)
-    (kept.directory / record.ANSWERS).write_bytes(evidence.packed_answers(other))
+    (kept.directory / record.ANSWERS).write_bytes(answers.pack(other))
+    unseal(kept.directory)
+    kept = record.Record(kept.directory, kept.config, record.read_result(kept.directory))
     with pytest.raises(InputError, match=r"answers.safetensors is damaged \(test has the wrong shape"):
         evidence.correct(kept)
 

@@ -123,13 +123,13 @@ def test_a_teacher_from_elsewhere_and_an_endless_chain_do_no_harm(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("graph.json", "{", r"graph\.json is damaged: the command that started the study writes it again"),
+        ("graph.json", "{", r"graph\.json is damaged \(it is no JSON\): the command that started the study writes it again"),
         ("graph.json", "[" * 100_000, r"graph\.json is damaged"),
         ("metrics.jsonl", '{"epoch": 1}\n', r"metrics\.jsonl is damaged"),
         ("metrics.jsonl", '{"epoch": -1, "seconds": 1}\n', r"metrics\.jsonl is damaged"),
         ("metrics.jsonl", '{"epoch": 1, "seconds": NaN}\n', r"metrics\.jsonl is damaged"),
         ("metrics.jsonl", "\udcff\n", r"metrics\.jsonl is damaged"),
-        ("result.json", "{}", r"aaaaaaaaaaaa is not a run directory"),
+        ("result.json", "{}", r"config\.json is damaged \(it is missing\)"),
     ],
 )
 def test_damaged_files_are_named_in_one_line(tmp_path, file, content, message):

@@ -34,5 +34,6 @@ def fingerprint(run: Path) -> dict:
     result = json.loads((run / "result.json").read_text())
     for timed in (*lines, result):
         del timed["seconds"], timed["images_per_second"]
+    del result["digest"], result["sha256"]["metrics.jsonl"]  # of times as well
     files = {name: (run / name).read_bytes() for name in ("model.safetensors", "predictions.safetensors")}
     return {"metrics": lines, "result": result, **files}

@@ -36,7 +36,6 @@ def test_a_run_leaves_its_record(finished):
     assert {path.name for path in directory.iterdir() if path.name != ".lock"} == {
         "config.json",
         "metrics.jsonl",
-        "checkpoint.pt",
         "model.safetensors",
         "predictions.safetensors",
         "examples.safetensors",
@@ -336,10 +335,10 @@ def test_a_malicious_checkpoint_runs_no_code(tmp_path):
         train(quick.config(), tmp_path / "run", should_stop=quick.stop_after(2))
     exploit = Exploit(str(tmp_path / "owned"))
     torch.save({"position": exploit}, tmp_path / "run" / "checkpoint.pt")
-    with pytest.raises(InputError, match="not a usable checkpoint"):
+    with pytest.raises(InputError, match="is damaged"):
         train(quick.config(), tmp_path / "run")
     (tmp_path / "run" / "checkpoint.pt").write_bytes(pickle.dumps(exploit, protocol=2))
-    with pytest.raises(InputError, match="not a usable checkpoint"):
+    with pytest.raises(InputError, match="is damaged"):
         train(quick.config(), tmp_path / "run")
     assert not (tmp_path / "owned").exists()
 
@@ -349,7 +348,9 @@ def test_a_damaged_checkpoint_is_refused_not_ignored(tmp_path):
         train(quick.config(), tmp_path, should_stop=quick.stop_after(2))
     whole = (tmp_path / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="not a usable checkpoint: remove it"):
+    with pytest.raises(
+        InputError, match=r"checkpoint\.pt is damaged \(.*\): remove it to start from the beginning"
+    ):
         train(quick.config(), tmp_path)
 
 
@@ -360,7 +361,9 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match="not a usable checkpoint: remove it"):
+    with pytest.raises(
+        InputError, match=r"checkpoint\.pt is damaged \(.*\): remove it to start from the beginning"
+    ):
         train(quick.config(), tmp_path)
 
 
@@ -403,9 +406,9 @@ def test_a_run_says_what_calibration_is_worth(finished):
         assert accuracy == pytest.approx(right[stored["labels"] == label].mean())
 
 
-def test_the_large_files_have_their_digests(finished):
+def test_every_file_has_its_digest(finished):
     directory, _, result = finished
-    assert set(result.sha256) == {"model.safetensors", "predictions.safetensors", "examples.safetensors"}
+    assert {*result.sha256, "result.json", ".lock"} == {path.name for path in directory.iterdir()}
     for name, digest in result.sha256.items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == digest
 

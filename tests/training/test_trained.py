@@ -15,6 +15,7 @@ from selftaught.data import pictures
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
 from selftaught.training import record
+from selftaught.training.config import parse
 from selftaught.training.trained import load
 from tests.models.saved import save
 from tests.training import stored
@@ -30,10 +31,11 @@ def build(num_classes, in_channels, image_size):
 def rewrite(run, **changes) -> None:
     """Change fields of the run's configuration (model_fingerprint) or of its data (all others)."""
     fingerprint = changes.pop("model_fingerprint", None)
+    result = json.loads((run / record.RESULT).read_text())
     if fingerprint:
         config = json.loads((run / record.CONFIG).read_text()) | {"model_fingerprint": fingerprint}
         (run / record.CONFIG).write_text(json.dumps(config))
-    result = json.loads((run / record.RESULT).read_text())
+        result["trial_id"] = parse(config).trial_id
     result["data"] |= changes
     (run / record.RESULT).write_text(json.dumps(result))
 
@@ -130,7 +132,7 @@ def test_a_damaged_file_is_refused(tmp_path, name):
     (run / name).write_bytes(content)
     assert f"{run / name} is damaged" in refusal(run)
     (run / name).unlink()
-    assert f"{run / name} is missing" in refusal(run)
+    assert f"{run / name} is damaged (it is missing)" in refusal(run)
 
 
 def test_weights_without_a_digest_that_are_no_weights_are_refused(tmp_path):

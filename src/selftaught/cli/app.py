@@ -176,6 +176,22 @@ def archive(
     raise typer.Exit(command(study, out))
 
 
+@app.command(epilog="Example: selftaught check runs/compare-digits")
+def check(
+    directory: Annotated[
+        Path, typer.Argument(help="The directory of a run, a study or an archive.", metavar="DIR")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
+) -> None:
+    """Say whether every file is what was written, and whether the numbers follow from the predictions.
+
+    One line for each file in which something is wrong, and what to do about it.
+    """
+    from selftaught.cli.check import check as command
+
+    raise typer.Exit(command(directory, as_json))
+
+
 @app.command(epilog="Example: selftaught bench digits --methods ce,ls,le")
 @grouped
 def bench(

@@ -51,7 +51,7 @@ def compare(
         given, ready = with_teacher(options.given())
         configs = plan(data, split_methods(methods), trials, **given)
     default = Path("runs") / f"compare-{_slug(data)}-{_slug(configs[0].model)}-{configs[0].protocol_id}"
-    study = studies.make_study(configs, output.out or default, ready)
+    study = studies.make_study(configs, output.out or default, ready, output.keep_checkpoints)
     pending = study.pending()
     jobs, executor = executor_for(pending, jobs, executor_name)
     # What is asked for with --dry-run is the answer, not talk on the way to it.
@@ -120,7 +120,7 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
     with reading_shown(output.quiet), redirect_stdout(sys.stderr):
         given, ready = with_teacher(options.given())
         [config] = plan(data, [method], trials=1, **{"threads": threads, **given})
-    *teachers, trial = _lineage(data, config, output.out, ready)
+    *teachers, trial = _lineage(data, config, output, ready)
     record.claim(trial.directory, config)
     tell = teller(output.quiet)
     if record.is_finished(trial.directory):
@@ -177,8 +177,9 @@ def _one_by_one(
     return trials[-1], outcome
 
 
-def _lineage(data: str, config: RunConfig, out: Path | None, ready: dict[str, Path]) -> list[Trial]:
+def _lineage(data: str, config: RunConfig, output: OutputOptions, ready: dict[str, Path]) -> list[Trial]:
     """A run and the teachers to be trained before it, the first teacher first, all in directories side by side."""
+    out = output.out
     folder = out.parent if out else Path("runs")
     trials: list[Trial] = []
     for run in lineage(config):
@@ -188,7 +189,7 @@ def _lineage(data: str, config: RunConfig, out: Path | None, ready: dict[str, Pa
         name = f"{_slug(data)}-{_slug(run.model)}-{run.method}-s{run.seed}-{run.trial_id}"
         directory = out if out and run is config else folder / name
         above = trials[-1].directory if trials else ready.get(run.teacher.trial_id) if run.teacher else None
-        trials.append(Trial(run, directory, above))
+        trials.append(Trial(run, directory, above, output.keep_checkpoints))
     return trials
 
 
@@ -208,7 +209,7 @@ def archive(study: Path, out: Path) -> int:
     made = copy(study, out)
     for name in made.too_large:
         complain(f"{name} is left out: it is larger than 1 MB")
-    without = f", without {made.unfinished} begun and not finished" if made.unfinished else ""
+    without = f", without {made.unfinished} not finished" if made.unfinished else ""
     print(
         f"archived {made.trials} finished trials{without} in {made.directory}: {made.bytes / 1e6:.1f} MB",
         file=sys.stderr,

@@ -144,6 +144,10 @@ class OutputOptions:
 
     out: Annotated[Path | None, _flag("Directory of the run or comparison.", _OUTPUT)] = None
     as_json: Annotated[bool, _flag("Print the result as JSON.", _OUTPUT, "--json")] = False
+    keep_checkpoints: Annotated[
+        bool,
+        _flag("Keep the checkpoints of finished runs, which take much room.", _OUTPUT, "--keep-checkpoints"),
+    ] = False
     quiet: Annotated[bool, _flag("No progress, only the result.", _OUTPUT, "--quiet", "-q")] = False
 
 

@@ -45,6 +45,7 @@ def reproduce(
     known_device(str(given.get("device", "cpu")))
     out = output.out or Path("runs") / f"paper-{budget}"
     study = prepare(asked, budget, out, given, ["selftaught", *sys.argv[1:]], variants, groups)
+    study.keep_checkpoints = output.keep_checkpoints
     tell = teller(output.quiet)
     with reading_shown(output.quiet), redirect_stdout(sys.stderr):
         cells = study.cells()

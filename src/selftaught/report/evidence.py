@@ -2,26 +2,41 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load, save
 
 from selftaught.errors import InputError
-from selftaught.training.record import ANSWERS, EXAMPLES, METRICS, PREDICTIONS, RESULT, Record, read_bytes
+from selftaught.files import contents, tensors
+from selftaught.files.answers import correct, has_answers
+from selftaught.files.contents import PARTS, has_predictions, predictions, remedy
+from selftaught.files.names import EXAMPLES, METRICS, RESULT
+from selftaught.files.reading import DamagedError, exists
+from selftaught.files.scores import BINS
+from selftaught.training.record import Record
 
-BINS = 15
-"""Bins of confidence, as in the ECE of the table."""
+__all__ = [
+    "BINS",
+    "CURVES",
+    "PARTS",
+    "Evidence",
+    "Examples",
+    "class_sizes",
+    "correct",
+    "examples",
+    "gather",
+    "has_answers",
+    "has_predictions",
+    "metrics",
+    "predictions",
+    "reliability_bins",
+    "scores",
+]
 
 CURVES = ("loss", *(f"{part}_{name}" for name in ("accuracy", "nll", "ece") for part in ("train", "val")))
 """What is drawn of metrics.jsonl."""
-
-
-PARTS = {"test": "", "held-out": "val_"}
-"""The images that a network is judged on, with what the tensors of their predictions are prefixed by."""
 
 _MOST_CLASSES = 1000
 """Of more classes no confusion matrix is made: it would not fit in memory, and nobody could read it."""
@@ -147,21 +162,6 @@ def reliability_bins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(index, weights, BINS) for weights in (None, right, confidence)])
 
 
-def has_predictions(record: Record) -> bool:
-    """Whether the run kept its test predictions."""
-    return (record.directory / PREDICTIONS).is_file()
-
-
-def predictions(record: Record, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
-    """Logits, float32 (N, C), and labels, int64 (N,), of the images of one of `PARTS`, checked."""
-    path, data = record.directory / PREDICTIONS, record.result.data
-    logits, labels = (PARTS[part] + name for name in ("logits", "labels"))
-    axes = {logits: (np.float32, "NC"), labels: (np.int64, "N")}
-    tensors = _checked(path, _tensors(path), axes, C=len(data.classes), N=_size(record, part))
-    _check_classes(path, tensors[labels], len(data.classes))
-    return tensors[logits], tensors[labels]
-
-
 def class_sizes(records: Sequence[Record]) -> np.ndarray | None:
     """Test images of each class, int64 (C,), by a run that kept its predictions; None where none has.
 
@@ -171,35 +171,6 @@ def class_sizes(records: Sequence[Record]) -> np.ndarray | None:
     if kept is None:
         return None
     return np.bincount(predictions(kept)[1], minlength=len(kept.result.data.classes))
-
-
-def has_answers(record: Record) -> bool:
-    """Whether it is known which images the run got right."""
-    return has_predictions(record) or (record.directory / ANSWERS).is_file()
-
-
-def correct(record: Record, part: str = "test") -> np.ndarray:
-    """Which images of one of `PARTS` the last epoch's model got right: bool (N,)."""
-    if has_predictions(record):
-        logits, labels = predictions(record, part)
-        return logits.argmax(axis=1) == labels
-    path, size = record.directory / ANSWERS, _size(record, part)
-    bits = _checked(path, _tensors(path), {part: (np.uint8, "n")}, n=-(-size // 8))
-    return np.unpackbits(bits[part], count=size).astype(bool)
-
-
-def packed_answers(record: Record) -> bytes:
-    """Which images the run got right, a bit for each: enough for every interval, and small enough to be kept for ever.
-
-    A safetensors file with uint8 (⌈N/8⌉,) for each of the `PARTS` that has images, the first in the highest bit.
-    """
-    parts = [part for part in PARTS if _size(record, part)]
-    return save({part: np.packbits(correct(record, part)) for part in parts})
-
-
-def _size(record: Record, part: str) -> int:
-    data = record.result.data
-    return data.test if part == "test" else data.val
 
 
 def scores(record: Record, part: str = "test") -> tuple[float, float, float]:
@@ -225,15 +196,14 @@ def scores(record: Record, part: str = "test") -> tuple[float, float, float]:
 
 def metrics(record: Record) -> dict[str, list[float]]:
     """The run's `CURVES`, one finite value per epoch or nan; a curve that the run did not record is missing."""
-    path = record.directory / METRICS
-    if not path.is_file():
+    if not exists(record.directory / METRICS):
         return {}
-    content = read_bytes(path)
+    content = contents.content(record, METRICS)
     try:
         lines = [json.loads(line) for line in content.splitlines()][: record.config.epochs]
     except (ValueError, RecursionError):
-        raise damaged(path, "a line is no JSON") from None
-    _check(path, all(isinstance(line, dict) for line in lines), "a line is no JSON object")
+        lines = [None]
+    _check(record, METRICS, all(isinstance(line, dict) for line in lines), "a line is no JSON object")
     return {
         name: [_number(line.get(name)) for line in lines]
         for name in CURVES
@@ -244,7 +214,7 @@ def metrics(record: Record) -> dict[str, list[float]]:
 def examples(record: Record) -> Examples | None:
     """The run's explained test images, None if it kept none: no file, or one without tensors."""
     path, classes = record.directory / EXAMPLES, len(record.result.data.classes)
-    if not path.is_file():
+    if not exists(path):
         return None
     axes = {
         "images": (np.uint8, "nKHW"),
@@ -255,24 +225,25 @@ def examples(record: Record) -> Examples | None:
         "maps": (np.float32, "nkhw"),
         "similarity": (np.float32, "nk"),
     }
-    tensors = _tensors(path)
-    if not tensors:  # of a model that cannot be explained
+    found = contents.arrays(record, EXAMPLES)
+    if not found:  # of a model that cannot be explained
         return None
-    checked = _checked(path, tensors, axes, C=classes)
-    found = Examples(**checked, names=_names(path, len(checked["index"])))
-    if not len(found.index):
+    checked = tensors.checked(path, found, axes, remedy(record.directory), C=classes)
+    shown = Examples(**checked, names=_names(record, len(checked["index"])))
+    if not len(shown.index):
         return None
-    _check(path, found.images.shape[1] in (1, 3), "images have neither one nor three channels")
-    _check(path, found.images.size > 0 and found.maps.size > 0, "it holds empty pictures")
-    _check_classes(path, found.labels, classes)
-    _check_classes(path, found.classes, classes)
-    return found
+    _check(record, EXAMPLES, shown.images.shape[1] in (1, 3), "images have neither one nor three channels")
+    _check(record, EXAMPLES, shown.images.size > 0 and shown.maps.size > 0, "it holds empty pictures")
+    for labels in (shown.labels, shown.classes):
+        known = bool(((labels >= 0) & (labels < classes)).all())
+        _check(record, EXAMPLES, known, f"a label is not one of {classes} classes")
+    return shown
 
 
-def _names(path: Path, count: int) -> tuple[str, ...] | None:
+def _names(record: Record, count: int) -> tuple[str, ...] | None:
     """What the run called its examples, if it did."""
-    with safe_open(path, "np") as file:
-        text = (file.metadata() or {}).get("names")
+    path, content = record.directory / EXAMPLES, contents.content(record, EXAMPLES)
+    text = tensors.header(path, content, remedy(record.directory)).metadata.get("names")
     if text is None:
         return None
     try:
@@ -280,56 +251,19 @@ def _names(path: Path, count: int) -> tuple[str, ...] | None:
     except (ValueError, RecursionError):
         names = None
     whole = isinstance(names, list) and len(names) == count and all(isinstance(name, str) for name in names)
-    _check(path, whole, "its names are not those of its images")
+    _check(record, EXAMPLES, whole, "its names are not those of its images")
     return tuple(names)
-
-
-def damaged(path: Path, reason: str) -> InputError:
-    """The error for a file that cannot be used."""
-    return InputError(
-        f"{path} is damaged ({' '.join(reason.split())}): remove the run and train it again, or leave it out"
-    )
 
 
 def _temperature(record: Record) -> float:
     temperature = record.result.temperature or 0.0
-    _check(record.directory / RESULT, 1e-6 < temperature < 1e6, f"no temperature: {temperature}")
+    _check(record, RESULT, 1e-6 < temperature < 1e6, f"no temperature: {temperature}")
     return temperature
 
 
-def _tensors(path: Path) -> dict[str, np.ndarray]:
-    """What a safetensors file holds."""
-    content = read_bytes(path)
-    try:
-        return load(content)
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise damaged(path, str(error) or type(error).__name__) from None
-
-
-def _checked(
-    path: Path, tensors: Mapping[str, np.ndarray], axes: Mapping[str, tuple[type, str]], **sizes: int
-) -> dict[str, np.ndarray]:
-    """The tensors of the given types and axes, one letter each; a letter stands for one size in the whole file."""
-    missing = [name for name in axes if name not in tensors]
-    _check(path, not missing, f"it has no {', '.join(missing)}")
-    for name, (dtype, letters) in axes.items():
-        array = tensors[name]
-        _check(path, array.dtype == dtype, f"{name} is {array.dtype} instead of {dtype.__name__}")
-        fits = array.ndim == len(letters) and all(
-            sizes.setdefault(letter, size) == size for letter, size in zip(letters, array.shape, strict=True)
-        )
-        _check(path, fits, f"{name} has the wrong shape {array.shape}")
-        _check(path, bool(np.isfinite(array).all()), f"{name} is not finite")
-    return {name: tensors[name] for name in axes}
-
-
-def _check_classes(path: Path, labels: np.ndarray, classes: int) -> None:
-    _check(path, bool(((labels >= 0) & (labels < classes)).all()), f"a label is not one of {classes} classes")
-
-
-def _check(path: Path, holds: bool, reason: str) -> None:
+def _check(record: Record, name: str, holds: bool, reason: str) -> None:
     if not holds:
-        raise damaged(path, reason)
+        raise DamagedError(record.directory / name, reason, remedy(record.directory))
 
 
 def _number(value: object) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from selftaught.errors import InputError
+from selftaught.files import integrity
 from selftaught.recipes.schema import Recipe, Value
 from selftaught.report import evidence, paper_words
 from selftaught.report.paper_comparisons import Answers, Comparison, compared
@@ -159,6 +160,8 @@ def tabulate(recipe: Recipe, cells: Sequence[Cell], budget: str, notes: Sequence
             a damaged file, or a search whose trials held nothing out.
     """
     _check(recipe, cells)
+    for fault in integrity.same_labels(record for cell in cells for record in cell.records):
+        raise fault
     made = [_cell(recipe, cell, budget) for cell in cells]
     runs = {(cell.group, cell.variant): cell.records for cell in cells}
     answers = Answers(runs, recipe.judged_on)

@@ -1,6 +1,5 @@
 """A report on what lies in directories: comparisons, also unfinished ones, and single runs."""
 
-import json
 import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ValidationError
-
 from selftaught.errors import InputError
+from selftaught.files import manifest
+from selftaught.files.reading import DamagedError, exists
 from selftaught.report import page, render
 from selftaught.report.tables import tabulate
 from selftaught.study import folder
@@ -30,12 +29,6 @@ class _Absent(NamedTuple):
     method: str
     seed: int | None = None
     error: str | None = None
-
-
-class CommandFile(BaseModel):
-    """The commands that made a run, in its command.json."""
-
-    commands: tuple[tuple[str, ...], ...]
 
 
 @dataclass
@@ -112,22 +105,21 @@ def write(directories: Sequence[Path], out: Path) -> list[Path]:
         render.as_csv(table),
     )
     record.make_directory(out.parent)
-    for path, text in zip(files, texts, strict=True):
-        record.write(path, text.encode(errors="replace"))
+    contents = (text.encode(errors="replace") for text in texts)
+    manifest.write(out.parent, dict(zip((path.name for path in files), contents, strict=True)))
     return files
 
 
 def _add_run(found: Found, directory: Path) -> None:
     found.records.append(record.read(directory))
-    path = directory / record.COMMANDS
-    if not path.exists():
-        return
     try:
-        found.commands += CommandFile.model_validate(json.loads(record.read_bytes(path))).commands
-    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        found.notes.append(
-            f"{path.name} of {directory.absolute().name} is damaged: the command of the run is left out."
-        )
+        found.commands += record.read_commands(directory)
+    except DamagedError as error:
+        found.notes.append(_left_out(error, directory.absolute().name, "the command of the run is"))
+
+
+def _left_out(error: DamagedError, name: str, what: str) -> str:
+    return f"{error.path.name} of {name} is damaged ({error.reason}): {what} left out."
 
 
 def _refuse_reproduction(directory: Path) -> None:
@@ -144,6 +136,10 @@ def _refuse_reproduction(directory: Path) -> None:
 def _add_comparison(found: Found, directory: Path) -> None:
     name = directory.absolute().name
     described, trials = folder.read_study(directory), folder.compared(directory)
+    if described is None and exists(directory / folder.GRAPH):
+        found.notes.append(
+            f"{folder.STUDY} of {name} is damaged (it is missing): this report is about all trials in {folder.TRIALS}/."
+        )
     if described is not None:
         found.methods += described.methods
         found.commands += [start.command for start in described.starts]
@@ -153,12 +149,14 @@ def _add_comparison(found: Found, directory: Path) -> None:
     found.notes += _about_absent(absent, f"{len(trials)} trials of {name}")
     records = [record.read(trial) for trial in finished]
     found.records += records
-    costs = folder.read_costs(directory)
-    if costs is None:
-        found.notes.append(f"{folder.COSTS} of {name} is damaged: the time of a step is left out.")
+    costs: dict[str, float] = {}
+    try:
+        costs = folder.read_costs(directory)
+    except DamagedError as error:
+        found.notes.append(_left_out(error, name, "the time of a step is"))
     for run in records:
         trial_id = run.result.trial_id  # as it was recorded: a newer version may name the trial differently
-        if costs and trial_id in costs:
+        if trial_id in costs:
             found.costs.setdefault(run.config.method, costs[trial_id])
 
 

@@ -8,6 +8,7 @@ from pathlib import PurePath
 import numpy as np
 
 from selftaught.errors import InputError
+from selftaught.files import integrity
 from selftaught.report import carried, chance, evidence
 from selftaught.report.differences import LEVEL, Correct, Difference, differences, planned
 from selftaught.report.numbers import p_value, points
@@ -121,6 +122,8 @@ def called(name: str) -> str:
 
 def check_comparable(records: Sequence[Record]) -> None:
     """Refuse records that cannot stand side by side: other data, other settings, or one seed of a method twice."""
+    for fault in integrity.same_labels(records):
+        raise fault
     first, firsts = records[0], dict[str, Record]()
     parts = {(run.config.seed if run.config.split_per_trial else None, _data(run)) for run in records}
     if len(parts) != len({seed for seed, _ in parts}):

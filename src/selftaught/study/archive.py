@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selftaught.errors import InputError
-from selftaught.report import evidence
+from selftaught.files import answers, contents, integrity, manifest
+from selftaught.files.reading import DamagedError, leads_out
+from selftaught.files.sealing import sha256
 from selftaught.report.tables import called
 from selftaught.study import folder
 from selftaught.training import record
 from selftaught.training.config import RunConfig
 
-_TRIAL = (record.METRICS, record.RESULT)
-"""The files of a trial that are copied as they are; the result last: with it a trial counts as finished."""
-
 _SHOWN = ("*.md", "*.csv", "*.json", "*.png")
 """What lies beside the trials and is copied: tables, figures, costs and measures."""
 
-_DESCRIBED = (folder.GRAPH, folder.STUDY)
-"""What names the commands as well: it is written anew, without them."""
+_DESCRIBED = (folder.GRAPH, folder.STUDY, folder.MANIFEST)
+"""What is written anew, without commands and with the digests of what is copied."""
 
 _MARKS = r"/:;,'\"()\[\]|\\"
 """What ends a path in a text, or the name of a folder in a path."""
@@ -38,7 +37,7 @@ LARGEST = 2**20
 class Archive:
     """What was archived: how many finished trials, how many bytes they and the rest have, and what was too large.
 
-    `unfinished` is the number of trials that were begun and are not there.
+    `unfinished` is the number of trials that the study is to have and that are not there.
     """
 
     directory: Path
@@ -51,10 +50,10 @@ class Archive:
 def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
     """Copy the records of a study's finished trials, and what was made of them.
 
-    Of a trial its configuration, metrics and result are kept, and of its predictions one bit per image: right or
-    wrong (`selftaught.report.evidence.packed_answers`). That is enough to make every table again, with its intervals;
-    calibration plots, figures of maps and whatever learns from one of the networks need those. Of paths only the last
-    part is kept, and no command.
+    Of a trial its configuration, metrics and result are kept, and of its predictions, image by image, whether they are
+    right, NLL, Brier score and confidence (`selftaught.files.answers`). That is enough to make every table again, with
+    its intervals; figures of maps and whatever learns from one of the networks need those. Of paths only the last part
+    is kept, and no command. All that is read is verified, and what is written has digests.
 
     Args:
         study: the directory of a comparison or a reproduction.
@@ -71,27 +70,56 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
         raise InputError(f"{target} is the study itself: choose another --out")
     if target.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{target} lies in the study: choose an --out beside it")
+    _check_links(source)
     found = [path.parent for path in sorted((source / folder.TRIALS).glob(f"*/{record.RESULT}"))]
     if not found:
         raise InputError(f"{source} has no finished trial: there is nothing to archive yet")
     runs = [record.read(directory) for directory in found]  # before anything is written
     _check_target(target, runs)
+    for fault in (*integrity.same_labels(runs), *manifest.faults(source)):
+        raise fault
     written = sum(_copy_trial(run, target / folder.TRIALS) for run in runs)
-    too_large = []
+    shown, too_large = _shown(source)
+    manifest.write(target, shown)
+    _describe(source, target)
+    unfinished = len(_begun(source) - {run.config.trial_id for run in runs})
+    return Archive(target, len(runs), written + sum(map(len, shown.values())), unfinished, too_large)
+
+
+def _check_links(source: Path) -> None:
+    """Refuse a link out of the study: what it points to is nobody's business to whom the archive is given."""
+    trials = source / folder.TRIALS
+    inside = [path for path in trials.glob("*") if path.is_symlink() or path.is_dir()]
+    files = [path for trial in inside for path in trial.glob("*")]
+    shown = [path for pattern in _SHOWN for path in source.glob(pattern)]
+    for path in (trials, *inside, *files, *shown):
+        if leads_out(path, source):
+            raise DamagedError(
+                path, "it is a link out of the study", "replace it by what it points to, or remove it"
+            )
+
+
+def _shown(source: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """The tables and figures of a study without paths, by name, and the names of those that are too large."""
+    files, too_large = {}, []
     for path in sorted(path for pattern in _SHOWN for path in source.glob(pattern)):
         if path.name in _DESCRIBED:
             continue
-        if path.stat().st_size > LARGEST:
+        if path.is_file() and path.stat().st_size > LARGEST:
             too_large.append(path.name)
             continue
-        content = record.read_bytes(path)
+        content = manifest.content(source, path.name)
         if path.suffix != ".png":
             content = without_paths(content.decode(errors="replace")).encode()
-        record.write(target / path.name, content)
-        written += len(content)
-    _describe(source, target)
-    begun = len(list((source / folder.TRIALS).glob(f"*/{record.CONFIG}")))
-    return Archive(target, len(runs), written, begun - len(runs), tuple(too_large))
+        files[path.name] = content
+    return files, tuple(too_large)
+
+
+def _begun(source: Path) -> set[str]:
+    """The trials that are there, finished or not, and those that the study is to have."""
+    graph = folder.read_graph(source)
+    there = {path.name for path in (source / folder.TRIALS).glob("*") if folder.is_trial(path)}
+    return there | {node.trial_id for node in graph.nodes} if graph else there
 
 
 def without_paths(text: str) -> str:
@@ -120,15 +148,20 @@ def _check_target(target: Path, runs: list[record.Record]) -> None:
 
 
 def _copy_trial(run: record.Record, trials: Path) -> int:
-    """Copy what is kept of a trial; its size in bytes."""
+    """Copy what is kept of a trial, the result last: with it a trial counts as finished. Its size in bytes."""
     inside = trials / run.config.trial_id
     record.make_directory(inside)
-    files = {record.CONFIG: (_nameless(run.config).model_dump_json(indent=2) + "\n").encode()}
-    if evidence.has_answers(run):
-        files[record.ANSWERS] = evidence.packed_answers(run)
-    files |= {
-        name: record.read_bytes(run.directory / name) for name in _TRIAL if (run.directory / name).is_file()
-    }
+    files = {record.CONFIG: record.config_content(_nameless(run.config))}
+    if answers.has_answers(run):
+        files[record.ANSWERS] = answers.pack(run)
+    if (run.directory / record.METRICS).exists():
+        files[record.METRICS] = contents.content(run, record.METRICS)
+    digests = {name: sha256(content, name) for name, content in files.items()}
+    # Those of networks and predictions stay, where it can be told that these are left out on purpose.
+    others = run.result.sha256 if record.ANSWERS in files else {}
+    files[record.RESULT] = record.result_content(
+        run.result.model_copy(update={"sha256": dict(sorted({**others, **digests}.items()))})
+    )
     for name, content in files.items():
         record.write(inside / name, content)
     return sum(map(len, files.values()))

@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from selftaught.errors import InputError
+from selftaught.files import manifest
 from selftaught.report import page, render
 from selftaught.report.study import Found, read
 from selftaught.report.tables import Table, called, tabulate
@@ -62,6 +63,7 @@ def make_study(
     configs: Sequence[RunConfig],
     out: str | os.PathLike,
     teachers: Mapping[str, Path] = MappingProxyType({}),
+    keep_checkpoints: bool = False,
 ) -> Study:
     """A study in directory `out`, which is looked at but not touched; trials that are there are reused.
 
@@ -69,9 +71,11 @@ def make_study(
         configs: its trials; the teachers that they learn from become part of the study.
         out: the directory.
         teachers: the run directories of teachers that are trained already, by trial.
+        keep_checkpoints: whether those of finished trials stay.
 
     Raises:
-        InputError: `out` is a file, or holds something else or a comparison under another protocol.
+        InputError: `out` is a file, holds something else or a comparison under another protocol, or a trial that is
+            finished is damaged.
     """
     directory = folder.checked(out)
     trials = directory / folder.TRIALS
@@ -83,7 +87,13 @@ def make_study(
         if found is not None and found.shared().canonical() != configs[0].shared().canonical():
             changes = "; ".join(found.shared().differences(configs[0].shared()))
             raise InputError(f"{directory} holds another comparison ({changes}): choose another --out")
-    return Study(directory, tuple(students), tuple(before))
+    parts = (
+        tuple(replace(trial, keep_checkpoint=keep_checkpoints) for trial in some)
+        for some in (students, before)
+    )
+    study = Study(directory, *parts)
+    study.records()  # hours of training later it would be late to hear that one of them is damaged
+    return study
 
 
 def run(
@@ -150,6 +160,7 @@ def compare(
     seed: int = 0,
     out: str | os.PathLike = "runs/compare",
     jobs: int | None = 1,
+    keep_checkpoints: bool = False,
     **options: Any,
 ) -> Comparison:
     """Train each method over seeds and compare them: `plan`, `make_study` and `run` in one call.
@@ -157,7 +168,7 @@ def compare(
     With ``jobs=None`` or more than 1 the trials run in processes that import the calling script again: guard it
     with ``if __name__ == "__main__":``.
     """
-    study = make_study(plan(data, methods, trials, seed, **options), out)
+    study = make_study(plan(data, methods, trials, seed, **options), out, keep_checkpoints=keep_checkpoints)
     jobs, executor = executor_for(study.pending(), jobs)
     return run(study, executor, jobs=jobs)
 
@@ -204,7 +215,7 @@ def _missing(study: Study, failures: Sequence[tuple[Trial, str]] = ()) -> tuple[
 
 def _untimed(study: Study) -> list[RunConfig]:
     """The first finished trial of each method whose steps costs.json does not know."""
-    known = folder.read_costs(study.directory) or {}
+    known = folder.usable_costs(study.directory)
     finished = [t.config for t in study.trials if record.is_finished(t.directory)]
     timed = {config.method for config in finished if config.trial_id in known}
     first = {config.method: config for config in reversed(finished) if config.method not in timed}
@@ -220,7 +231,7 @@ def _time_steps(study: Study, untimed: Sequence[RunConfig]) -> list[str]:
     if not untimed:
         return []
     found = cost.relative(untimed)
-    folder.write_costs(study.directory, (folder.read_costs(study.directory) or {}) | found.times)
+    folder.write_costs(study.directory, folder.usable_costs(study.directory) | found.times)
     return [
         f"The steps of {config.method} are not timed ({found.errors[config.trial_id]})."
         for config in untimed
@@ -262,10 +273,14 @@ def summary(comparison: Comparison) -> dict[str, Any]:
 def write(comparison: Comparison, found: Found) -> None:
     """The table's files and the report on what was `found`, beside the trials."""
     assert comparison.table is not None
-    directory = comparison.study.directory
-    record.write(directory / folder.TABLE, render.markdown(comparison.table).encode())
-    record.write(directory / folder.TABLE_CSV, render.as_csv(comparison.table).encode())
-    record.write(directory / folder.SUMMARY, (json.dumps(summary(comparison), indent=2) + "\n").encode())
-    page.write(
-        found.records, directory / folder.REPORT, found.methods, found.costs, found.commands, found.notes
+    manifest.write(
+        comparison.study.directory,
+        {
+            folder.TABLE: render.markdown(comparison.table).encode(),
+            folder.TABLE_CSV: render.as_csv(comparison.table).encode(),
+            folder.SUMMARY: (json.dumps(summary(comparison), indent=2) + "\n").encode(),
+            folder.REPORT: page.html(
+                found.records, found.methods, found.costs, found.commands, found.notes
+            ).encode(),
+        },
     )

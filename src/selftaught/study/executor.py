@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -65,9 +65,15 @@ def attempt(
     still be about to notice that it is an orphan.
     """
     _wait_for_lock(trial.directory, patience, should_stop)
-    teacher: dict[str, Any] = {} if trial.teacher is None else {"teacher": trial.teacher}
     try:
-        result = train(trial.config, trial.directory, on_progress, should_stop, **teacher)
+        result = train(
+            trial.config,
+            trial.directory,
+            on_progress,
+            should_stop,
+            teacher=trial.teacher,
+            keep_checkpoint=trial.keep_checkpoint,
+        )
     except Stopped:
         return Outcome(stopped=True)
     except SelftaughtError as error:
@@ -82,8 +88,9 @@ def attempt(
 def _wait_for_lock(directory: Path, patience: float, should_stop: Callable[[], bool]) -> None:
     """Until nobody trains here; whoever holds the lock after that is no orphan, and the trial is refused."""
     until = time.monotonic() + patience
-    while (directory / record.LOCK).exists():
-        with suppress(Timeout, OSError), FileLock(directory / record.LOCK, timeout=0):
+    path = directory / record.LOCK
+    while path.is_file() and not path.is_symlink():
+        with suppress(Timeout, OSError), FileLock(path, timeout=0):
             return
         if time.monotonic() >= until or should_stop():
             return

@@ -14,13 +14,40 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from selftaught.errors import InputError
+from selftaught.files import manifest, sealing
+from selftaught.files.names import COSTS, GRAPH, MANIFEST, STUDY, TRIALS
+from selftaught.files.reading import MOST_TEXT, DamagedError, exists
 from selftaught.training import record
 from selftaught.training.config import RunConfig
 
-TRIALS = "trials"
-STUDY = "study.json"
-GRAPH = "graph.json"
-COSTS = "costs.json"
+__all__ = [
+    "COSTS",
+    "GRAPH",
+    "MANIFEST",
+    "REPORT",
+    "STUDY",
+    "SUMMARY",
+    "TABLE",
+    "TABLE_CSV",
+    "TRIALS",
+    "Graph",
+    "Missing",
+    "Node",
+    "Start",
+    "StudyFile",
+    "TrialId",
+    "checked",
+    "compared",
+    "is_trial",
+    "read_costs",
+    "read_graph",
+    "read_study",
+    "usable_costs",
+    "write_costs",
+    "write_graph",
+    "write_study",
+]
+
 TABLE = "table.md"
 TABLE_CSV = "table.csv"
 SUMMARY = "comparison.json"
@@ -172,9 +199,16 @@ def compared(directory: Path) -> list[Path]:
     described, inside = read_study(directory), directory / TRIALS
     if described is not None:
         return [inside / trial for trial in described.trials]
-    found = {path.parent: _readable(path.parent) for path in sorted(inside.glob(f"*/{record.CONFIG}"))}
+    found = {path: _readable(path) for path in sorted(inside.glob("*")) if is_trial(path)}
     teachers = {config.teacher.trial_id for config in found.values() if config and config.teacher}
     return [path for path, config in found.items() if config is None or config.trial_id not in teachers]
+
+
+def is_trial(path: Path) -> bool:
+    """Whether a trial lies there, also one whose configuration is lost."""
+    return (path / record.CONFIG).exists() or (
+        re.fullmatch(_TRIAL, path.name) is not None and any(path.glob("*"))
+    )
 
 
 def _readable(trial: Path) -> RunConfig | None:
@@ -184,39 +218,50 @@ def _readable(trial: Path) -> RunConfig | None:
         return None
 
 
-def read_costs(directory: Path) -> dict[str, float] | None:
-    """Relative step times by trial id, which can be measured again: empty before that, None if the file is damaged.
+def read_costs(directory: Path) -> dict[str, float]:
+    """Relative step times by trial id; empty where none were measured.
 
     Raises:
+        DamagedError: the file is not what was written, or gone; the steps can be measured again.
         InputError: the file cannot be read.
     """
-    path = directory / COSTS
-    if not path.exists():
+    path, remedy = directory / COSTS, "remove it, and the command of the study measures again"
+    if not exists(path) and COSTS not in manifest.read(directory):
         return {}
-    content = record.read_bytes(path)
     try:
-        costs = {str(trial): float(cost) for trial, cost in json.loads(content).items()}
+        costs = json.loads(manifest.content(directory, COSTS, MOST_TEXT))
+        found = {str(trial): float(cost) for trial, cost in costs.items()}
+    except DamagedError:
+        raise
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-        return None
-    return costs if all(math.isfinite(cost) and cost > 0 for cost in costs.values()) else None
+        raise DamagedError(path, "it holds no costs", remedy) from None
+    if not all(math.isfinite(cost) and cost > 0 for cost in found.values()):
+        raise DamagedError(path, "one of its costs is none", remedy)
+    return found
+
+
+def usable_costs(directory: Path) -> dict[str, float]:
+    """The same; of a damaged file nothing is used, so that what is missing is measured again."""
+    try:
+        return read_costs(directory)
+    except DamagedError:
+        return {}
 
 
 def write_costs(directory: Path, costs: Mapping[str, float]) -> None:
     """Replace costs.json."""
-    _write(directory / COSTS, costs)
+    manifest.write(directory, {COSTS: (json.dumps(costs, indent=2) + "\n").encode()})
 
 
 def _read(path: Path, kind: type[_File], remedy: str) -> _File | None:
-    if not path.exists():
+    if not exists(path):
         return None
     try:
         # Not pydantic's own parser, which refuses the half characters that stand for bytes that are no text.
-        return kind.model_validate(json.loads(record.read_bytes(path)))
-    except (ValidationError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is damaged: {remedy}") from None
+        return kind.model_validate(sealing.read(path, kind.model_fields, remedy))
+    except ValidationError:
+        raise DamagedError(path, "or it is of another version", remedy) from None
 
 
 def _write(path: Path, values: Any) -> None:
-    record.write(path, (json.dumps(values, indent=2) + "\n").encode())
+    record.write(path, sealing.seal(values))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from selftaught.errors import SelftaughtError
+from selftaught.files import manifest
 from selftaught.recipes import Recipe, Selected
 from selftaught.report import evidence, paper, paper_figures, paper_page, paper_render
 from selftaught.report.drawing import Drawing
@@ -165,7 +166,7 @@ def _costs(
     study: Reproduction, cells: Cells, tell: Callable[[str], None], should_stop: Callable[[], bool]
 ) -> dict[str, float]:
     """Relative step times by trial, of the first trial of each cell; costs.json keeps them."""
-    known = folder.read_costs(study.directory) or {}
+    known = folder.usable_costs(study.directory)
     effort = MEASURED[study.budget]
     missing: dict[tuple[str, str, int], dict[str, RunConfig]] = {}
     for recipe in study.recipes:
@@ -273,6 +274,5 @@ def _written(
         study.budget, (study.command,) if study.command else (), tuple(facts.items()), tuple(problems)
     )
     files[study.page] = paper_page.html(tables, figures, about).encode()
-    for name, content in files.items():
-        record.write(study.directory / name, content)
+    manifest.write(study.directory, files)
     return Results(tuple(tables), tuple(figures), tuple(files), tuple(problems))

@@ -16,11 +16,15 @@ from selftaught.training.teaching import lineage
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a study and where it goes; `teacher` is the run directory of the network that it learns from."""
+    """One run of a study and where it goes; `teacher` is the run directory of the network that it learns from.
+
+    `keep_checkpoint` says whether its checkpoint stays when it is finished.
+    """
 
     config: RunConfig
     directory: Path
     teacher: Path | None = None
+    keep_checkpoint: bool = False
 
 
 def plan(

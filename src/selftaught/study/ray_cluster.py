@@ -222,6 +222,7 @@ class _Cluster:
             None if trial.teacher is None else os.fspath(trial.teacher.absolute()),
             {name: value for name, value in os.environ.items() if name.startswith("SELFTAUGHT_")},
             moves > 0,
+            trial.keep_checkpoint,
         )
 
     def pass_on(self) -> None:

@@ -61,6 +61,7 @@ def run(
     teacher: str | None,
     environment: dict[str, str],
     moved: bool,
+    keep_checkpoint: bool,
 ) -> Outcome:
     """The task of one trial.
 
@@ -72,6 +73,7 @@ def run(
         teacher: its teacher's run directory.
         environment: variables that the driver has set for selftaught.
         moved: whether it goes on from another machine.
+        keep_checkpoint: whether its checkpoint stays when it is finished.
     """
     import ray
 
@@ -80,7 +82,10 @@ def run(
     os.environ.update(environment)
     cwd = ray.get(board.working_directory.remote())
     trial = Trial(
-        RunConfig.model_validate_json(config), Path(directory), None if teacher is None else Path(teacher)
+        RunConfig.model_validate_json(config),
+        Path(directory),
+        None if teacher is None else Path(teacher),
+        keep_checkpoint,
     )
     unseen = next((path for path in (directory, cwd) if not os.path.isdir(path)), None)
     if unseen is not None:

@@ -7,7 +7,7 @@ that is known. Everything lies in one directory: trials/ by the hash of their co
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Reproduction:
         command: what the user typed.
         asked: the names of those that were asked for.
         whole: of those that were asked for in part (some variants or groups), what they are with all, by name.
+        keep_checkpoints: whether those of finished trials stay.
         failed: why a trial failed in this session, by its name.
     """
 
@@ -58,6 +59,7 @@ class Reproduction:
     command: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
     whole: Mapping[str, Recipe] = field(default_factory=dict)
+    keep_checkpoints: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _expanded: dict[Any, list[Cell]] = field(default_factory=dict, init=False, repr=False)
 
@@ -160,7 +162,8 @@ class Reproduction:
         graph = GraphFile(
             self.directory, self.trials(self.cells()), title, self.command, jobs, self.failed, self.budget
         )
-        outcomes = executor(pending, graph.noting(pending, on_event), should_stop)
+        trained = [replace(trial, keep_checkpoint=self.keep_checkpoints) for trial in pending]
+        outcomes = executor(trained, graph.noting(pending, on_event), should_stop)
         for trial, outcome in zip(pending, outcomes, strict=True):
             if outcome.error is not None:
                 self.failed[trial.config.trial_id] = outcome.error

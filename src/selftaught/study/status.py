@@ -14,6 +14,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selftaught.errors import InputError
+from selftaught.files import checkpoints
+from selftaught.files.reading import DamagedError
 from selftaught.study import folder
 from selftaught.training import record
 
@@ -107,7 +109,7 @@ def _trial(node: folder.Node, directory: Path) -> TrialStatus:
         # Where held-out images are there to choose by, the test images are not told.
         accuracy = None if result.data.val else result.accuracy
         return TrialStatus(node, "done", result.epochs, result.seconds, accuracy)
-    line = _last_line(directory / record.METRICS)
+    line = _last_line(directory)
     return TrialStatus(node, _state(node, directory), line.epoch, line.seconds)
 
 
@@ -120,14 +122,15 @@ def _state(node: folder.Node, directory: Path) -> State:
     return "interrupted" if (directory / record.CHECKPOINT).exists() else "waiting"
 
 
-def _last_line(path: Path) -> _Line:
-    if not path.exists():
-        return _Line(epoch=0, seconds=0)
-    lines = record.read_bytes(path).splitlines()
+def _last_line(directory: Path) -> _Line:
+    """Of the epochs that a checkpoint vouches for: what a kill left after them will be trained again."""
+    remedy = "the command that started the study writes it again"
+    path = directory / record.METRICS
+    lines = checkpoints.metrics(path, directory / record.CHECKPOINT, remedy).splitlines()
     try:
         return _Line.model_validate(json.loads(lines[-1])) if lines else _Line(epoch=0, seconds=0)
     except (ValidationError, ValueError, RecursionError):
-        raise InputError(f"{path} is damaged: the command that started the study writes it again") from None
+        raise DamagedError(path, "a line is no JSON object", remedy) from None
 
 
 def _is_locked(path: Path) -> bool:
@@ -141,7 +144,7 @@ def _is_locked(path: Path) -> bool:
     except ImportError:  # not on Windows, where a file that is locked cannot be read
         return _is_unreadable(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from selftaught.errors import InputError
+from selftaught.files import checkpoints
+from selftaught.files.reading import DamagedError, exists
+from selftaught.files.sealing import sha256
 from selftaught.training.loop import Position, diverged
-from selftaught.training.record import CHECKPOINT, write
+from selftaught.training.record import CHECKPOINT, metrics_content, write
 from selftaught.training.session import Session
 
 
@@ -46,7 +49,8 @@ def save(directory: Path, session: Session, saved: Saved) -> None:
     so_far = {"lines": saved.lines, "trace": saved.trace, "environment": saved.environment}
     state = {"trial_id": trial, "position": asdict(saved.position), **so_far, **session.state()}
     torch.save(state, buffer)
-    write(directory / CHECKPOINT, buffer.getvalue())
+    metrics = metrics_content(saved.lines)
+    write(directory / CHECKPOINT, checkpoints.sealed(buffer.getvalue(), len(metrics), sha256(metrics)))
 
 
 def restore(directory: Path, session: Session) -> Saved:
@@ -58,8 +62,9 @@ def restore(directory: Path, session: Session) -> Saved:
         InputError: the checkpoint is damaged, or another run's.
     """
     path = directory / CHECKPOINT
-    if not path.is_file():
+    if not exists(path):
         return Saved()
+    checkpoints.read(path)
     try:
         _check_sums(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -82,9 +87,7 @@ def restore(directory: Path, session: Session) -> Saved:
     ) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            f"{path} is not a usable checkpoint: remove it to start from the beginning"
-        ) from error
+        raise DamagedError(path, "it is not a usable checkpoint", checkpoints.REMEDY) from error
 
 
 def _check_sums(path: Path) -> None:

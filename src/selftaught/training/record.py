@@ -15,21 +15,60 @@ from typing import Annotated, Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from selftaught.errors import InputError, SelftaughtError
+from selftaught.errors import InputError
+from selftaught.files import integrity, sealing
+from selftaught.files.contents import remedy
+from selftaught.files.names import (
+    ANSWERS,
+    CHECKPOINT,
+    COMMANDS,
+    CONFIG,
+    EXAMPLES,
+    LOCK,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    RESULT,
+    SOURCE,
+    WEIGHTS,
+)
+from selftaught.files.reading import MOST_TEXT, DamagedError, exists, read_bytes
+from selftaught.files.writing import write
 from selftaught.training.config import RunConfig
 
-CONFIG = "config.json"
-METRICS = "metrics.jsonl"
-CHECKPOINT = "checkpoint.pt"
-WEIGHTS = "model.safetensors"
-PREDICTIONS = "predictions.safetensors"
-ANSWERS = "answers.safetensors"
-MODEL = "model.json"
-EXAMPLES = "examples.safetensors"
-RESULT = "result.json"
-COMMANDS = "command.json"
-SOURCE = "network.py"
-LOCK = ".lock"
+__all__ = [
+    "ANSWERS",
+    "CHECKPOINT",
+    "COMMANDS",
+    "CONFIG",
+    "EXAMPLES",
+    "LOCK",
+    "METRICS",
+    "MODEL",
+    "PREDICTIONS",
+    "RESULT",
+    "SOURCE",
+    "WEIGHTS",
+    "DataSummary",
+    "Record",
+    "Result",
+    "claim",
+    "config_content",
+    "is_finished",
+    "locked",
+    "make_directory",
+    "metrics_content",
+    "note_command",
+    "read",
+    "read_bytes",
+    "read_commands",
+    "read_config",
+    "read_result",
+    "result_content",
+    "write",
+    "write_metrics",
+    "write_result",
+]
 
 TEMPERATURES = (0.05, 20.0)
 """Where the temperature of temperature scaling is searched for."""
@@ -104,7 +143,8 @@ class Result(BaseModel):
     and `ece_scaled` are those of the test logits divided by it. They are None where nothing was held out.
     `per_class_accuracy` has a value per class, None for one without test images, `peer_accuracy` one for each other
     network that was trained at the same time (DML). `soft_labels` is None for methods without explanations, and in
-    older records. `sha256` are the digests of the run's large files, by name.
+    older records. `sha256` are the digests of the run's files, by name, and `digest` that of the result itself
+    (`selftaught.files.sealing`), which older versions did not write.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -125,6 +165,7 @@ class Result(BaseModel):
     data: DataSummary
     environment: dict[str, str | int]
     sha256: dict[str, str] = {}
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,52 +178,62 @@ class Record:
 
 
 def read(directory: str | os.PathLike) -> Record:
-    """The record of the finished run in `directory`; an `InputError` says what is missing."""
+    """The record of the finished run in `directory`, all of which is what was written.
+
+    Its files, but for those that only a network is built from, have the digests that its result tells, and its numbers
+    follow from its predictions (`selftaught.files.integrity`).
+
+    Raises:
+        DamagedError: a file is missing, or not what was written.
+        InputError: there is no finished run, or a file cannot be read.
+    """
     directory = Path(directory)
+    return integrity.unchanged(directory, lambda: _verified(directory))
+
+
+def _verified(directory: Path) -> Record:
     config = read_config(directory)
     if config is None:
         raise InputError(f"{directory} is not a run directory: it has no {CONFIG}")
     if not is_finished(directory):
         raise InputError(f"the run in {directory} is not finished: the command that started it resumes it")
+    found = Record(directory, config, read_result(directory))
+    for fault in integrity.faults(found):
+        raise fault
+    return found
+
+
+def read_result(directory: Path) -> Result:
+    """What the run in `directory` came to, by its own words alone."""
+    path, help = directory / RESULT, remedy(directory)
+    values = sealing.read(path, Result.model_fields, help)
     try:
-        result = Result.model_validate_json(read_bytes(directory / RESULT))
+        return Result.model_validate_json(json.dumps(values))
     except ValidationError:
-        raise InputError(
-            f"{directory / RESULT} is damaged or of another version: remove it, and the run's command writes it again"
-        ) from None
-    return Record(directory, config, result)
-
-
-def read_bytes(path: Path) -> bytes:
-    """A file of a run; an `InputError` where it is none or cannot be read."""
-    try:
-        # A pipe that somebody put there would keep us waiting for ever.
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is not a regular file: remove it")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror}): make it readable") from None
+        raise DamagedError(path, "or it is of another version", help) from None
 
 
 def read_config(directory: Path) -> RunConfig | None:
-    """The configuration of the run in `directory`, None where there is no run."""
-    path = directory / CONFIG
+    """The configuration of the run in `directory`, None where there is no run.
+
+    Raises:
+        DamagedError: it is no configuration, or missing from what is a run.
+        InputError: it cannot be read.
+    """
+    path, help = directory / CONFIG, remedy(directory)
+    if not exists(path):
+        if exists(directory / METRICS) and (exists(directory / RESULT) or exists(directory / CHECKPOINT)):
+            raise DamagedError(path, "it is missing", help)
+        return None
     try:
-        if not path.exists():
-            return None
-    except OSError as error:
-        raise InputError(f"cannot look into {directory} ({error.strerror}): make it readable") from None
-    try:
-        return RunConfig.model_validate_json(read_bytes(path))
+        return RunConfig.model_validate_json(read_bytes(path, MOST_TEXT, help))
     except ValidationError:
-        raise InputError(
-            f"{path} is damaged or of another version: remove {path.parent}, and the run's command trains it again"
-        ) from None
+        raise DamagedError(path, "or it is of another version", help) from None
 
 
 def is_finished(directory: Path) -> bool:
     """Whether the run came to its end; `result.json` is the last file that a run writes."""
-    return (directory / RESULT).is_file()
+    return exists(directory / RESULT)
 
 
 CLAIM_SECONDS = 10.0
@@ -208,8 +259,10 @@ def claim(directory: Path, config: RunConfig) -> None:
             existing = read_config(directory)
             if existing is None:
                 existing = config
-                write(directory / CONFIG, (config.model_dump_json(indent=2) + "\n").encode())
+                write(directory / CONFIG, config_content(config))
     if existing.trial_id != config.trial_id:
+        if directory.absolute().name == config.trial_id:
+            raise DamagedError(directory / CONFIG, "it is that of another trial", remedy(directory))
         changes = "; ".join(existing.differences(config))
         raise InputError(f"{directory} holds another run ({changes}): choose another --out or remove it")
 
@@ -225,13 +278,25 @@ def locked(directory: Path, patience: float = 0.0) -> Iterator[None]:
     Raises:
         InputError: another process holds it.
     """
+    path = directory / LOCK
+    # A lock is written to, and who put a link there might wish something else to be.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise InputError(f"{path} is no lock but a link or a folder: remove it")
+    lock = FileLock(path, timeout=patience)
     try:
-        with FileLock(directory / LOCK, timeout=patience):
-            for left_by_a_kill in directory.glob(".*.tmp"):
-                left_by_a_kill.unlink(missing_ok=True)
-            yield
+        lock.acquire()
     except Timeout:
         raise InputError(f"{directory} is being trained by another process: wait for it or stop it") from None
+    except OSError as error:
+        raise InputError(
+            f"cannot lock {path} ({error.strerror}): it is another user's; remove it, or choose another --out"
+        ) from None
+    try:
+        for left_by_a_kill in directory.glob(".*.tmp"):
+            left_by_a_kill.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
 
 
 def make_directory(directory: Path) -> None:
@@ -246,31 +311,60 @@ def make_directory(directory: Path) -> None:
         raise InputError(f"cannot write to {directory}: {error.strerror}; choose another --out") from None
 
 
-def write(path: Path, content: bytes) -> None:
-    """Replace a file in one step: whoever reads it, also after a kill, sees the old or the new content."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SelftaughtError(f"cannot write {path}: {error.strerror}") from error
-
-
 def note_command(directory: Path, command: Sequence[str]) -> None:
     """Keep what the user typed, for the report; the same command typed again is kept once."""
-    path = directory / COMMANDS
     try:
-        known = list(json.loads(read_bytes(path))["commands"])
-    except (InputError, ValueError, KeyError, TypeError, RecursionError):
-        known = []  # not there yet, or damaged: it is only for people to read
+        known = [list(one) for one in read_commands(directory)]
+    except InputError:
+        known = []  # damaged: it is only for people to read
     if list(command) not in known:
-        write(path, (json.dumps({"commands": [*known, list(command)]}, indent=2) + "\n").encode())
+        write(directory / COMMANDS, sealing.seal({"commands": [*known, list(command)]}))
+
+
+class _Commands(BaseModel):
+    """command.json."""
+
+    commands: tuple[tuple[str, ...], ...]
+
+
+def read_commands(directory: Path) -> tuple[tuple[str, ...], ...]:
+    """The commands that made a run, where it was made by one.
+
+    Raises:
+        DamagedError: the file is not what was written.
+    """
+    path = directory / COMMANDS
+    if not exists(path):
+        return ()
+    help = "remove it, and the command of the run is left out"
+    try:
+        return _Commands.model_validate(sealing.read(path, _Commands.model_fields, help)).commands
+    except ValidationError:
+        raise DamagedError(path, "it holds no commands", help) from None
+
+
+def config_content(config: RunConfig) -> bytes:
+    """A configuration as it is written."""
+    return (config.model_dump_json(indent=2) + "\n").encode()
+
+
+def metrics_content(lines: Iterable[dict[str, Any]]) -> bytes:
+    """One JSON object per epoch."""
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
 def write_metrics(directory: Path, lines: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object per epoch."""
-    write(directory / METRICS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    write(directory / METRICS, metrics_content(lines))
+
+
+def result_content(result: Result) -> bytes:
+    """A result as it is written, with its own digest."""
+    return sealing.seal(result.model_dump(mode="json", exclude={sealing.KEY}))
+
+
+def write_result(directory: Path, result: Result) -> Result:
+    """Write the last file of a run; returns the result with its digest."""
+    content = result_content(result)
+    write(directory / RESULT, content)
+    return Result.model_validate_json(content)

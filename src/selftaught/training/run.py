@@ -1,6 +1,5 @@
 """One run from its configuration to its record."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from selftaught import models
 from selftaught.data import ImageData
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError
+from selftaught.files.sealing import sha256
 from selftaught.training import checkpoint, environment, explanations, record, seeds, teachers, trace
 from selftaught.training.config import RunConfig
 from selftaught.training.evaluate import calibrate, predict, scores
@@ -35,6 +35,7 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     teacher: str | os.PathLike | None = None,
+    keep_checkpoint: bool = False,
 ) -> Result:
     """Train as configured, in `out_dir`, from where an earlier session left off; a finished run is only read.
 
@@ -48,6 +49,8 @@ def train(
         should_stop: asked after each step; once it says yes the run is saved there and `Stopped` is raised.
         teacher: the run directory of the network that the method learns from, where it learns from one; by default
             the directory beside `out_dir` that is named by the teacher's trial.
+        keep_checkpoint: whether the state of the training stays when the run is finished, which takes several times
+            as much room as all else.
 
     Raises:
         InputError: the directory holds something else, the data is not what was configured, or the teacher is not
@@ -66,7 +69,9 @@ def train(
         images = data_of(config)
         with seeds.contained(config.threads):
             session = start(config, images, _teacher(config, directory, teacher))
-            run = _Run(directory, session, images, on_progress or _ignore, should_stop or _never)
+            run = _Run(
+                directory, session, images, on_progress or _ignore, should_stop or _never, keep_checkpoint
+            )
             try:
                 run.train()
                 return run.finish()
@@ -93,7 +98,9 @@ class _Run:
         images: ImageData,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
+        keep_checkpoint: bool,
     ) -> None:
+        self.keep_checkpoint = keep_checkpoint
         self.directory, self.session, self.images = directory, session, images
         self.on_progress, self.should_stop = on_progress, should_stop
         self.saved = checkpoint.restore(directory, session)
@@ -154,10 +161,9 @@ class _Run:
     def finish(self) -> Result:
         """Evaluate the last epoch's model on the test images and write the record; result.json comes last."""
         images, position, session = self.images, self.position, self.session
-        record.write_metrics(self.directory, self.saved.lines)
         logits = self.predict(images.test_images, images.test_labels)
         predictions = {"logits": logits, "labels": images.test_labels}
-        calibrated: dict[str, float] = {}
+        calibrated: dict[str, Any] = {}
         if len(images.val_labels):
             val_logits = self.predict(images.val_images, images.val_labels)
             predictions |= {"val_logits": val_logits, "val_labels": images.val_labels}
@@ -165,8 +171,7 @@ class _Run:
         data = _summary(images)
         result = Result(
             trial_id=session.config.trial_id,
-            **scores(logits, images.test_labels),
-            **calibrated,
+            **{**scores(logits, images.test_labels), **calibrated},
             per_class_accuracy=per_class_accuracy(logits, images.test_labels),
             peer_accuracy=self.peers(),
             soft_labels=_soft_labels(self.saved.lines[-1]),
@@ -177,7 +182,9 @@ class _Run:
             environment=self.saved.environment,
             sha256=self.write_files(predictions, data),
         )
-        record.write(self.directory / record.RESULT, (result.model_dump_json(indent=2) + "\n").encode())
+        result = record.write_result(self.directory, result)
+        if not self.keep_checkpoint:
+            (self.directory / record.CHECKPOINT).unlink(missing_ok=True)
         return result
 
     def peers(self) -> tuple[float, ...]:
@@ -191,7 +198,11 @@ class _Run:
         )
 
     def write_files(self, predictions: dict[str, Tensor], data: record.DataSummary) -> dict[str, str]:
-        """The weights, what rebuilds the network, the predictions and some examples; returns their digests."""
+        """The configuration, the metrics, the weights, what rebuilds the network, the predictions and some examples.
+
+        Returns:
+            Their digests.
+        """
         network, images = self.session.network, self.images
         # Clones, because a module that goes by two names would be refused.
         weights = {name: value.cpu().contiguous().clone() for name, value in network.state_dict().items()}
@@ -199,7 +210,13 @@ class _Run:
         examples = explanations.examples(
             trained, images.test_images, images.test_labels, predictions["logits"]
         )
-        files = {record.WEIGHTS: save(weights), record.PREDICTIONS: save(predictions)}
+        files = {
+            # The data may have moved, or the file have been damaged, since it was first written.
+            record.CONFIG: record.config_content(self.session.config),
+            record.METRICS: record.metrics_content(self.saved.lines),
+            record.WEIGHTS: save(weights),
+            record.PREDICTIONS: save(predictions),
+        }
         if examples:
             names = [images.test_name(index) for index in examples["index"].tolist()]
             files[record.EXAMPLES] = save_arrays(examples, {"names": json.dumps(names)})
@@ -212,7 +229,7 @@ class _Run:
             files[record.SOURCE] = self.session.source  # nothing runs it unasked
         for name, content in files.items():
             record.write(self.directory / name, content)
-        return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        return {name: sha256(content, name) for name, content in files.items()}
 
     def report(self, line: dict[str, Any] | None = None) -> None:
         """Say where the run is."""

@@ -8,14 +8,15 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
-from selftaught.errors import InputError
+from selftaught.files import contents
+from selftaught.files.contents import remedy
+from selftaught.files.names import TRACE
+from selftaught.files.reading import DamagedError, exists
 from selftaught.training import record
 from selftaught.training.config import RunConfig
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from selftaught.data import ImageData
     from selftaught.training.trained import TrainedModel
-
-TRACE = "trace.safetensors"
-"""The file in the run's directory; its tensors are called ``e{epoch}.{name}``."""
 
 _STORED_SIDE = 32
 """No side of a stored map is longer: a map per epoch, image and class has to stay small."""
@@ -138,25 +136,24 @@ def read(run_directory: str | os.PathLike) -> dict[int, Snapshot]:
         InputError: the directory is no finished run, or the file is damaged; the message names it.
     """
     run = record.read(run_directory)
-    path = run.directory / TRACE
-    if not path.is_file():
+    if not exists(run.directory / TRACE):
         return {}
     found: dict[int, dict[str, np.ndarray]] = {}
-    for name, tensor in _tensors(path).items():
+    for name, tensor in contents.arrays(run, TRACE).items():
         parts = re.fullmatch(r"e([1-9][0-9]{0,8})\.([a-z]+)", name)
         if parts is None:
-            raise _damaged(path, f"{name[:40]!a} is no tensor of an epoch")
+            raise _damaged(run, f"{name[:40]!a} is no tensor of an epoch")
         found.setdefault(int(parts[1]), {})[parts[2]] = tensor
     sizes = {"C": len(run.result.data.classes)}
-    snapshots = {epoch: _checked(path, found[epoch], sizes) for epoch in sorted(found)}
-    _check(path, all(epoch <= run.config.epochs for epoch in snapshots), "an epoch is not one of the run's")
+    snapshots = {epoch: _checked(run, found[epoch], sizes) for epoch in sorted(found)}
+    _check(run, all(epoch <= run.config.epochs for epoch in snapshots), "an epoch is not one of the run's")
     first = next(iter(snapshots.values()), None)
     for other in snapshots.values():
         same = (
             np.array_equal(getattr(first, name), getattr(other, name))
             for name in ("images", "index", "labels", "classes")
         )
-        _check(path, all(same), "its epochs show different images")
+        _check(run, all(same), "its epochs show different images")
     return snapshots
 
 
@@ -193,33 +190,25 @@ def _left_as_found(trained: "TrainedModel") -> Iterator[None]:
             module.training = training
 
 
-def _tensors(path: Path) -> dict[str, np.ndarray]:
-    content = record.read_bytes(path)
-    try:
-        return load(content)
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise _damaged(path, str(error) or type(error).__name__) from None
-
-
-def _checked(path: Path, tensors: Mapping[str, np.ndarray], sizes: dict[str, int]) -> Snapshot:
+def _checked(run: record.Record, tensors: Mapping[str, np.ndarray], sizes: dict[str, int]) -> Snapshot:
     """A snapshot of tensors with the right types and axes; `sizes` of letters are filled in and compared."""
-    _check(path, set(tensors) == set(_AXES), "an epoch has not what belongs to it")
+    _check(run, set(tensors) == set(_AXES), "an epoch has not what belongs to it")
     for name, (dtype, letters) in _AXES.items():
         array = tensors[name]
-        _check(path, array.dtype == dtype, f"{name} is {array.dtype} instead of {dtype.__name__}")
+        _check(run, array.dtype == dtype, f"{name} is {array.dtype} instead of {dtype.__name__}")
         fits = array.ndim == len(letters) and all(
             sizes.setdefault(letter, size) == size for letter, size in zip(letters, array.shape, strict=True)
         )
-        _check(path, fits, f"{name} has the wrong shape {array.shape}")
-        _check(path, bool(np.isfinite(array).all()) and array.size > 0, f"{name} is empty or not finite")
+        _check(run, fits, f"{name} has the wrong shape {array.shape}")
+        _check(run, bool(np.isfinite(array).all()) and array.size > 0, f"{name} is empty or not finite")
     kept = Snapshot(**{name: tensors[name] for name in _AXES})
-    _check(path, kept.images.shape[1] in (1, 3), "images have neither one nor three channels")
-    _check(path, max(kept.maps.shape[2:]) <= _STORED_SIDE, "a map is larger than any run stores")
-    _check(path, _within(kept.probabilities, 0, 1), "a probability is not between 0 and 1")
-    _check(path, _within(kept.similarity, -1, 1), "a similarity is not between -1 and 1")
-    _check(path, bool(np.isin(kept.labels, kept.classes).all()), "a label is not among its classes")
+    _check(run, kept.images.shape[1] in (1, 3), "images have neither one nor three channels")
+    _check(run, max(kept.maps.shape[2:]) <= _STORED_SIDE, "a map is larger than any run stores")
+    _check(run, _within(kept.probabilities, 0, 1), "a probability is not between 0 and 1")
+    _check(run, _within(kept.similarity, -1, 1), "a similarity is not between -1 and 1")
+    _check(run, bool(np.isin(kept.labels, kept.classes).all()), "a label is not among its classes")
     known = _within(kept.classes, 0, sizes["C"] - 1) and bool((np.diff(kept.classes) > 0).all())
-    _check(path, known and kept.index.min() >= 0, f"its classes are not some of the {sizes['C']}, in order")
+    _check(run, known and kept.index.min() >= 0, f"its classes are not some of the {sizes['C']}, in order")
     return kept
 
 
@@ -227,12 +216,10 @@ def _within(values: np.ndarray, low: float, high: float) -> bool:
     return bool((values >= low - 1e-5).all() and (values <= high + 1e-5).all())
 
 
-def _check(path: Path, holds: bool, reason: str) -> None:
+def _check(run: record.Record, holds: bool, reason: str) -> None:
     if not holds:
-        raise _damaged(path, reason)
+        raise _damaged(run, reason)
 
 
-def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"{path} is damaged ({' '.join(reason.split())}): remove it, and Figure 1 is drawn without this run"
-    )
+def _damaged(run: record.Record, reason: str) -> DamagedError:
+    return DamagedError(run.directory / TRACE, reason, remedy(run.directory))

@@ -1,22 +1,36 @@
 """A trained model as something to use."""
 
-import hashlib
 import json
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.nn.parameter import is_lazy
 
 from selftaught import models, objectives
 from selftaught.data import pictures
 from selftaught.data.preparation import Preparation
-from selftaught.errors import InputError
+from selftaught.errors import InputError, SelftaughtError
+from selftaught.files import contents, tensors
+from selftaught.files.contents import remedy
+from selftaught.files.reading import DamagedError, exists
 from selftaught.training import record
 from selftaught.training.config import RunConfig
+
+_SPARE = 4
+"""How many times as many numbers as its weights file has a network may register while it is built."""
+
+_NEEDS_MEMORY = (RuntimeError, NotImplementedError, ValueError, TypeError)
+"""What networks raise that cannot be built without memory."""
 
 
 class TrainedModel(nn.Module):
@@ -88,23 +102,13 @@ def load(run_directory: str | os.PathLike, model: str | None = None) -> TrainedM
     run = record.read(run_directory)
     data = run.result.data
     name = _permitted(run, model)
-    weights, description = _weights(run), _description(run)
+    (header, weights), description = _weights(run), _description(run)
     if description is None and not models.runs_code(name) and models.is_pretrained(name):
         # Without it the network would be looked for where the record says, on the Hub perhaps.
         raise InputError(
             f"{run.directory} has no {record.MODEL}, which says how to build {name!r}: train the run again"
         )
-    options = objectives.create(run.config.method, **run.config.settings).model_options()
-    # Its random weights are about to be replaced: the caller's random numbers need not know.
-    with torch.random.fork_rng(devices=[]):
-        network = models.create(
-            name,
-            len(data.classes),
-            data.channels,
-            data.image_size,
-            description=description,
-            **options,
-        )
+    network = _built(run, name, header, description)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
@@ -114,6 +118,39 @@ def load(run_directory: str | os.PathLike, model: str | None = None) -> TrainedM
             "packages that it was trained with, or train the run again"
         ) from None
     return TrainedModel(network, run.config, data).eval()
+
+
+def _built(
+    run: record.Record, name: str, header: tensors.Header, description: dict[str, Any] | None
+) -> nn.Module:
+    """The run's network with random weights, which are about to be replaced.
+
+    It is built twice, first without memory: what is random in a network that a stranger described is not drawn before
+    it is known to be no larger than its weights.
+    """
+    data, options = (
+        run.result.data,
+        objectives.create(run.config.method, **run.config.settings).model_options(),
+    )
+
+    def build() -> nn.Module:
+        return models.create(
+            name, len(data.classes), data.channels, data.image_size, description=description, **options
+        )
+
+    # The caller's random numbers need not know.
+    with torch.random.fork_rng(devices=[]):
+        if models.runs_code(name):  # by somebody who trusts it
+            return build()
+        with _no_larger(run, header):
+            try:
+                with torch.device("meta"):
+                    build()
+            except _NEEDS_MEMORY as error:
+                if isinstance(error, SelftaughtError):
+                    raise
+        with _no_larger(run, header):
+            return build()
 
 
 def _permitted(run: record.Record, model: str | None) -> str:
@@ -157,40 +194,57 @@ def _description(run: record.Record) -> dict[str, Any] | None:
     """What `models.description` gave for the run's model."""
     if record.MODEL not in run.result.sha256:
         return None
-    content = _content(run, record.MODEL)
+    _check_there(run, record.MODEL)
+    content = contents.content(run, record.MODEL)
     try:
         return json.loads(content)
-    except ValueError:
-        raise _damaged(run.directory / record.MODEL) from None
+    except (ValueError, RecursionError):
+        raise DamagedError(run.directory / record.MODEL, "it is no JSON", remedy(run.directory)) from None
 
 
-def _weights(run: record.Record) -> dict[str, torch.Tensor]:
+def _weights(run: record.Record) -> tuple[tensors.Header, dict[str, torch.Tensor]]:
+    _check_there(run, record.WEIGHTS)
+    path, content = run.directory / record.WEIGHTS, contents.content(run, record.WEIGHTS)
+    header = tensors.header(path, content, remedy(run.directory))
     try:
-        return from_bytes(_content(run, record.WEIGHTS))
-    except SafetensorError:
-        raise _damaged(run.directory / record.WEIGHTS) from None
+        return header, from_bytes(content)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise DamagedError(path, str(error), remedy(run.directory)) from None
 
 
-def _content(run: record.Record, name: str) -> bytes:
-    """A file of the run; refused where it is missing or not what the run's result says."""
-    path = run.directory / name
-    if not path.exists() and (run.directory / record.ANSWERS).exists():
+def _check_there(run: record.Record, name: str) -> None:
+    """Say of an archive that it has no networks, which is no damage."""
+    if not exists(run.directory / name) and exists(run.directory / record.ANSWERS):
         raise InputError(
             f"{run.directory} is archived without its network: use the study that it was copied from"
         )
-    if not path.exists():
-        raise InputError(
-            f"{path} is missing: remove {path.with_name(record.RESULT)}, and the run's command writes it again"
-        )
-    content = record.read_bytes(path)
-    expected = run.result.sha256.get(name)
-    if expected and hashlib.sha256(content).hexdigest() != expected:
-        raise _damaged(path)
-    return content
 
 
-def _damaged(path: Path) -> InputError:
-    return InputError(
-        f"{path} is damaged (it is not what the run wrote): remove {path.with_name(record.RESULT)}, and the run's "
-        "command writes it again"
-    )
+@contextmanager
+def _no_larger(run: record.Record, weights: tensors.Header) -> Iterator[None]:
+    """While inside, a network is refused that is far larger than what there is to fill it with.
+
+    What a record says of its network may come from a stranger. A parameter or buffer is refused before anything is
+    written to its memory; `_SPARE` is for those that are replaced or shared while a network is built.
+    """
+    numbers, names = (_SPARE * n + 2**16 for n in (weights.elements, len(weights.tensors)))
+
+    def count(_module: nn.Module, _name: str, tensor: torch.Tensor | None) -> None:
+        nonlocal numbers, names
+        if tensor is not None and not is_lazy(tensor):
+            numbers, names = numbers - tensor.numel(), names - 1
+        if min(numbers, names) < 0:
+            reason = (
+                f"its {weights.elements:,} numbers are far fewer than those of the model in {record.CONFIG}"
+            )
+            raise DamagedError(run.directory / record.WEIGHTS, reason, remedy(run.directory))
+
+    hooks = [
+        register_module_parameter_registration_hook(count),
+        register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

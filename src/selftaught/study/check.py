@@ -1,0 +1,134 @@
+"""Is every file of a run, a study or an archive what was written, and do its numbers follow from its predictions?"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from selftaught.errors import InputError
+from selftaught.files import checkpoints, integrity, manifest
+from selftaught.files.contents import remedy
+from selftaught.files.reading import DamagedError, exists
+from selftaught.report import evidence
+from selftaught.study import folder
+from selftaught.training import record, trace
+
+_WRITES_IT = "the command that started the study writes it again"
+
+
+@dataclass
+class Checked:
+    """What was looked at, and what is wrong.
+
+    Attributes:
+        directory: of the run, the study or the archive.
+        runs: finished runs.
+        unfinished: runs that were begun.
+        files: files whose content was compared with a digest.
+        unsealed: finished runs of older versions, whose results have no digest: of them only that was verified which
+            can be computed again.
+        faults: one for each file in which something is wrong.
+    """
+
+    directory: Path
+    runs: int = 0
+    unfinished: int = 0
+    files: int = 0
+    unsealed: int = 0
+    faults: list[InputError] = field(default_factory=list)
+
+
+def check(directory: str | os.PathLike) -> Checked:
+    """Verify everything in a directory; nothing is written.
+
+    Raises:
+        InputError: it holds neither a run nor a study.
+    """
+    found = Checked(Path(directory))
+    if exists(found.directory / folder.TRIALS):
+        _check_study(found)
+    elif any(exists(found.directory / name) for name in (record.CONFIG, record.RESULT, record.CHECKPOINT)):
+        _check_run(found, found.directory)
+    else:
+        raise InputError(f"{found.directory} holds neither a run nor a study: name the directory of one")
+    return found
+
+
+def _check_study(found: Checked) -> None:
+    directory = found.directory
+    there = [name for name in (folder.STUDY, folder.GRAPH) if exists(directory / name)]
+    found.files += len(there)
+    described = _try(found, lambda: folder.read_study(directory))
+    graph = _try(found, lambda: folder.read_graph(directory))
+    compared = graph is not None and not graph.budget  # a reproduction has no study.json
+    for name, other in ((folder.GRAPH, folder.STUDY in there), (folder.STUDY, compared)):
+        if other and name not in there:
+            found.faults.append(DamagedError(directory / name, "it is missing", _WRITES_IT))
+    _check_files(found)
+    trials = sorted(path for path in (directory / folder.TRIALS).glob("*") if folder.is_trial(path))
+    runs = [run for trial in trials if (run := _check_run(found, trial)) is not None]
+    found.faults += integrity.same_labels(runs)
+    absent = {missing.trial_id for missing in described.missing} if described else set()
+    for trial in described.trials if described else ():
+        if trial not in absent and not (directory / folder.TRIALS / trial).is_dir():
+            path = directory / folder.TRIALS / trial
+            found.faults.append(
+                DamagedError(path, "it is missing", "the command of the study trains it again")
+            )
+
+
+def _check_files(found: Checked) -> None:
+    """Tables, pages and costs."""
+    faults = list(manifest.faults(found.directory))
+    found.faults += faults
+    if not any(fault.path.name == folder.MANIFEST for fault in faults):
+        found.files += len(manifest.read(found.directory))
+        if not any(fault.path.name == folder.COSTS for fault in faults):
+            _try(found, lambda: folder.read_costs(found.directory))
+
+
+def _check_run(found: Checked, directory: Path) -> record.Record | None:
+    """Verify one run; the finished run, unless something is wrong with it."""
+    before = len(found.faults)
+    config = _try(found, lambda: record.read_config(directory))
+    _try(found, lambda: record.read_commands(directory))
+    if not record.is_finished(directory):
+        found.unfinished += 1
+        _try(found, lambda: _check_unfinished(directory))
+        return None
+    found.runs += 1
+    result = _try(found, lambda: record.read_result(directory))
+    if config is None or result is None:
+        return None
+    run = record.Record(directory, config, result)
+    found.unsealed += result.digest is None
+    found.files += len(integrity.kept(run)) + (result.digest is not None)
+    found.faults += integrity.faults(run, network=True)
+    if len(found.faults) == before:
+        # What has a digest is what was written; what has none must at least be what a page can show.
+        for read in (evidence.metrics, evidence.examples, lambda run: trace.read(run.directory)):
+            _try(found, partial(read, run))
+    return run if len(found.faults) == before else None
+
+
+def _check_unfinished(directory: Path) -> None:
+    path = directory / record.CHECKPOINT
+    if exists(path):
+        checkpoints.read(path)
+    elif exists(directory / record.WEIGHTS) or exists(directory / record.ANSWERS):
+        raise DamagedError(directory / record.RESULT, "it is missing", remedy(directory))
+    checkpoints.metrics(directory / record.METRICS, path, remedy(directory))
+
+
+_Read = TypeVar("_Read")
+
+
+def _try(found: Checked, read: Callable[[], _Read]) -> _Read | None:
+    """What `read` gives; None where it says that something is wrong, which is noted."""
+    try:
+        return read()
+    except InputError as fault:
+        found.faults.append(fault)
+        return None
