@@ -37,6 +37,7 @@ def test_a_comparison_writes_its_table_beside_the_trials(tmp_path, configs):
         "table.md",
         "table.csv",
         "comparison.json",
+        "files.json",
     }
     assert {path.name for path in (tmp_path / "trials").iterdir()} == {c.trial_id for c in configs}
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
