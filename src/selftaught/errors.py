@@ -20,6 +20,10 @@ class DegenerateMapsError(ExplanationError):
     """The maps of one batch are all zero or not finite; those of another batch or of other weights may be fine."""
 
 
+class ShortcutError(ExplanationError):
+    """A shortcut that made Grad-CAM's weights did not hold in steps that were replayed: take them again."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not among `known`, with the nearest match, whatever its case.
 

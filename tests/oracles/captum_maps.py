@@ -21,20 +21,27 @@ class _Logits(nn.Module):
 
 
 class _ChannelsFirst(nn.Module):
-    """A token layer whose output captum sees as (B, D, N): for captum the channels are always axis 1."""
+    """A token layer whose output captum sees as (B, D, N): for captum the channels are always axis 1.
 
-    def __init__(self, layer: nn.Module) -> None:
+    Tokens `first` to `last` only, those of the picture.
+    """
+
+    def __init__(self, layer: nn.Module, first: int, last: int | None) -> None:
         super().__init__()
-        self.layer, self.seen = layer, nn.Identity()
+        self.layer, self.seen, self.first, self.last = layer, nn.Identity(), first, last
 
     def forward(self, *args, **kwargs):
         out = self.layer(*args, **kwargs)
         tokens = out[0] if isinstance(out, tuple) else out
-        tokens = self.seen(tokens.movedim(-1, 1)).movedim(1, -1)
+        last = tokens.shape[1] if self.last is None else self.last
+        seen = self.seen(tokens[:, self.first : last].movedim(-1, 1)).movedim(1, -1)
+        tokens = torch.cat([tokens[:, : self.first], seen, tokens[:, last:]], 1)
         return (tokens, *out[1:]) if isinstance(out, tuple) else tokens
 
 
-def captum_maps(model, x, saliency, layer=None, channels_last=False, relu=False, classes=None) -> Tensor:
+def captum_maps(
+    model, x, saliency, layer=None, channels_last=False, relu=False, classes=None, tokens=(0, None)
+) -> Tensor:
     """(B, C, ...) maps of an eval-mode copy of `model`, by a captum call for each class."""
     reference = _Logits(model)
     classes = range(reference(x).shape[1]) if classes is None else classes
@@ -42,7 +49,7 @@ def captum_maps(model, x, saliency, layer=None, channels_last=False, relu=False,
     if saliency == "grad-cam":
         target = reference.inner.get_submodule(layer)
         if channels_last:
-            wrapped = _ChannelsFirst(target)
+            wrapped = _ChannelsFirst(target, *tokens)
             parent, _, name = layer.rpartition(".")
             setattr(reference.inner.get_submodule(parent), name, wrapped)
             target = wrapped.seen

@@ -36,13 +36,15 @@ NAMES = list(_ARCHITECTURES)
 #: channels are there, and what is found behind it in eval mode.
 EXPECTED = {
     "resnet": ("encoder.stages.3", 1, "linear"),
-    "convnext": ("encoder.stages.2", 1, "general"),
+    "convnext": ("encoder.stages.2", 1, "mlp"),
     "mobilenet_v2": ("conv_1x1", 1, "linear"),
     "vit": ("1.layernorm_before", -1, "general"),
     "deit": ("1.layernorm_before", -1, "general"),
     "swin": ("layernorm", -1, "linear"),
     "regnet": ("encoder.stages.1", 1, "linear"),
 }
+#: How many tokens there are along the sides of the picture.
+GRIDS = {"vit": (4, 4), "deit": (4, 4), "swin": (8, 8)}
 #: These have ReLUs and nothing that captum's GuidedBackprop refuses.
 WITH_RELU = ["resnet", "regnet"]
 

@@ -55,7 +55,10 @@ def test_foreign_architectures(name, dtype):
     layer, channel_dim, head = architectures.EXPECTED[name]
     assert found.plan.layer.endswith(layer)
     assert (found.plan.channel_dim, found.plan.head) == (channel_dim, head)
-    expected = captum_maps(model, x, "grad-cam", found.plan.layer, channels_last=channel_dim == -1)
+    tokens = (found.plan.before, found.plan.before + found.plan.cells) if channel_dim == -1 else (0, None)
+    expected = captum_maps(model, x, "grad-cam", found.plan.layer, channel_dim == -1, tokens=tokens)
+    if channel_dim == -1:  # of class tokens there are none in the picture
+        expected = expected.unflatten(2, architectures.GRIDS[name])
     assert relative_error(found.maps, expected) <= TOLERANCE[dtype]
     for saliency in ("grad", "grad-input"):
         found = selftaught.explain(model, x, saliency)

@@ -252,7 +252,7 @@ class TestOrdinaryUses:
 
         monkeypatch.setattr(backward, "_gradient", spy)
         model = nn.Sequential(
-            nn.Linear(5, 6), nn.ReLU(), nn.Flatten(), nn.Linear(18, 7), nn.ReLU(), nn.Linear(7, 7)
+            nn.Linear(5, 6), nn.ReLU(), nn.Flatten(), nn.Linear(18, 7), nn.Softmax(1), nn.Linear(7, 7)
         )
         x = torch.randn(2, 3, 5)
         plan = selftaught.explain(model, x).plan if saliency == "grad-cam" else None

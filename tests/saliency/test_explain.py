@@ -248,8 +248,9 @@ class TestShortcuts:
             ([nn.Flatten(), nn.Linear(6 * 36, 4)], "linear"),
             ([nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)], "channel-wise"),
             ([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(6, 4)], "channel-wise"),
-            ([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(6), nn.Linear(6, 4)], "general"),
-            ([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)], "general"),
+            ([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(6), nn.Linear(6, 4)], "mlp"),
+            ([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)], "mlp"),
+            ([nn.Conv2d(6, 3, 1), nn.Tanh(), nn.Flatten(), nn.Linear(108, 4)], "general"),
             ([nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()], "general"),
         ],
     )
@@ -336,7 +337,10 @@ class TestRefusals:
             selftaught.explain(model, x)
 
     def test_layer_without_extent(self):
-        with pytest.raises(ExplanationError, match=r"'head.flatten' returns shape .* without spatial extent"):
+        with pytest.raises(
+            ExplanationError,
+            match=r"'head.flatten' cannot be explained: its outputs are of shape .* without spatial extent",
+        ):
             selftaught.explain(
                 models.create("resnet8", 4, 3, 16), torch.randn(2, 3, 16, 16), layer="head.flatten"
             )

@@ -49,7 +49,7 @@ def test_compare_equals_all_maps_at_once(measure, saliency, samples, monkeypatch
 
 def test_compare_with_weights_of_each_sample_and_relu(monkeypatch):
     model = nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 7), nn.Tanh(), nn.Linear(7, 4)
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 7), nn.Softmax(1), nn.Linear(7, 4)
     )
     x, labels = torch.randn(5, 3, 8, 8), torch.arange(5) % 4
     explainer = Explainer(relu=True)
@@ -154,7 +154,7 @@ class TestByFeature:
     @staticmethod
     def network(classes: int = 12) -> nn.Module:
         torch.manual_seed(2)
-        head = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 5), nn.Tanh(), nn.Linear(5, classes)]
+        head = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 5), nn.Softmax(1), nn.Linear(5, classes)]
         return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), *head)
 
     @pytest.mark.parametrize("training", [True, False])
@@ -172,9 +172,9 @@ class TestByFeature:
         every = selftaught.explain(model, x)
         from selftaught.saliency import heads
 
-        original = heads._mean_gradients
+        original = heads.mean_gradients
         monkeypatch.setattr(
-            heads, "_mean_gradients", lambda h, o, c: (columns.append(len(c)), original(h, o, c))[1]
+            heads, "mean_gradients", lambda h, o, c: (columns.append(len(c)), original(h, o, c))[1]
         )
         selftaught.explain(model, x, plan=every.plan)
         few = selftaught.explain(model, x, plan=every.plan, classes=[3, 0])
@@ -192,12 +192,13 @@ class TestByFeature:
 
             def forward(self, x):
                 a = self.conv(x).tanh()
-                return self.fc(torch.tanh(a.flatten(1)[:, : self.features] * x.mean((1, 2, 3))[:, None]))
+                some = a.flatten(1)[:, :: a[0].numel() // self.features][:, : self.features]
+                return self.fc(torch.tanh(some * x.mean((1, 2, 3))[:, None]))
 
         x = torch.randn(4, 3, 8, 8)
         for features, head in [(5, "by-feature"), (12, "general"), (20, "general")]:
             model = Scaled(features).eval()
-            found = selftaught.explain(model, x)
+            found = selftaught.explain(model, x, layer="conv")
             assert found.plan.head == head
             assert relative_error(found.maps, captum_maps(model, x, "grad-cam", "conv")) <= 1e-5
 

@@ -125,7 +125,16 @@ class ExplanationRules(TorchFunctionMode):
         self.hooked = False
         self.relus = 0
         self._explaining = _Flag()
+        self._paused = False
         self._seen: set[Any] = set()
+
+    def pause(self) -> None:
+        """See nothing until `resume`: what runs before the layer that is explained has no part in it."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """See what runs from now on."""
+        self._paused = False
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
@@ -144,6 +153,8 @@ class ExplanationRules(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
         self.hooked |= func is Tensor.register_hook
         if func in _ENTRANCES and self.target is not None:
             return self._enter(func, args, kwargs)

@@ -170,6 +170,8 @@ class Explainer:
             ExplanationError: every map was zero, or a map was not finite.
         """
         self._watch.settle()
+        if isinstance(self._method, GradCAM):
+            self._method.settle()
 
     @property
     def plan(self) -> Plan | None:

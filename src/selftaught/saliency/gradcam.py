@@ -1,5 +1,6 @@
 """Grad-CAM (Selvaraju et al., 2017) for all classes at once."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,26 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from selftaught._inputs import as_float
-from selftaught.errors import InputError
+from selftaught.errors import InputError, ShortcutError
 from selftaught.saliency.backward import ExplanationRules, chosen
 from selftaught.saliency.capture import Capture
-from selftaught.saliency.heads import HEADS, Head
+from selftaught.saliency.heads import HEADS, Form, Head, error, no_graph, tolerance
 from selftaught.saliency.maps import Maps
-from selftaught.saliency.plan import Plan, make_plan
-from selftaught.saliency.preserve import eager, parts, refuse_synchronised, unwrap
+from selftaught.saliency.plan import Plan, capture, head_of, make_plan
+from selftaught.saliency.preserve import eager, parts, preserved_buffers, refuse_synchronised, unwrap
+from selftaught.saliency.watch import Trust
 
 
 class GradCAM:
     """map_k = Σ_c α_kc A_c with α_kc the spatial mean of ∂logit_k/∂A_c; signed unless `relu`.
 
-    How the weights are computed is decided on the first batch of a model and again only when a part of it changes
-    between train and eval mode or its dropout rate (a dropout in the head is not linear in train mode).
+    How the weights are computed is decided on the first batch of a model, and again when a part of it changes between
+    train and eval mode, its dropout rate (a dropout in the head is not linear in train mode) or the size of its inputs
+    does. Every batch is then checked: where a shortcut does not hold, the next form is taken, from then on.
 
     Args:
         layer: the module whose output is A, or its dotted name; found on the first batch if None.
         relu: keep only the positive part of the maps.
         chunk_size: how many classes a general head differentiates at once.
-        plan: a stored decision, to be trusted instead of made.
+        plan: a stored decision, to be taken instead of made.
     """
 
     def __init__(
@@ -39,8 +42,8 @@ class GradCAM:
         plan: Plan | None = None,
     ) -> None:
         self.layer, self.relu, self.chunk_size = layer, relu, chunk_size
-        self.plan = plan
-        self._given = plan is not None
+        self.plan = self._given = plan
+        self._trust = Trust()
         self._forget()
 
     def _forget(self) -> None:
@@ -57,56 +60,96 @@ class GradCAM:
     def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Maps]:
         """Logits (B, C), with their graph, and maps (B, K, *spatial) of the K classes, still to be made."""
         module = unwrap(model)
-        plan = self.plan = self._plan_for(model, module, x)
-        classifier = plan.classifier if plan.head in ("channel-wise", "by-feature") else None
-        end = plan.head in ("by-feature", "general")
-        with Capture(module, plan.layer, classifier, end=end) as captured:
-            rules = self._forward(model, x, plan, captured)
-        weight: Any = None
-        if plan.head != "general" and plan.classifier is not None:
-            weight = module.get_submodule(plan.classifier).weight
-        head = Head(captured, rules, plan.channel_dim, weight, self.chunk_size, plan.vectorized)
-        every = chosen(classes, captured.logits)
-        # Of the two that count products, the one that needs fewer for these classes.
-        few = plan.head == "by-feature" and weight is not None and len(every) < weight.shape[1]
-        with torch.autocast(x.device.type, enabled=False):
-            weights = HEADS["general" if few else plan.head](head, every)
-            if weights is None:
-                raise InputError(
-                    f"the stored plan says the head is {plan.head!r}, which does not fit this model"
-                )
-        activation = head.channels_first(captured.activation).detach()
-        return captured.logits, _maps(weights, activation, self.relu)
+        key = self._key(module, x)
+        plan = self.plan = self._plan_for(model, module, x, key)
+        head = self._forward(model, module, x, plan)
+        _check_tokens(head, plan)
+        form = self._form(head, plan, classes)
+        if form is None and _is_compiled(model):
+            # Its linear head is none on this batch, and nothing else is seen of it from outside.
+            with preserved_buffers(module):
+                head = self._forward(model, module, x, plan, inside=True)
+            form = self._form(head, plan, classes)
+        if form is None:
+            raise no_graph()
+        if self.plan is not plan:
+            self._keep(module, key, self.plan)
+        return head.captured.logits, _maps(form, head.activation.detach(), plan, self.relu)
 
-    def _plan_for(self, model: nn.Module, module: nn.Module, x: Tensor) -> Plan:
-        if self._given:
+    def settle(self) -> None:
+        """Judge the shortcut of the steps that a CUDA graph replayed.
+
+        Raises:
+            ShortcutError: it did not hold for one of them; the next steps take another form.
+        """
+        try:
+            self._trust.settle()
+        except ShortcutError:
             assert self.plan is not None
+            self.plan = self._given = replace(self.plan, head=_next(self.plan.head))
+            raise
+
+    def _key(self, module: nn.Module, x: Tensor) -> tuple[Any, ...]:
+        """What a plan depends on, so far as it can be asked."""
+        return x.shape[1:], tuple((part.training, _rate(part)) for part in parts(module))
+
+    def _plan_for(self, model: nn.Module, module: nn.Module, x: Tensor, key: tuple[Any, ...]) -> Plan:
+        if self._given is not None:
             named = dict(module.named_modules())
-            for name in (self.plan.layer, self.plan.classifier):
+            for name in (self._given.layer, self._given.classifier):
                 if name is not None and name not in named:
                     raise InputError(f"the stored plan names {name!r}, which this model does not have")
-            return self.plan
+            return self._given
         plans = self._plans.setdefault(module, {})
-        behaviour = tuple((part.training, _rate(part)) for part in parts(module))
-        if behaviour not in plans:
-            plans[behaviour] = make_plan(model, x, self.layer)
-        return plans[behaviour]
+        if key not in plans:
+            plans[key] = make_plan(model, x, self.layer)
+            if plans[key].note:
+                warnings.warn(f"Grad-CAM explains {plans[key].layer!r}: {plans[key].note}", stacklevel=5)
+        return plans[key]
 
-    def _forward(self, model: nn.Module, x: Tensor, plan: Plan, captured: Capture) -> ExplanationRules:
-        rules = ExplanationRules()
-        if plan.head == "linear" and type(model).__name__ == "OptimizedModule":
-            captured.run(lambda: self._recompiled(model, plan.layer)(x))
+    def _keep(self, module: nn.Module, key: tuple[Any, ...], plan: Plan) -> None:
+        if self._given is not None:
+            self._given = plan
         else:
-            # Any other head needs a backward through its parts, which compiled code does not expose.
-            if plan.head == "linear":
-                with eager(model):
-                    captured.run(lambda: model(x))
-            else:
+            self._plans[module][key] = plan
+
+    def _form(self, head: Head, plan: Plan, classes: Sequence[int] | None) -> Form | None:
+        """The plan's form if it holds on this batch, else the next one that does; None where there is no graph for it.
+
+        A form that failed is not tried again.
+        """
+        every = chosen(classes, head.captured.logits)
+        name = plan.head
+        with torch.autocast(head.captured.activation.device.type, enabled=False):
+            while name != "general":
+                form = HEADS[name](head, every)
+                if form is not None:
+                    if self._trust.holds(error(head, form, every), tolerance(head)):
+                        return form
+                    self.plan = replace(plan, head=_next(name))
+                if not head.has_graph:
+                    self.plan = plan
+                    return None
+                name = _next(name)
+            return HEADS["general"](head, every) if head.has_graph else None
+
+    def _forward(
+        self, model: nn.Module, module: nn.Module, x: Tensor, plan: Plan, inside: bool = False
+    ) -> Head:
+        """One forward pass, and what it left to be explained; `inside`: of what was compiled, as it was written."""
+        rules = ExplanationRules()
+        sealed = _is_compiled(model) and plan.head == "linear" and plan.runs == 1 and not inside
+        if sealed:
+            with Capture(module, plan.layer) as captured:
+                captured.run(lambda: self._recompiled(model, plan.layer)(x))
+        else:
+            if plan.head != "linear":
                 refuse_synchronised(model)
-                with torch.enable_grad(), eager(model), rules:
-                    captured.run(lambda: model(x))
-                rules.check_complete(captured.logits, captured.activation)
-        return rules
+            captured = capture(module, plan, rules)
+            with torch.set_grad_enabled(torch.is_grad_enabled() or inside), eager(model), captured, rules:
+                captured.run(lambda: model(x))
+            rules.check_complete(captured.logits, captured.activation)
+        return head_of(module, plan, captured, rules, chunk_size=self.chunk_size, is_open=not sealed)
 
     def _recompiled(self, model: nn.Module, layer: str) -> Callable[[Tensor], Any]:
         """The compiled model, compiled once more with the layer's hook in place: one added later never fires."""
@@ -125,15 +168,33 @@ def _rate(part: nn.Module) -> float | None:
     return rate if isinstance(rate, int | float) else None
 
 
-def _maps(weights: Tensor, activation: Tensor, relu: bool) -> Maps:
-    """Σ_c α_kc A_c from weights (1 or B, K, channels) and the activation (B, channels, *spatial)."""
+def _check_tokens(head: Head, plan: Plan) -> None:
+    count, planned = head.captured.activation.shape[1], plan.before + plan.cells + plan.after
+    if plan.grid is not None and count != planned:
+        raise InputError(
+            f"the stored plan is for {planned} tokens, not for {count}: make it with inputs of this size"
+        )
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    return type(model).__name__ == "OptimizedModule"
+
+
+def _next(form: str) -> str:
+    """The form to try after one that does not hold."""
+    names = list(HEADS)
+    return names[names.index(form) + 1]
+
+
+def _maps(form: Form, activation: Tensor, plan: Plan, relu: bool) -> Maps:
+    """Σ_c α_kc A_c from the activation (B, channels, *spatial); of tokens with a known grid, those of the grid."""
+    shape = activation.shape[2:] if plan.grid is None else torch.Size(plan.grid)
 
     def make(rows: slice) -> Tensor:
         some = as_float(activation[rows])
-        own = weights if len(weights) == 1 else weights[rows]
         with torch.no_grad(), torch.autocast(some.device.type, enabled=False):
-            return (own @ some.flatten(2)).unflatten(2, some.shape[2:])
+            return form.maps(some.flatten(2), rows).unflatten(2, shape)
 
-    size = weights.shape[1] * activation[0, 0].numel() * weights.element_size()
+    size = form.width * shape.numel() * as_float(activation[:0]).element_size()
     maps = Maps(make, len(activation), size, activation.device)
     return replace(maps, finish=lambda some: some.clamp_(min=0)) if relu else maps

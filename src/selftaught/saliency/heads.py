@@ -1,19 +1,87 @@
 """Grad-CAM's weights: the spatial mean of each logit's gradient at a layer's output (Selvaraju et al., 2017).
 
-Four ways to the same numbers, from the cheapest to the most general. Each takes what one forward pass captured
-and returns (1 or B, K, channels) weights for the K classes asked for, or None where it cannot apply.
+Five ways to the same numbers, from the cheapest to the most general. Each takes what one forward pass captured and
+returns how K logits change with the layer's channels, or None where it cannot apply. All but the general one are
+shortcuts, which hold for some networks and batches only: `error` says whether one holds on this batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from selftaught._inputs import as_float
 from selftaught.errors import DegenerateMapsError, ExplanationError
 from selftaught.saliency.backward import ExplanationRules, class_gradients
 from selftaught.saliency.capture import Capture
+from selftaught.saliency.chain import Chain, Layer, Product, read
+from selftaught.saliency.jacobian import leads_to
+
+_TOLERANCE = 80
+"""How many roundings a shortcut may be off in float32 or float64, of what it adds up: 1e-5 in float32."""
+
+_TOLERANCE_OF_HALVES = 4
+"""The same in float16 and bfloat16, where the general form is not more exact."""
+
+
+class Form(Protocol):
+    """How the logits of K classes change with the layer's channels, averaged over its positions.
+
+    Attributes:
+        width: the most numbers for each position that `maps` makes on the way.
+    """
+
+    @property
+    def width(self) -> int:
+        """See above."""
+
+    def maps(self, fields: Tensor, rows: slice) -> Tensor:
+        """Σ_c α_kc · field_c: (b, K, P) from fields (b, channels, P) of some samples."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights α themselves, (1 or B, K, channels)."""
+
+    alpha: Tensor
+
+    @property
+    def width(self) -> int:
+        """The classes."""
+        return self.alpha.shape[1]
+
+    def maps(self, fields: Tensor, rows: slice) -> Tensor:
+        """Σ_c α_kc · field_c."""
+        return (self.alpha if len(self.alpha) == 1 else self.alpha[rows]) @ fields
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The weights as what the last layers make of a change of their input, which never needs α.
+
+    Attributes:
+        entrance: (1 or B, channels), how that input changes with the layer's channels.
+        layers: the last layers, from the logits back.
+    """
+
+    entrance: Tensor
+    layers: list[Layer]
+
+    @property
+    def width(self) -> int:
+        """The widest layer."""
+        return max(layer.width for layer in self.layers)
+
+    def maps(self, fields: Tensor, rows: slice) -> Tensor:
+        """Σ_c α_kc · field_c, layer by layer."""
+        entrance = self.entrance if len(self.entrance) == 1 else self.entrance[rows]
+        changes = fields * entrance[:, :, None].to(fields.dtype)
+        for layer in reversed(self.layers):
+            changes = layer(changes, rows)
+        return changes
 
 
 @dataclass(frozen=True)
@@ -24,7 +92,11 @@ class Head:
         captured: the layer's output, the classifier's input and the logits.
         rules: the explanation's backward rules, recorded in the same pass.
         channel_dim: where the layer's output keeps its channels, 1 or -1.
-        classifier_weight: (C, features) of the linear layer that makes the logits, or None.
+        picture: which positions of tokens (B, channels, N) are those of the picture; all by default.
+        is_open: whether the graph between the layer and the logits is there; not in compiled code.
+        weight: (C, features) of the linear layer that makes the logits, or None.
+        bias: (C,) of the same, or None.
+        scale: what the model multiplies the linear layer's outputs by.
         chunk_size: how many classes to differentiate at once (general head).
         vectorized: whether a chunk goes through one batched backward (general head).
     """
@@ -32,17 +104,41 @@ class Head:
     captured: Capture
     rules: ExplanationRules
     channel_dim: int
-    classifier_weight: Tensor | None
+    picture: slice
+    is_open: bool
+    weight: Tensor | None
+    bias: Tensor | None
+    scale: float
     chunk_size: int | None
     vectorized: bool
 
-    def channels_first(self, tensor: Tensor) -> Tensor:
-        """`tensor` in the layout of the layer's output, as (B, channels, *spatial)."""
-        return tensor if self.channel_dim == 1 else tensor.movedim(-1, 1)
+    @property
+    def activation(self) -> Tensor:
+        """The layer's output as (B, channels, *spatial), of tokens those of the picture."""
+        return self._of_picture(self.captured.activation)
 
-    def spatial_mean(self, grad: Tensor) -> Tensor:
-        """(B, channels) means of a gradient in the layout of the layer's output."""
-        return as_float(self.channels_first(grad).flatten(2)).mean(-1)
+    @property
+    def positions(self) -> int:
+        """How many positions it has."""
+        return self.activation[0, 0].numel()
+
+    @property
+    def logits(self) -> Tensor:
+        """The module's own logits, to be differentiated, where they were kept."""
+        return self.captured.logits if self.captured.end is None else self.captured.end
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether the logits can be differentiated at the layer."""
+        return self.is_open and self.logits.requires_grad and self.captured.activation.requires_grad
+
+    def over_positions(self, grad: Tensor) -> Tensor:
+        """(B, channels, positions) of a gradient in the layout of the layer's output."""
+        return as_float(self._of_picture(grad).flatten(2))
+
+    def _of_picture(self, tensor: Tensor) -> Tensor:
+        first = tensor if self.channel_dim == 1 else tensor.movedim(-1, 1)
+        return first if self.picture == slice(None) else first[:, :, self.picture]
 
 
 def not_finite(saliency: str) -> DegenerateMapsError:
@@ -53,72 +149,104 @@ def not_finite(saliency: str) -> DegenerateMapsError:
     )
 
 
-def require_graph(activation: Tensor) -> None:
-    """Refuse a layer that gradients cannot be taken at.
-
-    Raises:
-        ExplanationError: it runs without recording.
-    """
-    if not activation.requires_grad:
-        raise ExplanationError(
-            "the layer runs under torch.no_grad() inside the model, so no gradient reaches it: freeze parameters with "
-            "requires_grad_(False) instead, or give a layer= that is recorded"
-        )
+def no_graph() -> ExplanationError:
+    """The error for a layer that gradients cannot be taken at."""
+    return ExplanationError(
+        "the layer runs under torch.no_grad() inside the model, so no gradient reaches it: freeze parameters with "
+        "requires_grad_(False) instead, or give a layer= that is recorded"
+    )
 
 
-def _of_classes(weight: Tensor, classes: Sequence[int]) -> Tensor:
-    """The rows of a classifier's weight that make the logits of `classes`; a range stands for all of them."""
-    weight = as_float(weight.detach())
-    return weight if isinstance(classes, range) else weight[list(classes)]
-
-
-def linear(head: Head, classes: Sequence[int]) -> Tensor | None:
+def linear(head: Head, classes: Sequence[int]) -> Form | None:
     """Pooling or flattening, then one linear layer: the weights are the layer's own, summed over its positions."""
-    weight = head.classifier_weight
-    activation = head.channels_first(head.captured.activation)
-    channels, positions = activation.shape[1], activation[0, 0].numel()
-    if weight is None or weight.shape[1] % channels:
-        return None
-    weight = _of_classes(weight, classes)
-    if weight.shape[1] != channels:
-        weight = weight.unflatten(1, (channels, -1)).sum(-1)
-    return weight[None] / positions
+    weight = _per_cell(head, classes)
+    return None if weight is None else Weights(weight.sum(-1)[None] * (head.scale / head.positions))
 
 
-def channel_wise(head: Head, classes: Sequence[int]) -> Tensor | None:
-    """Whatever acts on each channel alone before the classifier: one backward of the pooled sum serves all."""
-    weight, pooled, activation = head.classifier_weight, head.captured.pooled, head.captured.activation
-    channels = head.channels_first(activation).shape[1]
-    if weight is None or pooled is None or pooled.shape != (activation.shape[0], channels):
-        return None
-    require_graph(activation)
-    with head.rules.explaining():
-        (grad,) = torch.autograd.grad(
-            pooled, activation, torch.ones_like(pooled), retain_graph=True, materialize_grads=True
-        )
-    slope = head.spatial_mean(grad)
-    return slope[:, None] * _of_classes(weight, classes)
+def channel_wise(head: Head, classes: Sequence[int]) -> Form | None:
+    """Whatever acts on each channel alone before one linear layer: one backward of the pooled sum serves all."""
+    chain = _chain(head, classes)
+    return _changes(head, chain) if chain is not None and chain.is_one_product else None
 
 
-def general(head: Head, classes: Sequence[int]) -> Tensor:
-    """One vector-Jacobian product of the head for each class, batched where that is faster."""
-    assert head.captured.end is not None
-    return _mean_gradients(head, head.captured.end, classes)
+def mlp(head: Head, classes: Sequence[int]) -> Form | None:
+    """Pooling or flattening, then several layers on one vector per image: a product of each for all classes."""
+    chain = _chain(head, classes)
+    return None if chain is None or chain.is_one_product else _changes(head, chain)
 
 
-def by_feature(head: Head, classes: Sequence[int]) -> Tensor | None:
+def by_feature(head: Head, classes: Sequence[int]) -> Form | None:
     """The chain rule, where the classifier has fewer inputs than outputs: one product of the head for each input."""
-    weight, pooled = head.classifier_weight, head.captured.pooled
+    weight, pooled = head.weight, head.captured.pooled
     if weight is None or pooled is None or pooled.dim() != 2 or not pooled.requires_grad:
         return None
-    if weight.shape[1] >= weight.shape[0]:
+    if weight.shape[1] >= len(classes):
         return None
-    return _of_classes(weight, classes) @ _mean_gradients(head, pooled, range(pooled.shape[1]))
+    of_features = mean_gradients(head, pooled, range(pooled.shape[1]))
+    return Weights(head.scale * _of_classes(weight, classes) @ of_features)
 
 
-def _mean_gradients(head: Head, output: Tensor, columns: Sequence[int]) -> Tensor:
+def general(head: Head, classes: Sequence[int]) -> Form:
+    """One vector-Jacobian product of the head for each class, batched where that is faster."""
+    return Weights(mean_gradients(head, head.logits, classes))
+
+
+HEADS: dict[str, Callable[[Head, Sequence[int]], Form | None]] = {
+    "linear": linear,
+    "channel-wise": channel_wise,
+    "mlp": mlp,
+    "by-feature": by_feature,
+    "general": general,
+}
+"""From the cheapest to the most general; `general` is always right."""
+
+
+def error(head: Head, form: Form, classes: Sequence[int]) -> Tensor:
+    """How far a form is off on this batch, relative to what it adds up, at the worst sample; a scalar.
+
+    Looked at is one number per sample, that only the true weights give: what a generic combination of the K logits
+    makes of a generic field as large as the layer's output. With a graph it costs one backward pass of the head. Of a
+    compiled model's linear head there is no graph: then the logits themselves are compared with W · mean(A) + b.
+    """
+    if not head.has_graph:
+        return _error_of_logits(head)
+    activation = head.activation.detach().flatten(2)
+    direction = cotangent = _wave(len(classes), as_float(activation))
+    if not isinstance(classes, range):
+        cotangent = torch.zeros_like(head.logits[0], dtype=direction.dtype)
+        cotangent.index_add_(0, torch.tensor(list(classes), device=cotangent.device), direction)
+    cotangent = cotangent.to(head.logits.dtype)
+    with head.rules.explaining():
+        (grad,) = torch.autograd.grad(
+            head.logits,
+            head.captured.activation,
+            cotangent.expand_as(head.logits),
+            retain_graph=True,
+            materialize_grads=True,
+        )
+    with torch.no_grad():
+        gradient = head.over_positions(grad)
+        size = torch.linalg.vector_norm(as_float(activation), ord=1, dim=2) / head.positions
+        field = size * _wave(size.shape[1], size)
+        expected = (gradient.mean(2) * field).sum(1)
+        added = (torch.linalg.vector_norm(gradient, ord=1, dim=2) / head.positions * field.abs()).sum(1)
+        found = (form.maps(field[:, :, None], slice(None))[..., 0] * direction).sum(1)
+        return _worst(found - expected, added)
+
+
+def tolerance(head: Head) -> float:
+    """The largest `error` that rounding explains."""
+    dtypes = {head.captured.precision, head.captured.activation.dtype, head.logits.dtype}
+    halves = dtypes & {torch.float16, torch.bfloat16}
+    if halves:
+        return _TOLERANCE_OF_HALVES * max(torch.finfo(dtype).eps for dtype in halves)
+    return _TOLERANCE * torch.finfo(head.logits.dtype).eps
+
+
+def mean_gradients(head: Head, output: Tensor, columns: Sequence[int]) -> Tensor:
     """(B, k, channels): the spatial means of the gradients of k columns of `output` (B, n) at the layer."""
-    require_graph(head.captured.activation)
+    if not (output.requires_grad and head.captured.activation.requires_grad):
+        raise no_graph()
     with head.rules.explaining():
         chunks = class_gradients(
             output,
@@ -127,8 +255,74 @@ def _mean_gradients(head: Head, output: Tensor, columns: Sequence[int]) -> Tenso
             chunk_size=head.chunk_size,
             vectorized=head.vectorized,
         )
-        return torch.stack([head.spatial_mean(grad) for chunk in chunks for grad in chunk], dim=1)
+        return torch.stack([head.over_positions(grad).mean(2) for chunk in chunks for grad in chunk], dim=1)
 
 
-#: From the cheapest to the most general; `general` is always right.
-HEADS = {"linear": linear, "channel-wise": channel_wise, "by-feature": by_feature, "general": general}
+def _of_classes(weight: Tensor, classes: Sequence[int]) -> Tensor:
+    """The rows of a classifier's weight that make the logits of `classes`; a range stands for all of them."""
+    weight = as_float(weight.detach())
+    return weight if isinstance(classes, range) else weight[list(classes)]
+
+
+def _per_cell(head: Head, classes: Sequence[int]) -> Tensor | None:
+    """(K, channels, cells): the classifier's weights for each cell that pooling left of a channel; None if none are."""
+    channels = head.activation.shape[1]
+    if head.weight is None or head.weight.shape[1] % channels:
+        return None
+    return _cells(_of_classes(head.weight, classes), channels, head.channel_dim)
+
+
+def _cells(weight: Tensor, channels: int, channel_dim: int) -> Tensor:
+    if channel_dim == 1:
+        return weight.unflatten(1, (channels, -1))
+    return weight.unflatten(1, (-1, channels)).transpose(1, 2)
+
+
+def _chain(head: Head, classes: Sequence[int]) -> Chain | None:
+    if not head.has_graph:
+        return None
+    with head.rules.explaining():
+        return read(head.logits, leads_to(head.logits.grad_fn, head.captured.activation), classes)
+
+
+def _changes(head: Head, chain: Chain) -> Form | None:
+    """The chain's layers, and how the vector that they take changes with the layer's channels."""
+    channels, activation = head.activation.shape[1], head.captured.activation
+    if chain.width == channels:
+        ones = torch.ones(len(activation), channels, dtype=chain.dtype, device=activation.device)
+        with head.rules.explaining():
+            (grad,) = torch.autograd.grad(
+                [chain.entrance], activation, [ones], retain_graph=True, materialize_grads=True
+            )
+        return Changes(head.over_positions(grad).mean(2), chain.layers)
+    last = chain.layers[-1]
+    if chain.width % channels or not isinstance(last, Product):
+        return None
+    # Every cell that pooling left of a channel, or every position, changes with it alike.
+    merged = Product(_cells(last.weight, channels, head.channel_dim).sum(-1))
+    entrance = torch.full_like(merged.weight[:1], 1 / head.positions)
+    return Changes(entrance, [*chain.layers[:-1], merged])
+
+
+def _error_of_logits(head: Head) -> Tensor:
+    """How far the logits are from W · mean(A) + b, relative to what is added up; infinite where there is more to it."""
+    logits, activation = as_float(head.logits.detach()), as_float(head.activation.detach())
+    cells = _per_cell(head, range(logits.shape[1]))
+    if cells is None or cells.shape[2] not in (1, head.positions):
+        return torch.full_like(logits[0, 0], torch.inf)
+    features = activation.flatten(2) if cells.shape[2] > 1 else activation.flatten(2).mean(2, keepdim=True)
+    weight, features = cells.flatten(1), features.flatten(1)
+    bias = None if head.bias is None else as_float(head.bias.detach())
+    found = F.linear(features, weight, bias) * head.scale
+    added = F.linear(features.abs(), weight.abs(), None if bias is None else bias.abs()) * abs(head.scale)
+    return _worst(found - logits, added)
+
+
+def _worst(off: Tensor, added: Tensor) -> Tensor:
+    """The largest |off| / added; NaN where one of them is."""
+    return (off.abs() / added.clamp_min(torch.finfo(added.dtype).tiny)).amax()
+
+
+def _wave(count: int, like: Tensor) -> Tensor:
+    """Generic numbers, the same ones each time: no random state moves."""
+    return torch.arange(1, count + 1, device=like.device, dtype=torch.float32).cos_().to(like.dtype)

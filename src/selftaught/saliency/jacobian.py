@@ -118,7 +118,7 @@ def final_linear(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None
     if features is None or features.dtype != logits.dtype or getattr(node, "_saved_alpha", 1) != 1:
         return None
     others = [parent for parent, _ in node.next_functions if parent is not features.grad_fn]
-    if any(any(_leads(parent, target).values()) for parent in others):
+    if any(any(leads_to(parent, target).values()) for parent in others):
         return None
     return features, node._saved_mat2.detach().t()
 
@@ -148,13 +148,13 @@ def _inputs(node: Any) -> dict[int, Any]:
 
 def _on_the_way(outputs: Tensor, target: Tensor) -> list[Any]:
     """The nodes on paths from `outputs` back to `target`, each before its inputs; the last one is the target's."""
-    leads = _leads(outputs.grad_fn, target)
+    leads = leads_to(outputs.grad_fn, target)
     order = [node for node in reversed(leads) if leads[node]]
     require(bool(order) and _is_end(order[-1], target))
     return order
 
 
-def _leads(root: Any, target: Tensor) -> dict[Any, bool]:
+def leads_to(root: Any, target: Tensor) -> dict[Any, bool]:
     """Of every node of the graph below `root`, inputs first: whether an explanation reaches `target` through it."""
     leads: dict[Any, bool] = {}
     met = set()
@@ -188,4 +188,4 @@ def _even(count: int, most: int) -> int:
     return math.ceil(count / math.ceil(count / max(1, most)))
 
 
-__all__ = ["Jacobian", "Unsupported", "final_linear"]
+__all__ = ["Jacobian", "Unsupported", "final_linear", "leads_to"]

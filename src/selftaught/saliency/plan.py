@@ -5,16 +5,19 @@ the general form there. The perturbation matters: at initialisation a BatchNorm 
 a classifier may be all zero, and a shortcut that agrees by such a coincidence must not be trusted later on.
 """
 
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from selftaught.errors import ExplanationError
-from selftaught.saliency import layers
-from selftaught.saliency.backward import ExplanationRules, pays_to_vectorize
+from selftaught.saliency import grid, layers
+from selftaught.saliency.backward import ExplanationRules, class_gradients, pays_to_vectorize
 from selftaught.saliency.capture import Capture, as_logits, does_not_run
-from selftaught.saliency.heads import HEADS, Head, not_finite
+from selftaught.saliency.heads import HEADS, Head, error, no_graph, not_finite, tolerance
 from selftaught.saliency.preserve import (
     eager,
     preserved_attributes,
@@ -24,9 +27,15 @@ from selftaught.saliency.preserve import (
     refuse_scripted,
     unwrap,
 )
+from selftaught.saliency.reach import WithoutDropout
 
 _PROBE_SAMPLES = 8
 _PROBE_CLASSES = 8
+
+_ROUNDINGS = 16
+"""Maps of all classes that differ by no more roundings than this are one map times a number for each class."""
+
+_MUCH_DROPOUT = 0.9
 
 
 @dataclass(frozen=True)
@@ -36,11 +45,20 @@ class Plan:
     Attributes:
         layer: dotted name of the module whose output is explained.
         channel_dim: where that output keeps its channels: 1, or -1 for tokens (B, N, D) and NHWC maps.
-        head: what lies between the layer and the logits: `"linear"` (pooling or flattening, then one linear
-            layer: closed form), `"channel-wise"` (one backward serves all classes), `"by-feature"` (one product for
-            each input of the classifier) or `"general"` (one for each class).
+        head: what lies between the layer and the logits: `"linear"` (pooling or flattening, then one linear layer:
+            closed form), `"channel-wise"` (one backward serves all classes), `"mlp"` (pooling or flattening, then
+            several layers: one product of each), `"by-feature"` (one product for each input of the classifier) or
+            `"general"` (one for each class).
         classifier: dotted name of the linear layer that makes the logits; None if there is none.
         vectorized: whether the classes of a general head go through one batched backward.
+        run: which of the layer's runs in a forward pass is explained, counted from 0.
+        runs: how many there are.
+        scale: what the model multiplies the classifier's outputs by.
+        grid: for tokens of a known grid, how many cells there are along each axis of the picture; else None.
+        before: how many class, distillation or register tokens come before those of the grid.
+        after: how many come after them.
+        dropout: the highest rate of an active dropout behind the layer.
+        note: what is doubtful about the layer, in a few words; empty if nothing is.
     """
 
     layer: str
@@ -48,6 +66,28 @@ class Plan:
     head: str
     classifier: str | None
     vectorized: bool
+    run: int = 0
+    runs: int = 1
+    scale: float = 1.0
+    grid: tuple[int, ...] | None = None
+    before: int = 0
+    after: int = 0
+    dropout: float = 0.0
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.grid is not None:
+            object.__setattr__(self, "grid", tuple(self.grid))  # JSON knows lists only
+
+    @property
+    def cells(self) -> int:
+        """How many tokens belong to the grid."""
+        return math.prod(self.grid or ())
+
+    @property
+    def picture(self) -> slice:
+        """Which tokens belong to the grid; all where it is not known."""
+        return slice(None) if self.grid is None else slice(self.before, self.before + self.cells)
 
 
 def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None) -> Plan:
@@ -62,8 +102,9 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
 
     Raises:
         InputError: the layer is not a module of the model, or the model has lazy layers without a shape.
-        ExplanationError: no layer has spatial extent, or the given one has none or does not run; or the model's inside
-            cannot be seen.
+        ExplanationError: no layer has spatial extent and several channels, the given one has none or does not run, or
+            its maps are the same for all classes up to a factor, or nothing but rounding; or the model's inside cannot
+            be seen.
     """
     module, x = unwrap(model), x[:_PROBE_SAMPLES].detach()
     refuse_foreign(module)
@@ -71,12 +112,21 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
     refuse_lazy(module)
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), x.dtype)
     x = x.to(dtype) if x.is_floating_point() else x  # autocast, off below, would have seen to it
-    state = _perturbed_state(module)
+    source = x.clone().requires_grad_(x.is_floating_point())
+    state = {f"module.{name}": value for name, value in _perturbed_state(module).items()}
 
     def forward() -> Tensor:
-        # Every slot is named once in `state`. Torch's own search for ties would name those of a module that goes by two
-        # names twice, and put the changed tensors back as if they were the model's.
-        return as_logits(torch.func.functional_call(module, state, (x.clone(),), tie_weights=False))
+        return as_logits(module(source.clone()))
+
+    def probe() -> Plan:
+        recording = layers.record(module, forward)
+        if not recording.logits.isfinite().all():
+            raise not_finite("grad-cam")
+        choice = layers.find(recording, source) if layer is None else _given(recording, module, layer)
+        plan = _layout(recording, choice, source)
+        head = _rehearsed(module, forward, plan)
+        _refuse_degenerate(head, plan, lambda: _rehearsed(module, forward, plan, WithoutDropout()))
+        return replace(plan, head=_cheapest(head))
 
     with (
         preserved_rng(x.device),
@@ -85,46 +135,195 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
         torch.autocast(x.device.type, enabled=False),
         eager(model),
     ):
-        records, logits = layers.record(module, forward)
-        if not logits.isfinite().all():
-            raise not_finite("grad-cam")
-        name = layers.find(records, logits) if layer is None else layers.name_of(module, layer)
-        last = max((i for i, r in enumerate(records) if r.name == name), default=None)
-        if last is None:
-            raise does_not_run(name)
-        if records[last].output.dim() < 3:
-            raise ExplanationError(
-                f"layer {name!r} returns shape {tuple(records[last].output.shape)}, without spatial extent: "
-                "use saliency='grad', or give another layer="
-            )
-        plan = Plan(
-            layer=name,
-            channel_dim=layers.channel_dim(records[: last + 1]),
-            head="general",
-            classifier=next((r.name for r in records if _makes(logits, r)), None),
-            vectorized=pays_to_vectorize(x, (r.module for r in records[last + 1 :])),
+        # Every slot is named once in `state`. Torch's own search for ties would name those of a module that goes by two
+        # names twice, and put the changed tensors back as if they were the model's.
+        return torch.func.functional_call(_With(module), state, (probe,), tie_weights=False)
+
+
+class _With(nn.Module):
+    """Calls a function while the weights of a model are other ones, backward passes that run parts again included."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, function: Callable[[], Plan]) -> Plan:
+        return function()
+
+
+def _given(recording: layers.Recording, module: nn.Module, layer: nn.Module | str) -> layers.Choice:
+    """The layer that the caller names: of its runs the last that can be explained.
+
+    Raises:
+        InputError: it is not a module of the model.
+        ExplanationError: it does not run, or there is nothing to explain in its output.
+    """
+    name = layers.name_of(module, layer)
+    runs = [index for index, r in enumerate(recording.records) if r.name == name]
+    if not runs:
+        raise does_not_run(name)
+    faults = {index: layers.fault_of_shape(recording.records[: index + 1]) for index in runs}
+    good = [index for index in runs if faults[index] is None]
+    if not good:
+        raise ExplanationError(
+            f"layer {name!r} cannot be explained: its outputs {faults[runs[-1]]}; give another layer=, or use "
+            "saliency='grad'"
         )
-        with Capture(module, name, plan.classifier, end=True) as captured, ExplanationRules() as rules:
-            captured.run(forward)
-        weight = state.get(f"{plan.classifier}.weight")
-        head = Head(captured, rules, plan.channel_dim, weight, chunk_size=None, vectorized=plan.vectorized)
-        return replace(plan, head=_cheapest(head))
+    return layers.Choice(good[-1], layers.coarseness(recording.records[: good[-1] + 1]))
 
 
-def _makes(logits: Tensor, record: layers.Record) -> bool:
-    return isinstance(record.module, nn.Linear) and record.output is logits
+def _layout(recording: layers.Recording, choice: layers.Choice, source: Tensor) -> Plan:
+    """All of the plan but the head."""
+    before = recording.records[: choice.index + 1]
+    layer, behind = before[-1], recording.records[choice.index + 1 :]
+    channel_dim = layers.channel_dim(before)
+    of_tokens = layer.output.dim() == 3 and channel_dim == -1
+    cells = grid.find(before, source) if of_tokens else None
+    classifier, scale = _classifier(recording)
+    dropout = recording.dropout_after(choice.index)
+    drops = (
+        f"a dropout of rate {dropout:g} behind it drops nearly all that is explained"
+        if dropout >= _MUCH_DROPOUT
+        else ""
+    )
+    return Plan(
+        layer=layer.name,
+        channel_dim=channel_dim,
+        head="general",
+        classifier=classifier,
+        vectorized=pays_to_vectorize(source, (r.module for r in behind)),
+        run=layer.run,
+        runs=sum(r.name == layer.name for r in recording.records),
+        scale=scale,
+        grid=cells.shape if cells else None,
+        before=cells.before if cells else 0,
+        after=cells.after if cells else 0,
+        dropout=dropout,
+        note="; ".join(note for note in (choice.note, drops if dropout >= _MUCH_DROPOUT else "") if note),
+    )
+
+
+def _classifier(recording: layers.Recording) -> tuple[str | None, float]:
+    """The linear layer whose outputs are the logits, up to a factor and a copy, and that factor."""
+    logits = recording.logits
+    for record in reversed(recording.records):
+        if record.output is logits and isinstance(record.module, nn.Linear):
+            return record.name, 1.0
+        if (
+            isinstance(record.module, nn.Linear)
+            and record.edge is not None
+            and record.output.shape == logits.shape
+            and logits.grad_fn is not None
+        ):
+            (slope,) = torch.autograd.grad(
+                [logits], [record.edge], [torch.ones_like(logits)], retain_graph=True, allow_unused=True
+            )
+            if slope is not None and slope.amin() == slope.amax():
+                return record.name, float(slope[0, 0])
+            return None, 1.0
+    return None, 1.0
+
+
+def _rehearsed(
+    module: nn.Module,
+    forward: Callable[[], Tensor],
+    plan: Plan,
+    mode: AbstractContextManager[object] | None = None,
+) -> Head:
+    """What one more forward pass leaves to be explained."""
+    rules = ExplanationRules()
+    captured = capture(module, plan, rules)
+    with captured, rules, mode or nullcontext():
+        captured.run(forward)
+    return head_of(module, plan, captured, rules)
+
+
+def head_of(
+    module: nn.Module,
+    plan: Plan,
+    captured: Capture,
+    rules: ExplanationRules,
+    *,
+    chunk_size: int | None = None,
+    is_open: bool = True,
+) -> Head:
+    """What a forward pass recorded behind a plan's layer."""
+    classifier = None if plan.classifier is None else module.get_submodule(plan.classifier)
+    return Head(
+        captured,
+        rules,
+        plan.channel_dim,
+        plan.picture,
+        is_open,
+        getattr(classifier, "weight", None),
+        getattr(classifier, "bias", None),
+        plan.scale,
+        chunk_size,
+        plan.vectorized,
+    )
+
+
+def capture(module: nn.Module, plan: Plan, rules: ExplanationRules) -> Capture:
+    """What keeps all that a plan needs of one forward pass, and lets the rules begin behind the layer."""
+    rules.pause()
+    run = plan.run if plan.runs > 1 else None
+    return Capture(module, plan.layer, run, plan.classifier, end=True, record=True, on_layer=rules.resume)
+
+
+def _refuse_degenerate(head: Head, plan: Plan, without_dropout: Callable[[], Head]) -> None:
+    """Refuse a layer whose maps say nothing of the classes, whatever the weights are.
+
+    Raises:
+        ExplanationError: in every sample the maps are the same up to a factor, or they are nothing but rounding.
+    """
+    fault = _degenerate(head)
+    if fault and plan.dropout:
+        fault = _degenerate(without_dropout())
+    if fault:
+        raise ExplanationError(
+            f"the class maps at layer {plan.layer!r} {fault}: give another layer=, or use saliency='grad'"
+        )
+
+
+def _degenerate(head: Head) -> str | None:
+    if not head.has_graph:
+        raise no_graph()
+    means, sizes = [], []
+    with head.rules.explaining():
+        for chunk in class_gradients(
+            head.logits,
+            head.captured.activation,
+            _some_classes(head),
+            chunk_size=None,
+            vectorized=head.vectorized,
+        ):
+            for grad in map(head.over_positions, chunk):
+                means.append(grad.mean(2))
+                sizes.append(grad.abs().mean(2))
+    fields = head.activation.detach().flatten(2).to(means[0].dtype)
+    maps = torch.stack(means, 1) @ fields
+    added = torch.stack(sizes, 1) @ fields.abs()
+    if bool(maps.abs().amax() <= tolerance(head) * added.amax()):
+        return "are nothing but rounding, since no gradient reaches it or all of it cancels"
+    if maps.shape[1] < 3:  # two classes' maps may be each other's opposite by right
+        return None
+    second = torch.linalg.svdvals(maps)[:, 1]
+    rounding = _ROUNDINGS * torch.finfo(maps.dtype).eps * torch.linalg.vector_norm(added, dim=(1, 2))
+    if bool((second <= rounding).all()):
+        return "are one map times a number for each class"
+    return None
+
+
+def _some_classes(head: Head) -> list[int]:
+    return torch.linspace(0, head.logits.shape[1] - 1, _PROBE_CLASSES).long().unique().tolist()
 
 
 def _cheapest(head: Head) -> str:
-    """The first form whose weights equal the general form's."""
-    logits = head.captured.logits
-    classes = torch.linspace(0, logits.shape[1] - 1, _PROBE_CLASSES).long().unique().tolist()
-    expected = HEADS["general"](head, classes)
-    assert expected is not None
-    tolerance = min(1e3 * torch.finfo(logits.dtype).eps, 2e-2) * expected.abs().max()
-    for name, weights in HEADS.items():
-        found = weights(head, classes)
-        if found is not None and tolerance > 0 and bool((found - expected).abs().max() <= tolerance):
+    """The first form that holds for the probe."""
+    classes = range(head.logits.shape[1])
+    for name, make in HEADS.items():
+        form = make(head, classes) if name != "general" else None
+        if form is not None and bool(error(head, form, classes) <= tolerance(head)):
             return name
     return "general"
 

@@ -1,11 +1,11 @@
-"""Maps that nothing can be learned from: all zero, or not finite."""
+"""Maps that nothing can be learned from, all zero or not finite, and shortcuts that do not hold."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from selftaught.errors import DegenerateMapsError
+from selftaught.errors import DegenerateMapsError, ShortcutError
 from selftaught.saliency.heads import not_finite
 
 
@@ -90,3 +90,46 @@ class Watch:
     def __getstate__(self) -> dict[str, Any]:
         # Events and what graphs write to belong to this process.
         return {**vars(self), "_pending": None, "_least": None, "_largest": None, "_recorded": False}
+
+
+class Trust:
+    """Says of every batch whether a shortcut holds for it.
+
+    Of batches that a CUDA graph replays the largest error is kept on the GPU until `settle` asks, provided that a batch
+    was looked at before the graph was recorded.
+    """
+
+    def __init__(self) -> None:
+        self._worst: Tensor | None = None
+        self._recorded = False
+
+    def holds(self, error: Tensor, tolerance: float) -> bool:
+        """Whether an error, a scalar, is within the tolerance, and not NaN; True while a CUDA graph is recorded."""
+        if not error.is_cuda:
+            return bool(error <= tolerance)
+        if self._worst is None:
+            # Before a graph is recorded: what is made meanwhile is the graph's own, and lost between its replays.
+            self._worst = torch.zeros_like(error)
+        if not torch.cuda.is_current_stream_capturing():
+            return bool(error <= tolerance)
+        self._recorded = True
+        self._worst.copy_(torch.maximum(self._worst, error / tolerance))
+        return True
+
+    def settle(self) -> None:
+        """Judge the batches that a CUDA graph replayed.
+
+        Raises:
+            ShortcutError: the shortcut did not hold for one of them.
+        """
+        if self._recorded and self._worst is not None:
+            worst = float(self._worst)
+            self._worst.zero_()
+            if not worst <= 1:
+                self._recorded = False
+                raise ShortcutError(
+                    "a shortcut to Grad-CAM's weights did not hold in recorded steps: take them again"
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_worst": None, "_recorded": False}  # what a graph writes to belongs to this process
