@@ -29,7 +29,9 @@ _EACH_ALONE = {FROZEN} | {
 class Layer(Protocol):
     """The derivative of a layer, for some samples of the batch."""
 
-    width: int
+    @property
+    def width(self) -> int:
+        """How many outputs it has."""
 
     def __call__(self, changes: Tensor, rows: slice) -> Tensor:
         """From changes of its input (b, inputs, P) to those of its output (b, outputs, P)."""
@@ -131,7 +133,8 @@ def read(logits: Tensor, leads: Mapping[Any, bool], classes: Sequence[int]) -> C
     """
     layers: list[Layer] = []
     found: Chain | None = None
-    node, number = logits.grad_fn, logits.output_nr
+    node: Any = logits.grad_fn
+    number = logits.output_nr
     wanted: Sequence[int] | None = None if isinstance(classes, range) else classes
     while number == 0 and leads.get(node) and len(shape_of(node)) == 2:
         step = _derivative(node, leads, logits.shape[0])

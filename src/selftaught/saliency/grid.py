@@ -72,7 +72,7 @@ def _read_off(tokens: Record, cells: GradientEdge | Tensor, shape: tuple[int, ..
     return Grid(tuple(numbers.shape), first - 1, tokens.output.shape[1] - used - first + 1)
 
 
-def _numbers(tokens: Record, cells: GradientEdge | Tensor, shape: tuple[int, ...]) -> Tensor | None:
+def _numbers(tokens: Record, cells: Any, shape: tuple[int, ...]) -> Tensor | None:
     """The number of each cell's token, counted from 1, a binary digit for each backward pass; 0 for none."""
     _, count, width = tokens.output.shape
     assert tokens.edge is not None

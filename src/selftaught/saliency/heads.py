@@ -237,7 +237,7 @@ def error(head: Head, form: Form, classes: Sequence[int]) -> Tensor:
 def tolerance(head: Head) -> float:
     """The largest `error` that rounding explains."""
     dtypes = {head.captured.precision, head.captured.activation.dtype, head.logits.dtype}
-    halves = dtypes & {torch.float16, torch.bfloat16}
+    halves = [dtype for dtype in (torch.float16, torch.bfloat16) if dtype in dtypes]
     if halves:
         return _TOLERANCE_OF_HALVES * max(torch.finfo(dtype).eps for dtype in halves)
     return _TOLERANCE * torch.finfo(head.logits.dtype).eps
