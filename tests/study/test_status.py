@@ -123,7 +123,7 @@ def test_a_teacher_from_elsewhere_and_an_endless_chain_do_no_harm(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("graph.json", "{", r"graph\.json is damaged \(it is no JSON\): the command that started the study writes it again"),
+        ("graph.json", "{", r"graph\.json is damaged \(it is no JSON\): the command that started"),
         ("graph.json", "[" * 100_000, r"graph\.json is damaged"),
         ("metrics.jsonl", '{"epoch": 1}\n', r"metrics\.jsonl is damaged"),
         ("metrics.jsonl", '{"epoch": -1, "seconds": 1}\n', r"metrics\.jsonl is damaged"),
