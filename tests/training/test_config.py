@@ -44,6 +44,7 @@ OTHER = {
     "padding": 1,
     "flip": True,
     "min_scale": 0.5,
+    "crop_originals": True,
     "seed": 1,
     "threads": 2,
     "precision": "bf16-mixed",

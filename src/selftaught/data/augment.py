@@ -6,6 +6,7 @@ the padded images or their horizontal flip". `random_resized_crop` is the usual 
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -103,30 +104,47 @@ class Boxes(NamedTuple):
 
 
 def draw_boxes(
-    count: int, size: tuple[int, int], generator: torch.Generator, min_scale: float = 0.08, flip: bool = True
+    count: int,
+    size: tuple[int, int] | Tensor,
+    generator: torch.Generator,
+    min_scale: float = 0.08,
+    flip: bool = True,
+    proportions: Tensor | None = None,
 ) -> Boxes:
-    """Random rectangles for `count` images of one `size` (height, width), as torchvision's RandomResizedCrop has them.
+    """Random rectangles for `count` images, as torchvision's RandomResizedCrop has them.
 
     The share of the image's area is uniform in [`min_scale`, 1], the ratio of width to height log-uniform in
     [3/4, 4/3], the place uniform. Of ten attempts the first that fits is taken; where none does, the largest
     rectangle in the middle whose ratio is in range.
+
+    Args:
+        count: how many.
+        size: height and width of all images, or int64 (count, 2), those of each.
+        generator: on the CPU.
+        min_scale: the smallest share of the image's area, in (0, 1].
+        flip: mirror each image with probability 1/2.
+        proportions: float64 (count,), the ratio of width to height that counts as 1 in each image; None for 1.
     """
+    sizes = torch.as_tensor(size).expand(count, 2)
+    proportions = torch.ones(count, dtype=torch.float64) if proportions is None else proportions
     # In parts, so that a million images do not take a gigabyte of attempts.
     parts = [
-        _draw_boxes(min(_PART, count - start), size, generator, min_scale, flip)
-        for start in range(0, max(count, 1), _PART)
+        _draw_boxes(sizes[part], proportions[part], generator, min_scale, flip)
+        for part in (slice(start, start + _PART) for start in range(0, max(count, 1), _PART))
     ]
     return Boxes(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _draw_boxes(
-    count: int, size: tuple[int, int], generator: torch.Generator, min_scale: float, flip: bool
+    sizes: Tensor, proportions: Tensor, generator: torch.Generator, min_scale: float, flip: bool
 ) -> Boxes:
-    height, width = size
+    count = len(sizes)
+    height, width = sizes[:, :1], sizes[:, 1:]
     share, ratio, top, left = torch.rand((4, count, _ATTEMPTS), generator=generator, dtype=torch.float64)
     flips = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)
     area = height * width * (min_scale + (1 - min_scale) * share)
     ratio = torch.exp(math.log(_RATIO[0]) + (math.log(_RATIO[1]) - math.log(_RATIO[0])) * ratio)
+    ratio = ratio * proportions[:, None]
     widths, heights = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
     fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
     first = fits.int().argmax(1, keepdim=True)
@@ -134,50 +152,46 @@ def _draw_boxes(
         [(top * (height - heights + 1)).long(), (left * (width - widths + 1)).long(), heights, widths]
     )
     boxes = boxes.gather(2, first.expand(4, count, 1)).squeeze(2)
-    boxes[:, ~fits.any(1)] = torch.tensor(_middle(height, width))[:, None]
-    tops, lefts, heights, widths = boxes
+    tops, lefts, heights, widths = torch.where(fits.any(1), boxes, _middle(sizes, proportions))
     return Boxes(tops, lefts, heights, widths, flips)
 
 
-def _middle(height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the largest rectangle in the middle with a ratio in range."""
-    h = min(height, round(width / _RATIO[0]))
-    w = min(width, round(height * _RATIO[1]))
-    return (height - h) // 2, (width - w) // 2, h, w
+def _middle(sizes: Tensor, proportions: Tensor) -> Tensor:
+    """Tops, lefts, heights and widths of the largest rectangles in the middle with a ratio in range: (4, count)."""
+    height, width = sizes.T
+    h = torch.minimum(height, (width / (_RATIO[0] * proportions)).round().long()).clamp(min=1)
+    w = torch.minimum(width, (height * (_RATIO[1] * proportions)).round().long()).clamp(min=1)
+    return torch.stack([(height - h) // 2, (width - w) // 2, h, w])
 
 
-def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
-    """Each image's box enlarged (bilinear) to the whole image's size, then mirrored if flipped.
+def resized_crop(
+    images: Tensor | Sequence[Tensor], boxes: Boxes, size: tuple[int, int] | None = None
+) -> Tensor:
+    """Each image's box brought to one size (bilinear, anti-aliased where it becomes smaller), then mirrored if flipped.
+
+    Nothing outside of the box is seen.
 
     Args:
-        images: uint8 (B, K, H, W).
-        boxes: on the images' device, inside the images.
+        images: uint8 (B, K, H, W), or B images (K, h, w) of their own sizes, on one device.
+        boxes: inside the images.
+        size: height and width of the results; by default those of the images.
 
     Returns:
-        The same shape and dtype.
+        uint8 (B, K, *size), on the images' device.
     """
-    batch, _, height, width = images.shape
-    rows = _sources(height, boxes.tops, boxes.heights)
-    columns = _sources(width, boxes.lefts, boxes.widths)
-    columns = torch.where(boxes.flips[:, None], columns.flip(1), columns)
-    grid = torch.stack(
-        [columns[:, None, :].expand(batch, height, width), rows[:, :, None].expand(batch, height, width)],
-        dim=3,
-    )
-    enlarged = F.grid_sample(
-        images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return enlarged.round_().clamp_(0, 255).to(torch.uint8)
-
-
-def _sources(size: int, starts: Tensor, lengths: Tensor) -> Tensor:
-    """Where each of an axis's `size` pixels comes from, in `grid_sample`'s coordinates: (B, size).
-
-    Kept between the centres of the box's outermost pixels: nothing outside of the box is seen.
-    """
-    centres = (torch.arange(size, device=starts.device) + 0.5) * (lengths[:, None] / size) - 0.5
-    inside = starts[:, None] + torch.minimum(centres.clamp(min=0), lengths[:, None] - 1)
-    return (2 * inside + 1) / size - 1
+    size = size or (images[0].shape[1], images[0].shape[2])
+    tops, lefts, heights, widths, flips = (values.tolist() for values in boxes)
+    parts = []
+    for image, top, left, height, width in zip(images, tops, lefts, heights, widths, strict=True):
+        part = image[None, :, top : top + height, left : left + width]
+        # On a CPU this is done in integers, which a GPU cannot.
+        part = part if part.device.type == "cpu" else part.float()
+        parts.append(F.interpolate(part, size, mode="bilinear", antialias=True))
+    enlarged = torch.cat(parts)
+    if enlarged.dtype != torch.uint8:
+        enlarged = enlarged.round_().clamp_(0, 255).to(torch.uint8)
+    flipped = torch.tensor(flips, device=enlarged.device)[:, None, None, None]
+    return torch.where(flipped, enlarged.flip(3), enlarged)
 
 
 def random_resized_crop(
@@ -200,4 +214,4 @@ def random_resized_crop(
     """
     height, width = images.shape[2:]
     boxes = draw_boxes(len(images), (height, width), generator, min_scale, flip)
-    return resized_crop(images, boxes.to(images.device))
+    return resized_crop(images, boxes)

@@ -1,13 +1,13 @@
 """Batches of a data set: shuffled, augmented and normalised on the device."""
 
-from collections.abc import Callable, Generator, Sequence
-from functools import partial
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from selftaught.data import augment
+from selftaught.data.originals import Alike, Originals
 from selftaught.data.streaming import Images, Streamed, fetch
 from selftaught.errors import InputError
 
@@ -34,6 +34,7 @@ class Batches:
         padding: zero padding in pixels for random crops, see `augment.random_crop_flip`.
         flip: mirror at random.
         min_scale: in (0, 1], for crops as `augment.random_resized_crop` makes them, in place of padding.
+        originals: what these are cut from, see `selftaught.data.originals`; None for the images themselves.
         memory_format: of the batches; `torch.channels_last` for convolutions that like it.
 
     Raises:
@@ -58,11 +59,14 @@ class Batches:
         flip: bool = False,
         min_scale: float | None = None,
         memory_format: torch.memory_format = torch.contiguous_format,
+        originals: Originals | None = None,
     ) -> None:
         _check_tensors(images, labels, mean, std)
         _check_options(batch_size, seed, padding, min_scale)
         self.device = torch.device(device)
-        self.images = _moved(images, self.device)
+        # What parts are cut from is used in place of the images.
+        self.images = images if originals is not None else _moved(images, self.device)
+        self.originals = Alike(self.images) if originals is None else originals.to(self.device)
         self.labels = labels.to(device)
         self.batch_size = batch_size
         self.seed = seed
@@ -92,15 +96,12 @@ class Batches:
             return
         generator = _generator(self.seed, n)
         order = self._order(generator)
-        # Drawn for the whole epoch, so that a GPU waits for one transfer and not for one per batch.
-        augmented = self._augmentation(generator)
         labels = self.labels[order.to(self.device)]
-        if isinstance(self.images, Tensor):
-            order = order.to(self.images.device)
         joined = self._joined(parts)
-        chosen = [order[samples] for samples in joined]
-        for samples, x in zip(joined, fetch(self.images, chosen), strict=True):
-            made = self._normalise(augmented(x.to(self.device), samples))
+        # Drawn for the whole epoch, so that a GPU waits for one transfer and not for one per batch.
+        augmented = self._shifted if self.min_scale is None else self._cut
+        for samples, x in zip(joined, augmented(order, joined, generator), strict=True):
+            made = self._normalise(x)
             yield from zip(made.split(self.batch_size), labels[samples].split(self.batch_size), strict=True)
 
     def samples(self, n: int, first: int = 0) -> list[Tensor]:
@@ -137,33 +138,32 @@ class Batches:
         """What is drawn first in an epoch."""
         return torch.randperm(len(self.labels), generator=generator)
 
-    def _augmentation(self, generator: torch.Generator) -> Callable[[Tensor, slice], Tensor]:
-        """What an epoch does to the images at some places of its order."""
-        count = len(self.labels)
-        if self.min_scale is not None:
-            height, width = self.images.shape[2:]
-            boxes = augment.draw_boxes(count, (height, width), generator, self.min_scale, self.flip)
-            return partial(_resized_crop, boxes.to(self.device))
-        if not (self.padding or self.flip):
-            return _unchanged
-        placement = augment.draw(count, generator, self.padding, self.flip).to(self.device)
-        return partial(_crop_flip, placement, self.padding)
+    def _cut(self, order: Tensor, joined: list[slice], generator: torch.Generator) -> Iterator[Tensor]:
+        """Random parts of the originals at these places of an epoch's order, each as large as an image."""
+        height, width = self.images.shape[2:]
+        assert self.min_scale is not None
+        sizes, proportions = self.originals.sizes[order], self.originals.proportions[order]
+        boxes = augment.draw_boxes(len(order), sizes, generator, self.min_scale, self.flip, proportions)
+        chosen = [order[samples] for samples in joined]
+        of_chosen = [boxes.take(samples) for samples in joined]
+        for x in self.originals.cut(chosen, of_chosen, (height, width)):
+            yield x.to(self.device)
+
+    def _shifted(self, order: Tensor, joined: list[slice], generator: torch.Generator) -> Iterator[Tensor]:
+        """The images at these places of an epoch's order, padded, cropped and mirrored if they should be."""
+        placement = None
+        if self.padding or self.flip:
+            placement = augment.draw(len(order), generator, self.padding, self.flip).to(self.device)
+        if isinstance(self.images, Tensor):
+            order = order.to(self.images.device)
+        chosen = [order[samples] for samples in joined]
+        for samples, images in zip(joined, fetch(self.images, chosen), strict=True):
+            x = images.to(self.device)
+            yield x if placement is None else augment.crop_flip(x, placement.take(samples), self.padding)
 
     def _normalise(self, x: Tensor) -> Tensor:
         x = x.to(torch.float32, memory_format=self.memory_format)
         return x.sub_(self._shift).div_(self._scale)
-
-
-def _resized_crop(boxes: augment.Boxes, x: Tensor, samples: slice) -> Tensor:
-    return augment.resized_crop(x, boxes.take(samples))
-
-
-def _crop_flip(placement: augment.Placement, padding: int, x: Tensor, samples: slice) -> Tensor:
-    return augment.crop_flip(x, placement.take(samples), padding)
-
-
-def _unchanged(x: Tensor, _: slice) -> Tensor:
-    return x
 
 
 def _moved(images: Images, device: torch.device) -> Images:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from selftaught.data.originals import Originals
 from selftaught.data.streaming import Images
 
 
@@ -29,6 +30,7 @@ class ImageData:
         test_part: where the test images come from, in a few words.
         duplicates: how many test images equal a training or validation image, pixel by pixel.
         notes: what a user should know about the data, one line each.
+        originals: what random parts of the training images are cut from; None where nobody asked for it.
         test_name: what to call a test image, by its position: a file's path, or a file and its row.
     """
 
@@ -51,6 +53,7 @@ class ImageData:
     duplicates: int = 0
     notes: tuple[str, ...] = ()
     test_name: Callable[[int], str] = "test image {}".format
+    originals: Originals | None = None
 
     @property
     def channels(self) -> int:

@@ -110,7 +110,7 @@ def digest(images: np.ndarray) -> np.ndarray:
 def survey(source: Pictures, on_progress: OnProgress) -> Survey:
     """Sizes and kinds of all pictures; InputError names those that are none."""
     chunks, problems = [], list[str]()
-    for chunk, of_chunk in _reported(_Look(source), len(source), on_progress):
+    for chunk, of_chunk in reported(_Look(source), len(source), on_progress):
         chunks.append(chunk)
         problems += of_chunk
     _refuse(problems)
@@ -130,7 +130,7 @@ def decode_all(
     """
     pixels = np.empty((len(source), *form.shape), dtype=np.uint8) if keep else None
     facts, done, problems = [], 0, list[str]()
-    for images, of_chunk, bad in _reported(_Decode(source, form, keep), len(source), on_progress):
+    for images, of_chunk, bad in reported(_Decode(source, form, keep), len(source), on_progress):
         problems += bad
         if pixels is not None:
             pixels[done : done + len(images)] = images
@@ -181,8 +181,8 @@ class _Decode:
         return images if self.keep else images[:0], facts, problems
 
 
-def _reported(task: Callable, total: int, on_progress: OnProgress) -> Iterator:
-    """The task of each chunk of 0..total-1, in order."""
+def reported(task: Callable, total: int, on_progress: OnProgress) -> Iterator:
+    """The result of the task for each chunk of 0..total-1, in order; tells how many are done."""
     chunks = [range(start, min(start + _CHUNK, total)) for start in range(0, total, _CHUNK)]
     for chunk, result in zip(chunks, workers.patient(task, chunks), strict=True):
         on_progress(chunk.stop, total)

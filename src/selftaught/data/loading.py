@@ -52,6 +52,7 @@ def load(
     preparation: Preparation = Preparation(),  # noqa: B008  (it is frozen)
     memory: int | None = None,
     on_progress: OnProgress | None = None,
+    for_crops: bool = False,
 ) -> ImageData:
     """Labelled images, decoded, resized and divided.
 
@@ -70,6 +71,8 @@ def load(
             free. Where they take more they are decoded again each time they are needed, by
             ``$SELFTAUGHT_WORKERS`` processes (by default one per core, at most four), with the same results.
         on_progress: told how many pictures are done, of how many, as headers are read and again as they are decoded.
+        for_crops: whether to keep the training pictures large as well (`ImageData.originals`), for
+            `selftaught.data.batches.Batches` to cut random parts from.
 
     Raises:
         InputError: unknown name, a value out of range, data that cannot be found or decoded.
@@ -82,7 +85,7 @@ def load(
     collection = open_source(name)
     division = _divide(collection, train_size, val_fraction, split_seed, test_fraction, test_size)
     train = division.parts.train
-    everything = store.fill(collection, train, asked, preparation, memory, on_progress or _ignore)
+    everything = store.fill(collection, train, asked, preparation, memory, on_progress or _ignore, for_crops)
     return _assemble(name, collection, division, everything, preparation)
 
 
@@ -118,6 +121,7 @@ def _assemble(
             *_duplicates_note(duplicates, parts, called),
         ),
         test_name=_Names(everything.source, parts.test),
+        originals=everything.originals(parts.train),
     )
 
 

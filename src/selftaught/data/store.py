@@ -1,14 +1,17 @@
 """All pictures of a source, brought to one format: held in memory, or known by their facts and decoded on demand."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from selftaught.data import cache, decoding, levels, sizing, streaming
+from selftaught.data import cache, decoding, levels, originals, sizing, streaming
 from selftaught.data.decoding import Facts, Format, OnProgress, Survey
 from selftaught.data.encoded import Collection, Pictures
+from selftaught.data.originals import Decoded, Held, Originals, Uncut
 from selftaught.data.preparation import Preparation
 from selftaught.data.remarks import remarks
 from selftaught.data.streaming import Images, Streamed
@@ -47,6 +50,7 @@ class Store:
         facts: digests and sums of each.
         pixels: uint8 (N, K, H, W); None where they are too many.
         notes: what to tell the user.
+        uncut: what parts of the source's training pictures are cut from; None where nobody asked for it.
     """
 
     source: Pictures
@@ -54,12 +58,17 @@ class Store:
     facts: Facts
     pixels: Tensor | None
     notes: tuple[str, ...]
+    uncut: Held | Decoded | None
 
     def part(self, positions: Tensor) -> Images:
         """The images at some positions, int64 and ascending."""
         if self.pixels is None:
             return Streamed(self.source, self.form, positions, self.facts.digests)
         return streaming.part(self.pixels, positions)
+
+    def originals(self, positions: Tensor) -> Originals | None:
+        """What parts of the training pictures at these positions are cut from."""
+        return None if self.uncut is None else self.uncut.part(positions)
 
 
 def fill(
@@ -69,6 +78,7 @@ def fill(
     preparation: Preparation,
     memory: int | None,
     on_progress: OnProgress,
+    for_crops: bool = False,
 ) -> Store:
     """The pictures of a collection in the size that was `asked` for, or else as `sizing.settle` says.
 
@@ -79,6 +89,7 @@ def fill(
         preparation: what the model asks for.
         memory: what `sizing.budget` takes.
         on_progress: told how many pictures are done.
+        for_crops: whether random parts are to be cut from the training pictures.
 
     Raises:
         InputError: a picture cannot be decoded, or it is not known which values are black and white.
@@ -93,17 +104,52 @@ def fill(
     if chosen is None:
         chosen, scaled = levels.choose(survey.deep, survey.extents, train, source.name)
     form = replace(form, levels=chosen)
-    channels, height, width = form.shape
-    needed, allowed = len(source) * channels * height * width, sizing.budget(memory)
+    needed, allowed = len(source) * math.prod(form.shape), sizing.budget(memory)
     facts, pixels = _decoded(source, kept, form, needed <= allowed, on_progress)
     notes = [note for note in (resized, scaled) if note]
     if needed > allowed:
-        notes.append(
-            f"the decoded images take {_gib(needed)}, more than the {_gib(allowed)} that may be used: they are "
-            "decoded each time they are needed (SELFTAUGHT_MEMORY=GIB allows more)"
-        )
+        notes.append(f"the decoded images take {_gib(needed)}, {_too_much(allowed)}")
+    uncut = None
+    if for_crops:
+        left = allowed - (needed if pixels is not None else 0)
+        uncut, note = _uncut(collection.train.pictures, kept, form, survey, left, on_progress)
+        notes.append(note)
     notes += [*remarks(survey, facts, source.name), *kept.notes]
-    return Store(source, form, facts, pixels, tuple(notes))
+    return Store(source, form, facts, pixels, tuple(notes), uncut)
+
+
+def _uncut(
+    source: Pictures, kept: "_Kept", form: Format, survey: Survey, allowed: int, on_progress: OnProgress
+) -> tuple[Held | Decoded, str]:
+    """The training pictures to cut from, in memory if they take no more than `allowed`; and what to tell the user."""
+    uncut, found = Uncut(form), survey.sizes[: len(source)]
+    sizes, proportions = uncut.sizes(found), uncut.proportions(found)
+    starts = originals.offsets(sizes, form.shape[0])
+    needed = int(starts[-1])
+    of_digests, of_pixels = f"digests of {uncut}", f"pixels of {uncut}"
+    digests = kept.read(of_digests)
+    pixels = kept.read(of_pixels) if needed <= allowed else {}
+    if digests is None or pixels is None:
+        fresh, decoded = originals.decode_all(source, uncut, sizes, needed <= allowed, on_progress)
+        digests, pixels = {"digests": fresh}, {}
+        kept.write(of_digests, digests)
+        if decoded is not None:
+            kept.write(of_pixels, {"pixels": decoded})
+            # From here on the file's pages, which other processes share, rather than memory of this one.
+            pixels = kept.read(of_pixels) or {"pixels": decoded}
+    note = f"random crops are cut from the original pictures, kept at up to {uncut}: {_gib(needed)}"
+    if "pixels" in pixels:
+        return Held(pixels["pixels"], starts[:-1], sizes, proportions, form.shape[0]), note
+    everything = torch.arange(len(source))
+    streamed = Decoded(source, uncut, everything, digests["digests"], sizes, proportions)
+    return streamed, f"{note}, {_too_much(allowed)}"
+
+
+def _too_much(allowed: int) -> str:
+    return (
+        f"more than the {_gib(allowed)} that may be used: they are decoded each time they are needed "
+        "(SELFTAUGHT_MEMORY=GIB allows more)"
+    )
 
 
 class _Kept:
@@ -159,4 +205,4 @@ def _decoded(
 
 
 def _gib(count: int) -> str:
-    return f"{count / 2**30:.2g} GiB"
+    return f"{count / 2**30:.2g} GiB" if count > 2**27 or not count else f"{count / 2**20:.2g} MiB"

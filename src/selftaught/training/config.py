@@ -47,8 +47,9 @@ class RunConfig(BaseModel):
     raise pydantic's ``ValidationError``; `parse` turns that into a one-line `InputError`. `settings` are the
     method's own, complete but for `NEUTRAL` ones; the method knows their ranges. `data` and `model` are what the user
     called them; what they were is in the two fingerprints (that of a built-in model is empty: its name says it all).
-    `teacher` is the run that the method learns from, finished before on the same images; None where it learns from
-    nobody.
+    `crop_originals` says whether parts of pictures (`min_scale`) are cut from the originals, rather than from pictures
+    that have the input's size already. `teacher` is the run that the method learns from, finished before on the same
+    images; None where it learns from nobody.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -78,6 +79,7 @@ class RunConfig(BaseModel):
     padding: Annotated[int, Field(ge=0, le=1024)] = 0
     flip: bool = False
     min_scale: Annotated[float, Field(gt=0, le=1)] | None = None
+    crop_originals: bool = False
     seed: int = Field(0, ge=0, lt=2**63)
     threads: int = Field(1, ge=1, le=1024)
     precision: Precision = "32-true"
@@ -131,6 +133,8 @@ class RunConfig(BaseModel):
 
     def _json(self, exclude: set[str]) -> str:
         values = self.model_dump(mode="json", exclude={"teacher", *exclude})
+        if not self.crop_originals:
+            del values["crop_originals"]  # runs keep the names that they had before there was the field
         if self.teacher is not None:
             values["teacher"] = self.teacher.trial_id
         return json.dumps(values, sort_keys=True, separators=(",", ":"))

@@ -153,13 +153,15 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     if of_data.get("split_per_trial"):
         of_data["split_seed"] = of_data.get("split_seed", 0) + training.get("seed", 0)
     values = {**of_data, "model": model, "method": method, "settings": settings, **training}
+    values["crop_originals"] = training["min_scale"] is not None
     # Refuses the rest before the data is read and resized.
     config = parse({**values, "data": str(path or data), "data_fingerprint": ""})
     _check_together(config)
     config = config.model_copy(update={"model_fingerprint": models.fingerprint(model)})
     if "val_fraction" not in given:
         source = (config.data, models.preparation(model))
-        share = _held_out(preset.val_fraction, *source, **_load_options(config))
+        options = _load_options(config) | {"for_crops": config.crop_originals}
+        share = _held_out(preset.val_fraction, *source, **options)
         config = config.model_copy(update={"val_fraction": share})
     config = config.model_copy(update={"data_fingerprint": data_of_options(config).fingerprint})
     return config.model_copy(update={"teacher": _teacher(data, config, given)})
@@ -216,7 +218,8 @@ def data_of_options(config: RunConfig, preparation: Preparation | None = None) -
     else:
         # A finished run's pictures are scaled as they were, also where that was before a collection's range was used.
         preparation = replace(preparation, levels=preparation.levels or levels.WHOLE)
-    return load_data(config.data, preparation, **_load_options(config))
+        return load_data(config.data, preparation, **_load_options(config))
+    return load_data(config.data, preparation, **_load_options(config), for_crops=config.crop_originals)
 
 
 def _load_options(config: RunConfig) -> dict[str, Any]:

@@ -245,6 +245,7 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
         flip=config.flip,
         min_scale=config.min_scale,
         memory_format=memory_format(config),
+        originals=images.originals,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: lr_factor(config, step, len(batches))
