@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import SwinConfig, SwinForImageClassification, ViTConfig, ViTForImageClassification
 
 import selftaught
 from selftaught import models
 from selftaught.errors import ExplanationError
+from selftaught.report.figures import explanation_grid
 from selftaught.training.explanations import (
     default_saliency,
     examples,
@@ -33,6 +35,43 @@ class Tokens(nn.Module):
         patches = self.patches(x).flatten(2).transpose(1, 2)
         tokens = self.norm(torch.cat([self.extra.expand(len(x), -1, -1), patches], dim=1))
         return self.head(self.mix(tokens, tokens, tokens)[0].mean(1))
+
+
+class Logits(nn.Module):
+    """A network of transformers as a run holds it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x).logits
+
+
+def hf_vit():
+    size = (64, 96)
+    config = ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=size,
+        num_labels=5,
+    )
+    return Logits(ViTForImageClassification(config)), size
+
+
+def hf_swin():
+    config = SwinConfig(
+        image_size=64,
+        patch_size=4,
+        embed_dim=12,
+        depths=[1, 1],
+        num_heads=[2, 2],
+        window_size=4,
+        num_labels=5,
+    )
+    return Logits(SwinForImageClassification(config)), (64, 64)
 
 
 def pictures(count=3, shape=(3, 8, 8)):
@@ -110,22 +149,51 @@ def test_a_run_with_upsampled_maps_is_shown_what_it_compared():
     assert found[1].similarity == pytest.approx(scores[1].numpy(), abs=1e-5)
 
 
-@pytest.mark.parametrize("extra", [0, 1, 2])
+@pytest.mark.parametrize("extra", [0, 1, 4])
 @pytest.mark.parametrize("size", [(8, 8), (4, 8)])
 def test_tokens_become_the_grid_of_their_patches(extra, size):
+    """In a map, in what a run stores and in the picture over the photograph."""
     model, images = trained(Tokens(extra), classes=4, shape=(3, *size)), pictures(2, (3, *size))
     maps = selftaught.explain(model, images.float() / 255, layer="model.norm").maps
-    rows, columns = size[0] // 2, size[1] // 2
-    assert maps.shape == (2, 4, extra + rows * columns)
-    item = explain_images(model, images, ["a", "b"], layer="norm")[0]
-    assert item.maps == pytest.approx(maps[0, :, extra:].reshape(4, rows, columns).numpy(), abs=1e-6)
+    assert maps.shape == (2, 4, size[0] // 2, size[1] // 2)
+    explained = explain_images(model, images, ["a", "b"], layer="norm")
+    assert explained[0].maps == pytest.approx(maps[0].numpy(), abs=1e-6)
+    drawn = [axis for axis in explanation_grid(explained, "abcd", overlay=True).axes if axis.images]
+    assert [axis.images[0].get_array().shape for axis in drawn][:5] == [(*size, 3)] * 5
+    model, others = (
+        trained(Tokens(extra), classes=4, shape=(3, *size), layer="norm"),
+        judged(torch.rand(6, 4)),
+    )
+    shown = torch.randint(256, (6, 3, *size), dtype=torch.uint8)
+    assert examples(model, shown, *others[1:])["maps"].shape[2:] == maps.shape[2:]
 
 
-def test_tokens_that_make_no_grid_are_refused():
-    model = trained(Tokens(4), classes=4)
-    with pytest.raises(ExplanationError, match=r"shape \(20,\) is no picture: choose another layer= or"):
+def test_tokens_of_an_unknown_order_are_no_picture():
+    class Shuffled(Tokens):
+        def forward(self, x):
+            patches = self.patches(x).flatten(2).transpose(1, 2)[:, torch.arange(15, -1, -1)]
+            tokens = self.norm(patches)
+            return self.head(self.mix(tokens, tokens, tokens)[0].mean(1))
+
+    model = trained(Shuffled(0), classes=4)
+    with pytest.raises(ExplanationError, match=r"shape \(16,\) is no picture: choose another layer= or"):
         explain_images(model, pictures(1), ["a"], layer="norm")
-    assert examples(trained(Tokens(4), classes=4, layer="norm"), *judged(torch.rand(6, 4))) == {}
+    assert examples(trained(Shuffled(0), classes=4, layer="norm"), *judged(torch.rand(6, 4))) == {}
+
+
+@pytest.mark.parametrize("build", [hf_vit, hf_swin])
+def test_transformers_are_shown_as_pictures_in_their_proportions(build):
+    network, size = build()
+    model, images = trained(network, classes=5, shape=(3, *size)), pictures(2, (3, *size))
+    labels = torch.tensor([1, 4])
+    explained = explain_images(model, images, ["a", "b"], labels)
+    expected = selftaught.explain(model, images.float() / 255).maps
+    assert expected.shape[:2] == (2, 5)
+    assert expected.shape[2] / expected.shape[3] == size[0] / size[1]
+    scores = selftaught.similarity.cosine(expected, labels)
+    for item, maps, alike in zip(explained, expected, scores, strict=True):
+        assert item.maps == pytest.approx(maps.numpy(), abs=1e-6)
+        assert item.similarity == pytest.approx(alike.numpy(), abs=1e-5)
 
 
 def judged(logits, right=3):
@@ -233,7 +301,6 @@ def test_images_whose_maps_are_zero_are_left_out():
     model = trained(network, classes=4)
     images, labels, logits = judged(torch.randn(8, 4), right=4)
     images[:2] = 0  # dark: no unit fires
-    images[2:] = 255
     found = examples(model, images, labels, logits)
     assert sorted(found["index"].tolist()) == [2, 3, 4, 5, 6, 7]
     assert np.abs(found["maps"]).max(axis=(1, 2, 3)).min() > 0

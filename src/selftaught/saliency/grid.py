@@ -99,12 +99,17 @@ def _without_repeats(numbers: Tensor, axis: int) -> Tensor:
 
 
 def _merged(records: Sequence[Record], count: int) -> Grid | None:
-    """The grid after 2x2 tokens, or 4x4, ..., of the patch embedding's grid have become one."""
+    """The grid after 2x2 tokens, or 4x4, ..., of the patch embedding's grid have become one.
+
+    As many tokens as there are cells have been read off before, and were not in their order.
+    """
     for record in records:
         if isinstance(record.module, _ConvNd) and record.output.dim() > 3:
             shape = tuple(record.output.shape[2:])
             break
     else:
+        return None
+    if math.prod(shape) <= count:
         return None
     while math.prod(shape) > count and all(length % 2 == 0 for length in shape):
         shape = tuple(length // 2 for length in shape)

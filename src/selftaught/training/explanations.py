@@ -27,9 +27,6 @@ _AT_ONCE = 4
 _STORED_SIDE = 64
 """Stored maps have no longer side than this: enough to look at, and a record stays small."""
 
-_TOKENS_BEFORE_PATCHES = (1, 0, 2, 5)
-"""ViT and DeiT; Swin; distilled DeiT; DINOv2 with registers."""
-
 
 @dataclass(frozen=True)
 class ExplainedImage:
@@ -251,24 +248,17 @@ def maps_and_similarity(
         ]
         compared = similarity.upsampled(maps, model.input_shape[1:]) if settings.get("upsample") else maps
         likeness.append(compare(compared, (kept == truth[:, None]).int().argmax(1)))
-        found.append(_as_pictures(maps, model.input_shape[1:]))
+        found.append(_as_pictures(maps))
     return torch.cat(found).float(), torch.cat(likeness).float()
 
 
-def _as_pictures(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Maps (B, k, h, w): input channels are summed, a transformer's tokens become the grid of their patches."""
+def _as_pictures(maps: Tensor) -> Tensor:
+    """Maps (B, k, h, w), of several input channels their sum; tokens came as a grid of patches, if theirs is known."""
     match maps.dim():
         case 5:
             return maps.sum(2)
         case 4:
             return maps
-        case 3:
-            height, width = size
-            for others in _TOKENS_BEFORE_PATCHES:
-                patches = maps.shape[2] - others
-                rows = math.isqrt(max(patches, 0) * height // width)
-                if patches > 0 and rows * rows * width == patches * height:
-                    return maps[:, :, others:].unflatten(2, (rows, patches // rows))
     raise ExplanationError(
         f"a map of shape {tuple(maps.shape[2:])} is no picture: choose another layer= or saliency='grad'"
     )
