@@ -101,6 +101,14 @@ CLASSES = {
         grid("cat", "dog", "emu", classes=("day", "night")),
         ["cat", "dog", "emu"],
     ),
+    "vehicles of several makes": (
+        [
+            f"{a}/{b}.png"
+            for a in ("train/ice", "train/tgv", "bus/city", "bus/coach", "car/suv")
+            for b in "12"
+        ],
+        ["bus", "car", "train"],
+    ),
     "of different depth": ([*flat("cat/a", "cat/b", "dog")], ["cat", "dog"]),
     "each with images and masks": (grid("cat", "dog", classes=("images", "masks")), ["cat", "dog"]),
     "numbered as sets": (flat("set1", "set2"), ["set1", "set2"]),
@@ -127,8 +135,14 @@ def test_what_is_left_aside_is_told(tmp_path):
     names = grid("cat", "dog", "emu", classes=("images", "masks"))
     notes = folder.collect(fill(tmp_path / "each", names)).notes
     assert notes == (
-        f"not used, because they describe the images beside them: 6 images in {tmp_path / 'each/cat/masks'} and 2 "
-        "more folders",
+        f"not used, because they describe the images beside them: 6 images in "
+        f"{tmp_path / 'each/cat/masks'}, {tmp_path / 'each/dog/masks'}, {tmp_path / 'each/emu/masks'}",
+    )
+    names = grid("cat", "dog", "emu", classes=("day", "night"))
+    notes = folder.collect(fill(tmp_path / "alike", names)).notes
+    where = tmp_path / "alike"
+    assert notes[0].startswith(
+        f"each class in {where} holds folders called day, night, whose images are taken"
     )
     notes = folder.collect(fill(tmp_path / "within", grid("a", "b", classes=("train", "test")))).notes
     assert notes == (f"each class in {tmp_path / 'within'} is divided into parts of its own",)
@@ -148,6 +162,9 @@ REFUSALS = {
     "batches": (grid("batch1", "batch2"), ["batch1, batch2", "called a, b", "put the images of each"]),
     "batches of parts": (grid("train/part_a", "train/part_b", "test"), ["part_a, part_b"]),
     "halves in another language": (grid("Apprentissage", "Essai"), ["Apprentissage, Essai", "called a, b"]),
+    "domains": (grid("amazon/images", "dslr/images"), ["amazon, dslr", "called a, b"]),
+    "domains that differ a little": ([*grid("amazon", "dslr"), *flat("dslr/c")], ["called a, b"]),
+    "vehicles like parts": (grid("train", "bus", "car"), ["divided into train, but also has bus, car"]),
     "two divisions": (
         grid("train", "test", "pets_train", "pets_test"),
         ["divided more than once", "pets_test"],
@@ -156,7 +173,7 @@ REFUSALS = {
         flat("cat_train", "cat_test", "dog_train", "dog_test"),
         ["divided more than once"],
     ),
-    "a part and others": (grid("train", "extra"), ["divided into train, but also has extra", "rename"]),
+    "a part and others": (grid("train", "extra"), ["divided into train, but also has extra: move", "rename"]),
     "parts and others": (
         [*grid("training_set", "test_set"), *flat("bonus")],
         ["divided into test_set, training_set, but also has bonus"],

@@ -269,8 +269,10 @@ def test_a_picture_may_lie_beside_the_file(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "1.png").write_bytes(b"beside")
     (tmp_path.parent / "secret.png").write_bytes(b"secret")
-    paths = ["images/1.png", "../secret.png", str(tmp_path.parent / "secret.png"), "images/2.png", "a\0b"]
-    write_parquet(tmp_path / "train-0.parquet", [None] * 5, [0, 1, 0, 1, 0], paths=paths)
+    os.mkfifo(tmp_path / "images" / "3.png")
+    secret = str(tmp_path.parent / "secret.png")
+    paths = ["images/1.png", "../secret.png", secret, "images/2.png", "a\0b", "images/3.png"]
+    write_parquet(tmp_path / "train-0.parquet", [None] * 6, [0, 1, 0, 1, 0, 1], paths=paths)
     pictures = collect(tmp_path).train.pictures
     assert pictures.read(0) == b"beside"
     for row, complaint in (
@@ -278,10 +280,18 @@ def test_a_picture_may_lie_beside_the_file(tmp_path):
         (2, "cannot leave"),
         (3, "cannot be read"),
         (4, "cannot be read"),
+        (5, "cannot be read"),
     ):
         with pytest.raises(InputError, match=f"train-0.parquet, row {row}: .*{complaint}") as caught:
             pictures.read(row)
         assert "\n" not in str(caught.value)
+
+
+def test_names_of_classes_are_shown_as_a_terminal_may_show_them(tmp_path):
+    write_parquet(tmp_path / "all.parquet", BLOBS[:4], [0, 1, 0, 1], classes=("\ud800", "a\x1b[31m"))
+    assert collect(tmp_path).classes == ("\ufffd", "a\ufffd[31m")
+    write_parquet(tmp_path / "all.parquet", BLOBS[:4], ["a\x1b", "b", "a\x1b", "b"], classes=None)
+    assert collect(tmp_path).classes == ("a\ufffd", "b")
 
 
 def test_a_row_without_a_picture_is_named(shards):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from selftaught.data.parts import absent, check_classes, divide, part_of
+from selftaught.data.parts import absent, check_classes, divide, division, ordered, part_of
 from selftaught.errors import InputError
 
 
@@ -13,7 +13,10 @@ from selftaught.errors import InputError
         *[(name, "train") for name in ("train", "TRAIN", "training", "Training")],
         *[(name, "test") for name in ("test", "Test", "testing")],
         *[(name, "validation") for name in ("val", "valid", "Validation")],
-        *[(name, None) for name in ("trains", "tests", "cats", "")],
+        *[(name, "train") for name in ("training_set", "01_train", "Train Images", "trainset", "my_train")],
+        *[(name, "test") for name in ("TestImages", "test1", "data-test")],
+        *[(name, "validation") for name in ("dev", "val2017")],
+        *[(name, None) for name in ("trains", "tests", "cats", "", "test_tube", "train_test", "pred", "_")],
     ],
 )
 def test_names_of_parts(name, part):
@@ -56,3 +59,48 @@ def test_classes_without_images_are_named():
         "class 'a' has no images in the test part",
     ]
     assert absent(("a", "b", "c"), train, None) == ["class 'c' has no images in the training part"]
+    names = tuple(f"class {number}" for number in range(9))
+    [line] = absent(names, torch.tensor([0, 1]), None)
+    assert line.startswith("7 classes have no images in the training part: 'class 2', 'class 3', ")
+    assert line.endswith("'class 6' and 2 more")
+
+
+def test_many_classes_are_checked_at_once():
+    names = [str(number) for number in range(200_000)]
+    labels = torch.arange(200_000).repeat(2)
+    check_classes(names, labels, None, "S")
+    with pytest.raises(InputError, match="two classes that are called '7'"):
+        check_classes([*names, "7"], labels, None, "S")
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (["training_set", "test_set"], [{"training_set": "train", "test_set": "test"}]),
+        (["seg_train", "seg_pred"], [{"seg_train": "train", "seg_pred": "unlabelled"}]),
+        (["train"], [{"train": "train"}]),
+        (["test_tube", "training_shoe", "valley"], []),
+        (["unlabelled", "predictions"], []),
+        (["cats_train", "dogs_train"], []),
+        (["train_test", "x"], []),
+        (["a_train", "a_val", "b_train", "b_val"], None),
+    ],
+)
+def test_names_side_by_side(names, groups):
+    found = division(names)
+    assert found == groups if groups is not None else len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["10", "9", "1"], ["1", "9", "10"]),
+        (["010", "9", "10"], ["9", "010", "10"]),
+        (["-1", "1", "0.5"], ["-1", "0.5", "1"]),
+        (["10", "9", "a"], ["10", "9", "a"]),
+        (["b", "a", "B"], ["B", "a", "b"]),
+        (["class10", "class9"], ["class10", "class9"]),
+    ],
+)
+def test_only_numbers_are_in_the_order_of_their_values(names, order):
+    assert ordered(names) == order

@@ -340,6 +340,14 @@ def test_names_that_both_parts_of_a_contest_have(tmp_path):
     assert "may be any of" in refusal(tmp_path)
 
 
+def test_the_part_of_a_line_tells_which_of_two_files_is_meant(tmp_path):
+    fill(tmp_path, [f"images/{place}/{name}" for place in ("train", "test") for name in IMAGES[:2]])
+    lines = [f"{name},{part}" for part in ("train", "test") for name in ("1.png,cat", "2.png,dog")]
+    found = open_source(str(write(tmp_path / "labels.csv", ["file,label,split", *lines])))
+    assert contents(found.train) == [("images/train/1.png", 0), ("images/train/2.png", 1)]
+    assert contents(found.test) == [("images/test/1.png", 0), ("images/test/2.png", 1)]
+
+
 def test_made_up_answers_are_no_labels(tmp_path):
     fill(tmp_path, [f"train/{label}/{n}.png" for label in ("cat", "dog") for n in "12"])
     fill(tmp_path, ["test/8.png", "test/9.png"])

@@ -20,18 +20,22 @@ class Finder:
     Args:
         table: the file that names them.
         asked: the folder that was asked for, where the table lies in it or beside it.
-        part: the part that the table is about, if any: where sub-folders are called after parts, that one's come first.
     """
 
-    def __init__(self, table: Path, asked: Path | None, part: str | None) -> None:
-        self._home, self._asked, self._part = table.parent, asked, part
+    def __init__(self, table: Path, asked: Path | None) -> None:
+        self._home, self._asked = table.parent, asked
         self._places = list(dict.fromkeys([asked or self._home, self._home, self._home / table.stem]))
-        self._below: list[list[Path]] | None = None
+        self._below: list[Path] | None = None
         self._checked: set[Path] = set()
         self._names: dict[Path, tuple[dict[str, list[Path]], ...]] = {}
 
-    def find(self, written: str, where: str) -> Path:
-        """The file of that name; `where` is the line that says so.
+    def find(self, written: str, part: str | None, where: str) -> Path:
+        """The file of that name.
+
+        Args:
+            written: the name.
+            part: the part that it is said to be of, if any: where sub-folders are called after parts, that one counts.
+            where: the line that says so.
 
         Raises:
             InputError: there is none, there are several, or it is not below the folder.
@@ -41,9 +45,7 @@ class Finder:
             if path := self._follow(place, steps, where):
                 self._check(path, place)
                 return path
-        if self._below is None:
-            self._below = self._folders_with_images()
-        for places in self._below:
+        for places in self._groups(part):
             matches = [(place, path) for place in places if (path := self._follow(place, steps, where))]
             if len(matches) > 1:
                 raise InputError(_several(written, [path for _, path in matches], where))
@@ -117,19 +119,24 @@ class Finder:
             check_link(step, os.path.realpath(place if place == self._asked else self._home))
         self._checked.add(path.parent)
 
-    def _folders_with_images(self) -> list[list[Path]]:
-        """The folders below that hold images, in groups to be searched one after the other: the table's part first."""
+    def _groups(self, part: str | None) -> list[list[Path]]:
+        """The folders below that hold images, in groups to be searched one after the other: the part's own first."""
+        if self._below is None:
+            self._below = self._folders_with_images()
+        groups: dict[bool | None, list[Path]] = {True: [], None: [], False: []}
+        for folder in self._below:
+            parts = {part_of(step) for step in folder.relative_to(self._home).parts} - {None}
+            groups[part in parts if parts and part else None].append(folder)
+        return list(groups.values())
+
+    def _folders_with_images(self) -> list[Path]:
         real = os.path.realpath(self._home)
         found, level = [], [self._home]
         for _ in range(_DEPTH):
             inner = [folder for above in level for folder in listing(above)[0]]
             level = [folder for folder in inner if Path(os.path.realpath(folder)).is_relative_to(real)]
             found += [folder for folder in level if any(is_image(file.name) for file in listing(folder)[1])]
-        groups: dict[bool | None, list[Path]] = {True: [], None: [], False: []}
-        for folder in found:
-            parts = {part_of(step) for step in folder.relative_to(self._home).parts} - {None}
-            groups[self._part in parts if parts and self._part else None].append(folder)
-        return list(groups.values())
+        return found
 
 
 def _folded(name: str) -> str:

@@ -42,8 +42,7 @@ def _descriptions(found: layout.Layout) -> list[str]:
     if not folders:
         return []
     count = sum(1 for tree in folders for _ in tree.walk())
-    others = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ""
-    where = f"{shown(folders[0].path)}{others}"
+    where = listed([shown(tree.path) for tree in folders])
     return [f"not used, because they describe the images beside them: {count:,} images in {where}"]
 
 

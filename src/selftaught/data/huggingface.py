@@ -38,6 +38,9 @@ _PICTURE_COLUMNS = (
 _LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "category", "target")
 
 
+_LONGEST_METADATA = 2**24
+
+
 @dataclass(frozen=True)
 class Layout:
     """The columns of pictures and labels, and the names of the classes where the schema has them."""
@@ -64,7 +67,7 @@ def layout(schema: "pa.Schema", origin: str) -> Layout:
     features = _features(schema, origin)
     labels = _label_column(schema, features, origin)
     names = features.get(labels, {}).get("names")
-    classes = tuple(map(str, names)) if names and isinstance(names, list) else None
+    classes = tuple(map(shown, names)) if names and isinstance(names, list) else None
     return Layout(_picture_column(schema, features, origin), labels, classes)
 
 
@@ -73,6 +76,8 @@ def _features(schema: "pa.Schema", origin: str) -> dict[str, dict[str, Any]]:
     metadata = (schema.metadata or {}).get(b"huggingface")
     if metadata is None:
         return {}
+    if len(metadata) > _LONGEST_METADATA:
+        raise InputError(f"{origin}: its Hugging Face metadata has {len(metadata):,} bytes: write it anew")
     try:
         features = json.loads(metadata)["info"]["features"].items()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -159,6 +164,8 @@ def blob(cell: Mapping[str, Any] | bytes | None, where: str, folders: Sequence[P
     try:
         real = Path(os.path.realpath(folders[0] / cell["path"]))
         if any(real.is_relative_to(os.path.realpath(folder)) for folder in folders):
+            if not real.is_file():
+                raise OSError  # a pipe would be waited for
             return real.read_bytes()
     except (OSError, ValueError) as error:
         raise InputError(

@@ -85,7 +85,7 @@ def encode(pieces: Sequence[Labels]) -> tuple[tuple[str, ...], list[Tensor]]:
     classes = ordered(everything) if isinstance(found[0][0][0], str) else sorted(everything)
     code = {name: label for label, name in enumerate(classes)}
     codes = [np.array([code[name] for name in names], dtype=np.int64)[at] for names, at in found]
-    return tuple(map(str, classes)), list(map(torch.from_numpy, codes))
+    return tuple(map(shown, classes)), list(map(torch.from_numpy, codes))
 
 
 def _kind(piece: Labels) -> "pa.DataType":

@@ -53,7 +53,7 @@ def read(root: Path) -> Layout:
     if parts:
         _read_parts(home, parts, found)
     elif not _read_divided_classes(home, children, found):
-        _refuse_pieces(home, children)
+        _refuse_pieces(home, children, found)
         found.places = [_place(child, child, "train") for child in children]
         if home.path != root:
             found.notes.append(f"the classes are the sub-folders of {shown(home.path)}")
@@ -124,12 +124,12 @@ def _parts(home: Tree, children: Sequence[Tree]) -> dict[str, Tree]:
     [named] = groups
     others = [child for child in children if child.name not in named]
     by_name = {child.name: child for child in children}
-    if others and len(named) == 1 and by_name[next(iter(named))].pictures:
-        return {}  # among cars and buses, `train` is a class with images of its own
+    if others and len(named) == 1 and _is_class(by_name[next(iter(named))], others):
+        return {}
     if others:
         raise InputError(
-            f"{shown(home.path)} is divided into {', '.join(map(shown, named))}, but also has "
-            f"{shown(others[0].name)}: move it elsewhere, or rename what is a class and no part"
+            f"{shown(home.path)} is divided into {', '.join(map(shown, named))}, but also has {_names(others)}: move "
+            "what is no part elsewhere, or rename what is a class"
         )
     parts: dict[str, Tree] = {}
     for name, part in named.items():
@@ -139,6 +139,20 @@ def _parts(home: Tree, children: Sequence[Tree]) -> dict[str, Tree]:
             )
         parts[part] = by_name[name]
     return parts
+
+
+def _is_class(tree: Tree, others: Sequence[Tree]) -> bool:
+    """Whether the only folder that is called like a part is a class: `train` among `bus` and `car`.
+
+    It is if it has images of its own, or if it holds other folders than those beside it do, like them.
+    """
+    if tree.pictures:
+        return True
+    inner = {sub.name for sub in tree.folders}
+    return len(others) > 1 and all(
+        child.folders and not child.pictures and inner.isdisjoint(sub.name for sub in child.folders)
+        for child in others
+    )
 
 
 def _read_parts(home: Tree, parts: dict[str, Tree], found: Layout) -> None:
@@ -182,7 +196,7 @@ def _classes_of_part(tree: Tree, found: Layout) -> list[Tree]:
             raise InputError(
                 f"{shown(tree.path)} is itself divided into {', '.join(map(shown, group))}: keep one division"
             )
-    _refuse_pieces(tree, children)
+    _refuse_pieces(tree, children, found)
     return children
 
 
@@ -214,20 +228,32 @@ def _division_of_class(tree: Tree) -> dict[str, str] | None:
     return groups[0] if whole else None
 
 
-def _refuse_pieces(home: Tree, children: Sequence[Tree]) -> None:
-    """Refuse folders that hold the same folders each, where those may be the classes."""
+def _refuse_pieces(home: Tree, children: Sequence[Tree], found: Layout) -> None:
+    """Refuse folders that hold the same folders each, where those may be the classes; tell of them in any case."""
     if len(children) < 2 or any(child.pictures for child in children):
         return
-    inner = [{sub.name for sub in child.folders} for child in children]
-    common = set.intersection(*inner)
-    numbered = are_pieces([child.name for child in children]) and common
-    alike = all(names == common for names in inner) and len(common) >= max(2, len(children))
-    if numbered or alike:
+    inner = [{sub.name for sub in _past_generic(child).folders} for child in children]
+    common, everything = set.intersection(*inner), set.union(*inner)
+    same = shown(listed(sorted(common)))
+    alike = 2 * len(common) >= len(everything) and len(common) > 1
+    if (common and are_pieces([child.name for child in children])) or (
+        alike and len(common) >= len(children)
+    ):
         raise InputError(
-            f"each of {_names(children)} in {shown(home.path)} holds folders called "
-            f"{shown(listed(sorted(common)))}: if those are the classes, put the images of each into "
-            "one folder; if not, put the images of each class directly into its folder"
+            f"each of {_names(children)} in {shown(home.path)} holds folders called {same}: if those are the classes, "
+            "put the images of each into one folder; if not, put the images of each class directly into its folder"
         )
+    if alike:
+        found.notes.append(
+            f"each class in {shown(home.path)} holds folders called {same}, whose images are taken together: if those "
+            "are the classes, put the images of each into one folder"
+        )
+
+
+def _past_generic(tree: Tree) -> Tree:
+    while not tree.pictures and len(tree.folders) == 1 and is_generic(tree.folders[0].name):
+        [tree] = tree.folders
+    return tree
 
 
 def _names(folders: Sequence[Tree]) -> str:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from selftaught.errors import InputError
+from selftaught.errors import InputError, listed
 
 T = TypeVar("T")
 
@@ -157,9 +157,11 @@ def check_classes(classes: Sequence[str], train: Tensor, test: Tensor | None, wh
         InputError: there are fewer than two classes, two have the same name, or an undivided source has a single image
             of a class.
     """
-    twice = next((name for index, name in enumerate(classes) if name in classes[:index]), None)
-    if twice is not None:
-        raise InputError(f"{where} has two classes that are called {twice!r}: rename one")
+    seen: set[str] = set()
+    for name in classes:
+        if name in seen:
+            raise InputError(f"{where} has two classes that are called {name!r}: rename one")
+        seen.add(name)
     if len(classes) < 2:
         found = f"one class only ({classes[0]!r})" if classes else "no classes"
         raise InputError(f"{where} has {found}: telling images apart takes at least two")
@@ -174,19 +176,24 @@ def check_classes(classes: Sequence[str], train: Tensor, test: Tensor | None, wh
 
 
 def absent(classes: Sequence[str], train: Tensor, test: Tensor | None) -> list[str]:
-    """Which classes have no images in which part: "class 'cat' has no images in the test part".
+    """Which classes have no images in which part: "class 'cat' has no images in the test part". Many are one line.
 
     Args:
         classes: the C names.
         train: int64 (N,), the labels of the training part.
         test: those of the test part; None where there is none yet.
     """
-    parts = {"training": train} if test is None else {"training": train, "test": test}
-    return [
-        f"class {classes[label]!r} has no images in the {part} part"
-        for part, labels in parts.items()
-        for label in torch.nonzero(torch.bincount(labels, minlength=len(classes)) == 0).flatten().tolist()
-    ]
+    lines = []
+    for part, labels in {"training": train, "test": test}.items():
+        if labels is None:
+            continue
+        missing = torch.nonzero(torch.bincount(labels, minlength=len(classes)) == 0).flatten().tolist()
+        names = [repr(classes[label]) for label in missing]
+        if len(names) > 3:
+            lines.append(f"{len(names):,} classes have no images in the {part} part: {listed(names)}")
+        else:
+            lines += [f"class {name} has no images in the {part} part" for name in names]
+    return lines
 
 
 def ordered(names: Iterable[str]) -> list[str]:

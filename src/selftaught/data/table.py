@@ -139,11 +139,12 @@ def _rows(
     """What a table names; `first` is where each file was named, to be added to."""
     columns, more = _columns(table, part)
     notes += more
-    finder = Finder(table, folder, part or part_of(table.stem))
+    finder = Finder(table, folder)
+    about = part or part_of(table.stem)
     empty = True
     for cells, where in _lines(table):
         row = columns.row(cells, where)
-        path = finder.find(row.file, where)
+        path = finder.find(row.file, about or row.part, where)
         if path in first:
             raise InputError(
                 f"{where}: {row.file!r} is named twice, before in {first[path]}: keep one of them"
