@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from selftaught._inputs import as_float
 from selftaught.errors import ExplanationError, InputError
+from selftaught.saliency.jacobian import leads_to
 
 _RELU = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _CLAMP = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_}
@@ -176,7 +177,11 @@ class ExplanationRules(TorchFunctionMode):
             ExplanationError: a train-mode BatchNorm, or for guided backpropagation a ReLU, that runs where it cannot
                 be seen, as in exported or scripted code.
         """
-        for node in _graph(logits, activation):
+        if activation is None:
+            nodes: Iterable[Any] = _graph(logits)
+        else:  # what leads past the layer ran before it, where nothing was looked at
+            nodes = (node for node, leads in leads_to(logits.grad_fn, activation).items() if leads)
+        for node in nodes:
             if node in self._seen:
                 continue
             name = node.name()
@@ -282,11 +287,10 @@ def _inverse_deviation(source: Tensor, eps: float) -> Tensor:
     return (source.var(axes, correction=0) + eps).rsqrt()
 
 
-def _graph(logits: Tensor, activation: Tensor | None) -> Iterator[Any]:
-    """The nodes of the autograd graph from `logits` back to `activation`, each once."""
-    stop = None if activation is None else activation.grad_fn
+def _graph(logits: Tensor) -> Iterator[Any]:
+    """The nodes of the autograd graph from `logits` back, each once."""
     waiting: list[Any] = [logits.grad_fn]
-    met = {None, stop}
+    met = {None}
     while waiting:
         node = waiting.pop()
         if node not in met:

@@ -117,7 +117,7 @@ class Explainer:
         with _recordable(model, x) as x:
             logits, maps = self._explained(model, x, classes)
         signed = maps.make(slice(None))
-        self._watch.look(peak(signed))
+        self._watch.look(peak(signed), self._dropout())
         return Explanation(logits, maps.finish(signed), self.plan)
 
     def compare(
@@ -151,7 +151,7 @@ class Explainer:
                 some = maps.make(rows)
                 peaks.append(peak(some))
                 found.append(similarity(maps.finish(some), labels[rows]))
-        self._watch.look(peak(torch.stack(peaks)))
+        self._watch.look(peak(torch.stack(peaks)), self._dropout())
         return logits, torch.cat(found)
 
     def _explained(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Maps]:
@@ -172,6 +172,9 @@ class Explainer:
         self._watch.settle()
         if isinstance(self._method, GradCAM):
             self._method.settle()
+
+    def _dropout(self) -> float:
+        return self.plan.dropout if self.plan else 0.0
 
     @property
     def plan(self) -> Plan | None:

@@ -12,6 +12,9 @@ from torch.nn.modules.conv import _ConvNd
 
 from selftaught.saliency.layers import Record
 
+_LOOKED_AT = 4
+"""How many outputs are asked where their tokens come from: after the first attention none of them can tell."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -39,11 +42,17 @@ def find(records: Sequence[Record], source: Tensor) -> Grid | None:
         records: what the modules returned, up to the layer.
         source: the input that they were made with, a leaf.
     """
-    count = records[-1].output.shape[1]
-    for index, record in enumerate(records):
-        if record.edge is not None and record.output.dim() == 3 and record.output.shape[1] == count:
-            return _of_cells(records[:index], record, source) or _merged(records, count)
-    return None
+    batch, count = records[-1].output.shape[:2]
+    as_many = [
+        (index, record)
+        for index, record in enumerate(records)
+        if record.edge is not None and record.output.dim() == 3 and record.output.shape[:2] == (batch, count)
+    ]
+    for index, record in as_many[:_LOOKED_AT]:
+        found = _of_cells(records[:index], record, source)
+        if found:
+            return found
+    return _merged(records, count)
 
 
 def _of_cells(before: Sequence[Record], tokens: Record, source: Tensor) -> Grid | None:

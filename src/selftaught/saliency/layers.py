@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd
 
 from selftaught.errors import ExplanationError, InputError
 from selftaught.saliency.capture import first_tensor
@@ -86,6 +87,7 @@ _UNLEARNED = Fault("come before all weights")
 _UNUSED = Fault("do not reach the logits")
 _ONE_CHANNEL = Fault("have one channel")
 _ONE_POSITION = Fault("have one position")
+_POOLED = Fault("are pooled")
 
 
 @dataclass(frozen=True)
@@ -305,6 +307,8 @@ def _fault(records: Sequence[Record], share: float | None) -> Fault | None:
     if not share:
         return _UNUSED
     fault = fault_of_shape(records)
+    if fault is None and isinstance(records[-1].module, _AdaptiveAvgPoolNd | _AdaptiveMaxPoolNd):
+        return _POOLED  # what it sees is explained; it may even repeat one position several times
     count = torch.Size(size(records)[1]).numel()
     if fault is None and share < (_READ_OF_TOKENS if records[-1].output.dim() == 3 else _READ_OF_A_PICTURE):
         return Fault(f"are read at {round(share * count)} of {count} positions", unread=True)

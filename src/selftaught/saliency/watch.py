@@ -1,5 +1,6 @@
 """Maps that nothing can be learned from, all zero or not finite, and shortcuts that do not hold."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor
 
 from selftaught.errors import DegenerateMapsError, ShortcutError
 from selftaught.saliency.heads import not_finite
+
+_MAY_DROP_ALL = 0.5
 
 
 def peak(maps: Tensor) -> Tensor:
@@ -30,13 +33,20 @@ class Watch:
         self._least: Tensor | None = None
         self._largest: Tensor | None = None
         self._recorded = False
+        self._dropout = 0.0
 
-    def look(self, largest: Tensor) -> None:
+    def look(self, largest: Tensor, dropout: float = 0.0) -> None:
         """Judge a batch by the `peak` of its maps, and on CUDA the batch before.
+
+        Args:
+            largest: the peak.
+            dropout: the highest rate of an active dropout behind what is explained. Where one may have dropped
+                everything, maps that are all zero are told and not refused: the next batch's are not.
 
         Raises:
             DegenerateMapsError: the maps are all zero or not finite.
         """
+        self._dropout = dropout
         if not largest.is_cuda:
             self._judge(float(largest))
         elif torch.cuda.is_current_stream_capturing():
@@ -79,6 +89,13 @@ class Watch:
             self._largest.copy_(torch.maximum(self._largest, largest))
 
     def _judge(self, largest: float) -> None:
+        if largest == 0 and self._dropout >= _MAY_DROP_ALL:
+            warnings.warn(
+                f"every {self.saliency} map of a batch is zero, since a dropout of rate {self._dropout:g} dropped all: "
+                "its soft labels are even; lower the rate",
+                stacklevel=2,
+            )
+            return
         if largest == 0:
             raise DegenerateMapsError(
                 f"every {self.saliency} map is zero, no gradient reaches what is explained: choose another layer= or "
