@@ -20,8 +20,8 @@ class DegenerateMapsError(ExplanationError):
     """The maps of one batch are all zero or not finite; those of another batch or of other weights may be fine."""
 
 
-class ShortcutError(ExplanationError):
-    """A shortcut that made Grad-CAM's weights did not hold in steps that were replayed: take them again."""
+class ShortcutError(SelftaughtError, RuntimeError):
+    """A shortcut to Grad-CAM's weights did not hold in steps that a CUDA graph replayed: take them again."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:

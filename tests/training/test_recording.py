@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from selftaught import objectives
-from selftaught.errors import DegenerateMapsError, ExplanationError, SelftaughtError
+from selftaught.errors import DegenerateMapsError, ExplanationError, SelftaughtError, ShortcutError
 from selftaught.objectives import Objective, Step, base
 from selftaught.objectives.ce import CrossEntropy
-from selftaught.saliency.watch import Watch
+from selftaught.objectives.le import LearningWithExplanations
+from selftaught.saliency.watch import Trust, Watch
 from selftaught.training import record, seeds, teachers
 from selftaught.training.presets import data_of
 from selftaught.training.recording import REHEARSALS, Recorder
@@ -279,3 +280,36 @@ def test_what_explanations_say_late_is_heard_before_the_run_is_saved(tmp_path, m
     with pytest.raises(ExplanationError, match=r"every map is zero \(by epoch 1, step 1\)"):
         train(quick.config(), tmp_path)
     assert not (tmp_path / record.CHECKPOINT).exists()
+
+
+def test_steps_with_a_shortcut_that_does_not_hold_are_taken_again(monkeypatch, tmp_path):
+    """As a GPU would find out when it has replayed them: from the last checkpoint, with the next form."""
+    config = quick.config("le", model="resnet8", image_size=16, warmup=1)
+    train(config, tmp_path / "undisturbed")
+    forms, doubted = [], []
+    step, settle = LearningWithExplanations.step, Trust.settle
+
+    def watched(method, x, y):
+        found = step(method, x, y)
+        forms.append(None if method.warming_up else method.criterion.explainer.plan.head)
+        return found
+
+    def doubtful(trust):
+        if forms[-1] == "linear" and not doubted:
+            doubted.append(trust)
+            raise ShortcutError("it did not hold")
+        settle(trust)
+
+    monkeypatch.setattr(LearningWithExplanations, "step", watched)
+    monkeypatch.setattr(Trust, "settle", doubtful)
+    train(config, tmp_path / "again")
+    per_epoch = quick.STEPS_PER_EPOCH
+    assert forms == [None] * per_epoch + ["linear"] * per_epoch + ["channel-wise"] * 2 * per_epoch
+    ours, theirs = (record.read(tmp_path / name).result for name in ("again", "undisturbed"))
+    assert ours.nll == pytest.approx(theirs.nll, rel=1e-4)
+    assert len((tmp_path / "again" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(("error", "holds"), [(0.5, True), (2.0, False), (float("nan"), False)])
+def test_a_shortcut_holds_within_the_tolerance(error, holds):
+    assert Trust().holds(torch.tensor(error), 1.0) is holds

@@ -103,6 +103,7 @@ class Objective(ABC):
 
         Raises:
             ExplanationError: the maps were all zero or not finite.
+            ShortcutError: the steps since the last call have to be taken again, after `restore` and `learn`.
         """
 
     def state(self) -> dict[str, Any]:
@@ -114,6 +115,9 @@ class Objective(ABC):
 
     def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Go back to a `state`."""
+
+    def learn(self, found: dict[str, Any]) -> None:  # noqa: B027
+        """After going back to an earlier state, keep what a later one, `found`, knows better."""
 
     def explained(self) -> str | None:
         """The layer that the last step explained, in a few words; None where it explained none."""

@@ -90,16 +90,23 @@ class LearningWithExplanations(TwoStage):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
-        if state["plan"] is not None:
-            plan = Plan(**state["plan"])
-            self.criterion.explainer = Explainer(self.saliency, relu=self.relu, plan=plan, centre=self.centre)
+        self.learn(state)
         if self.criterion.amortised:
             self.criterion.amortised.set_extra_state(state["amortised"])
+
+    def learn(self, found: dict[str, Any]) -> None:
+        """Read the network as a later state did."""
+        if found["plan"] is not None:
+            plan = Plan(**found["plan"])
+            self.criterion.explainer = Explainer(self.saliency, relu=self.relu, plan=plan, centre=self.centre)
 
     def explained(self) -> str | None:
         """Grad-CAM's layer."""
         plan = self.criterion.explainer.plan
-        return f"{plan.layer} ({plan.head} head)" if plan else None
+        if plan is None:
+            return None
+        doubt = f"; {plan.note}" if plan.note else ""
+        return f"{plan.layer} ({plan.head} head{doubt})"
 
     def step(self, x: Tensor, y: Tensor) -> Step:
         """One forward pass, its explanation and the two terms."""

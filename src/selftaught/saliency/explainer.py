@@ -168,6 +168,7 @@ class Explainer:
 
         Raises:
             ExplanationError: every map was zero, or a map was not finite.
+            ShortcutError: in replayed calls Grad-CAM's shortcut did not hold; take them again, recorded anew.
         """
         self._watch.settle()
         if isinstance(self._method, GradCAM):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from selftaught import models
 from selftaught.data import ImageData
 from selftaught.data.streaming import Images
-from selftaught.errors import InputError
+from selftaught.errors import InputError, ShortcutError
 from selftaught.files.sealing import sha256
 from selftaught.training import checkpoint, environment, explanations, record, seeds, teachers, trace
 from selftaught.training.config import RunConfig
@@ -110,6 +110,8 @@ class _Run:
         self.resumed_at = self.position.epoch * len(session.batches) + self.position.step
         self.images_before, self.seconds_before = self.position.images, self.position.seconds
         self.save = Autosave(lambda: checkpoint.save(directory, session, self.saved), save_seconds())
+        if session.recorder and not (directory / record.CHECKPOINT).exists():
+            self.save()  # where `take_again` goes back to
 
     def train(self) -> None:
         """The remaining epochs, each saved when it is done."""
@@ -119,7 +121,20 @@ class _Run:
             except Stopped:
                 self.save()
                 raise
-            self.end_epoch()
+            except ShortcutError:
+                self.take_again()
+            else:
+                self.end_epoch()
+
+    def take_again(self) -> None:
+        """Go back to the last checkpoint: recorded steps since then were taken with a shortcut that does not hold.
+
+        It was written after the steps before it were found to be right.
+        """
+        found = self.session.objective.state()
+        self.saved = checkpoint.restore(self.directory, self.session)
+        self.session.objective.learn(found)
+        self.position = self.saved.position
 
     def end_epoch(self) -> None:
         """Write the epoch's line and the checkpoint, which has the lines as well: what was written after it is lost."""
