@@ -14,6 +14,7 @@ from selftaught.objectives.ce import CrossEntropy
 from selftaught.objectives.le import LearningWithExplanations
 from selftaught.saliency.watch import Trust, Watch
 from selftaught.training import record, seeds, teachers
+from selftaught.training.loop import Autosave
 from selftaught.training.presets import data_of
 from selftaught.training.recording import REHEARSALS, Recorder
 from selftaught.training.run import Stopped, train
@@ -300,6 +301,7 @@ def test_steps_with_a_shortcut_that_does_not_hold_are_taken_again(monkeypatch, t
             raise ShortcutError("it did not hold")
         settle(trust)
 
+    monkeypatch.setattr(Autosave, "is_due", lambda _: False)  # else a slow machine asks more often
     monkeypatch.setattr(LearningWithExplanations, "step", watched)
     monkeypatch.setattr(Trust, "settle", doubtful)
     train(config, tmp_path / "again")

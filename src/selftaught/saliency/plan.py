@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from selftaught.errors import ExplanationError
+from selftaught.errors import DegenerateMapsError, ExplanationError
 from selftaught.saliency import grid, layers
 from selftaught.saliency.backward import ExplanationRules, class_gradients, pays_to_vectorize
 from selftaught.saliency.capture import Capture, as_logits, does_not_run
@@ -27,7 +27,7 @@ from selftaught.saliency.preserve import (
     refuse_scripted,
     unwrap,
 )
-from selftaught.saliency.reach import WithoutDropout
+from selftaught.saliency.reach import Leaks
 
 _PROBE_SAMPLES = 8
 _PROBE_CLASSES = 8
@@ -124,9 +124,9 @@ def make_plan(model: nn.Module, x: Tensor, layer: nn.Module | str | None = None)
             raise not_finite("grad-cam")
         choice = layers.find(recording, source) if layer is None else _given(recording, module, layer)
         plan = _layout(recording, choice, source)
-        head = _rehearsed(module, forward, plan)
-        _refuse_degenerate(head, plan, lambda: _rehearsed(module, forward, plan, WithoutDropout()))
-        return replace(plan, head=_cheapest(head))
+        # Whether the network can tell classes apart there is not for the zeros of its ReLUs and dropouts to decide.
+        _refuse_degenerate(_rehearsed(module, forward, plan, Leaks()), plan)
+        return replace(plan, head=_cheapest(_rehearsed(module, forward, plan)))
 
     with (
         preserved_rng(x.device),
@@ -270,22 +270,22 @@ def capture(module: nn.Module, plan: Plan, rules: ExplanationRules) -> Capture:
     return Capture(module, plan.layer, run, plan.classifier, end=True, record=True, on_layer=rules.resume)
 
 
-def _refuse_degenerate(head: Head, plan: Plan, without_dropout: Callable[[], Head]) -> None:
+def _refuse_degenerate(head: Head, plan: Plan) -> None:
     """Refuse a layer whose maps say nothing of the classes, whatever the weights are.
 
     Raises:
         ExplanationError: in every sample the maps are the same up to a factor, or they are nothing but rounding.
     """
     fault = _degenerate(head)
-    if fault and plan.dropout:
-        fault = _degenerate(without_dropout())
     if fault:
-        raise ExplanationError(
-            f"the class maps at layer {plan.layer!r} {fault}: give another layer=, or use saliency='grad'"
+        text, kind = fault
+        raise kind(
+            f"the class maps at layer {plan.layer!r} {text}: give another layer=, or use saliency='grad'"
         )
 
 
-def _degenerate(head: Head) -> str | None:
+def _degenerate(head: Head) -> tuple[str, type[ExplanationError]] | None:
+    """What is wrong with the maps of a few classes, and whether other weights might give better ones."""
     if not head.has_graph:
         raise no_graph()
     means, sizes = [], []
@@ -300,18 +300,27 @@ def _degenerate(head: Head) -> str | None:
             for grad in map(head.over_positions, chunk):
                 means.append(grad.mean(2))
                 sizes.append(grad.abs().mean(2))
-    fields = head.activation.detach().flatten(2).to(means[0].dtype)
-    maps = torch.stack(means, 1) @ fields
+    alpha = torch.stack(means, 1)
+    fields = head.activation.detach().flatten(2).to(alpha.dtype)
+    maps = alpha @ fields
     added = torch.stack(sizes, 1) @ fields.abs()
     if bool(maps.abs().amax() <= tolerance(head) * added.amax()):
-        return "are nothing but rounding, since no gradient reaches it or all of it cancels"
-    if maps.shape[1] < 3:  # two classes' maps may be each other's opposite by right
+        return "are nothing but rounding, since no gradient reaches it or all of it cancels", ExplanationError
+    # Two classes' maps may be each other's opposite by right.
+    if maps.shape[1] < 3 or not _are_alike(maps, torch.linalg.vector_norm(added, dim=(1, 2))):
         return None
-    second = torch.linalg.svdvals(maps)[:, 1]
-    rounding = _ROUNDINGS * torch.finfo(maps.dtype).eps * torch.linalg.vector_norm(added, dim=(1, 2))
-    if bool((second <= rounding).all()):
-        return "are one map times a number for each class"
-    return None
+    if _are_alike(alpha, torch.linalg.vector_norm(alpha, dim=(1, 2))) or bool(
+        (fields == fields[:, :, :1]).all()
+    ):
+        return "are one map times a number for each class", ExplanationError
+    hint = "are one map times a number, since its outputs hardly differ between positions (weights, or BatchNorm's"
+    return f"{hint} statistics, that were never trained?)", DegenerateMapsError
+
+
+def _are_alike(rows: Tensor, size: Tensor) -> bool:
+    """Whether the rows of every sample (b, K, n) are one row times a number each, but for rounding of their `size`."""
+    second = torch.linalg.svdvals(rows)[:, 1]
+    return bool((second <= _ROUNDINGS * torch.finfo(rows.dtype).eps * size).all())
 
 
 def _some_classes(head: Head) -> list[int]:

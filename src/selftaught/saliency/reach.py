@@ -54,10 +54,10 @@ class Leaks(TorchFunctionMode):
     All values stay as they are. A position whose gradient is exactly zero then has no way to the logits at all.
 
     Args:
-        on_dropout: called with the rate of every dropout that is active.
+        on_dropout: called with the rate of every dropout that is active, if given.
     """
 
-    def __init__(self, on_dropout: Callable[[float], None]) -> None:
+    def __init__(self, on_dropout: Callable[[float], None] | None = None) -> None:
         super().__init__()
         self._on_dropout = on_dropout
 
@@ -75,33 +75,19 @@ class Leaks(TorchFunctionMode):
         source, rest = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
         if not (isinstance(source, Tensor) and source.is_floating_point() and source.requires_grad):
             return func(source, *rest, **kwargs)
-        if name in _DROPOUTS:
-            self._note(rest, kwargs)
+        if name in _DROPOUTS and self._on_dropout is not None:
+            self._on_dropout(_rate(rest, kwargs))
         if name in _GATES:
             return _gated(func, source, rest, kwargs)
         return _pooled(func, name, source, rest, kwargs)
 
-    def _note(self, rest: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        rate, training = (*rest, *(None,) * 2)[:2]
-        rate = kwargs.get("p", 0.5) if rate is None else rate
-        if kwargs.get("training", True) if training is None else training:
-            self._on_dropout(float(rate))
 
-
-class WithoutDropout(TorchFunctionMode):
-    """While on, dropout drops nothing."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in _DROPOUTS:
-            return args[0] if args else kwargs["input"]
-        return func(*args, **kwargs)
+def _rate(rest: Sequence[Any], kwargs: dict[str, Any]) -> float:
+    """The rate of a call of a dropout without its first argument; 0 where it is not active."""
+    rate, training = (*rest, None, None)[:2]
+    rate = kwargs.get("p", 0.5) if rate is None else rate
+    training = kwargs.get("training", True) if training is None else training
+    return float(rate) if training else 0.0
 
 
 def _gated(func: Callable[..., Any], source: Tensor, rest: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
