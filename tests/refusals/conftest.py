@@ -50,7 +50,7 @@ def photographs(folder: Path, classes: int = 3, count: int = 8) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def template(tmp_path_factory) -> Place:
     place = Place(tmp_path_factory.mktemp("user"))
     photographs(place.good)
