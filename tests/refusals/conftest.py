@@ -54,7 +54,7 @@ def photographs(folder: Path, classes: int = 3, count: int = 8) -> Path:
 def template(tmp_path_factory) -> Place:
     place = Place(tmp_path_factory.mktemp("user"))
     photographs(place.good)
-    assert _run(["train", str(place.good), "--out", str(place.run), *QUICK]) == 0
+    assert _run(["train", str(place.good), "--out", str(place.run), "--keep-checkpoints", *QUICK]) == 0
     return place
 
 

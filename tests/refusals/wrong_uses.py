@@ -39,6 +39,11 @@ def loose(folder: Path) -> None:
             empty.rmdir()
 
 
+def only_notes(folder: Path) -> None:
+    for path in folder.glob("*/*.jpg"):
+        path.rename(path.with_suffix(".txt"))
+
+
 def lonely(folder: Path) -> None:
     for path in sorted((folder / "class1").iterdir())[1:]:
         path.unlink()
@@ -179,8 +184,8 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
         ["class2/new.png", "empty", "remove"],
     ),
     "no image at all": (
-        lambda p: train(p.spoiled(lambda f: (f / "class2" / "notes.txt").write_text("x"))),
-        ["class2/notes.txt", "remove"],
+        lambda p: train(p.spoiled(only_notes)),
+        ["spoiled", "no images", "one sub-folder of images per class"],
     ),
     "a link that leaves the folder": (
         lambda p: train(p.spoiled(lambda f: (f / "class2" / "x.jpg").symlink_to(p.good / "class0/0.jpg"))),
