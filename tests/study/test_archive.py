@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 import selftaught
 from selftaught.errors import InputError
-from selftaught.files import answers
+from selftaught.files import answers, manifest
 from selftaught.report import evidence, render
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
@@ -215,4 +215,30 @@ def test_what_cannot_be_archived_is_said(tmp_path):
     (tmp_path / "thesis" / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match="is not empty and not a comparison"):
         archive(tmp_path / "study", tmp_path / "thesis")
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("where", ["table.csv", "trials/{id}/metrics.jsonl", "trials/{id}", "trials"])
+def test_what_a_link_leads_to_outside_of_the_study_is_not_copied(tmp_path, where):
+    run = write_run(tmp_path / "study" / "trials")
+    path = tmp_path / "study" / where.format(id=run.config.trial_id)
+    secret = tmp_path / "secret"
+    if path.exists():
+        path.rename(secret)
+    else:
+        secret.write_text("password")
+    path.symlink_to(secret)
+    with pytest.raises(
+        InputError, match=r"is damaged .it is a link out of the study.: replace it by what it points"
+    ):
+        archive(tmp_path / "study", tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_table_that_is_not_what_was_written_is_not_copied(tmp_path):
+    write_run(tmp_path / "study" / "trials")
+    manifest.write(tmp_path / "study", {"table.md": b"88 %\n"})
+    (tmp_path / "study" / "table.md").write_bytes(b"98 %\n")
+    with pytest.raises(InputError, match=r"table\.md is damaged \(it is not what was written\)"):
+        archive(tmp_path / "study", tmp_path / "kept")
     assert not (tmp_path / "kept").exists()

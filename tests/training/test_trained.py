@@ -19,6 +19,7 @@ from selftaught.training.config import parse
 from selftaught.training.trained import load
 from tests.models.saved import save
 from tests.training import stored
+from tests.unsealed import unseal
 
 NET = """
 from torch import nn
@@ -187,3 +188,50 @@ def test_a_built_in_model_runs_no_file(tmp_path):
     assert "is not what made the model" in refusal(run, model=f"{tmp_path / 'net.py'}:build")
     assert "holds the model 'resnet8', not 'resnet14'" in refusal(run, model="resnet14")
     assert load(run, model="resnet8").classes == ("cat", "dog", "owl")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"image_size": [60_000, 60_000]}, {"channels": 4, "image_size": [9000, 9000]}]
+)
+def test_a_network_that_is_larger_than_its_weights_is_not_built(tmp_path, changes, monkeypatch):
+    """A record may come from a stranger: the first layer of this one would take terabytes."""
+    run = stored.store(tmp_path / "run", shape=(3, 16, 16), model="mlp")
+    channels = changes.get("channels", 3)
+    rewrite(run, mean=[0.5] * channels, std=[0.5] * channels, **changes)
+    filled = []
+    monkeypatch.setattr(
+        torch.nn.init, "kaiming_uniform_", lambda tensor, *_, **__: filled.append(tensor.numel())
+    )
+    message = refusal(run)
+    assert f"{run / record.WEIGHTS} is damaged" in message
+    assert "far fewer than those of the model in config.json" in message
+    assert sum(filled) == 0
+
+
+def test_weights_of_an_unknown_type_are_refused(tmp_path):
+    run = stored.store(tmp_path / "run")
+    unseal(run)
+    content = (run / record.WEIGHTS).read_bytes()
+    (run / record.WEIGHTS).write_bytes(content.replace(b'"F32"', b'"F99"', 1))
+    assert "has the unknown type 'F99'" in refusal(run)
+
+
+def test_a_result_that_is_a_folder_is_refused(tmp_path):
+    run = stored.store(tmp_path / "run")
+    (run / record.RESULT).unlink()
+    (run / record.RESULT).mkdir()
+    assert f"{run / record.RESULT} is damaged (it is a folder)" in refusal(run)
+
+
+@pytest.mark.parametrize("what", ["a link", "a folder"])
+def test_a_lock_that_is_none_is_left_alone(tmp_path, what):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "run").mkdir()
+    lock = tmp_path / "run" / record.LOCK
+    lock.symlink_to(tmp_path / "mine") if what == "a link" else lock.mkdir()
+    with (
+        pytest.raises(InputError, match="is no lock but a link or a folder: remove it"),
+        record.locked(tmp_path / "run"),
+    ):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"

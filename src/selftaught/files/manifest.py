@@ -2,7 +2,7 @@
 
 files.json holds the SHA-256 of each file by its name. A name is taken out before its file is written and put back
 after it: of what a kill leaves half done nothing is said, rather than something wrong. Studies of older versions have
-no such file.
+no such file; those of today have it from their beginning.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
     except DamagedError:
         before = {}
     others = {name: digest for name, digest in before.items() if name not in files}
-    if others != before:
+    if others != before or not exists(directory / MANIFEST):
         _write(directory, others)
     for name, content in files.items():
         write_file(directory / name, content)

@@ -64,7 +64,7 @@ def read(directories: Sequence[Path]) -> Found:
         if (directory / folder.TRIALS).is_dir():
             _refuse_reproduction(directory)
             _add_comparison(found, directory)
-        elif (directory / record.CONFIG).is_file():
+        elif exists(directory / record.CONFIG) or record.read_config(directory) is not None:
             _add_run(found, directory)
         else:
             what = (

@@ -66,6 +66,8 @@ def _check_study(found: Checked) -> None:
     for name, other in ((folder.GRAPH, folder.STUDY in there), (folder.STUDY, compared)):
         if other and name not in there:
             found.faults.append(DamagedError(directory / name, "it is missing", _WRITES_IT))
+    if graph is not None and folder.lacks_manifest(directory):
+        found.faults.append(DamagedError(directory / folder.MANIFEST, "it is missing", _WRITES_IT))
     _check_files(found)
     trials = sorted(path for path in (directory / folder.TRIALS).glob("*") if folder.is_trial(path))
     runs = [run for trial in trials if (run := _check_run(found, trial)) is not None]

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -65,15 +65,11 @@ def attempt(
     still be about to notice that it is an orphan.
     """
     _wait_for_lock(trial.directory, patience, should_stop)
+    more: dict[str, Any] = {} if trial.teacher is None else {"teacher": trial.teacher}
+    if trial.keep_checkpoint:
+        more["keep_checkpoint"] = True
     try:
-        result = train(
-            trial.config,
-            trial.directory,
-            on_progress,
-            should_stop,
-            teacher=trial.teacher,
-            keep_checkpoint=trial.keep_checkpoint,
-        )
+        result = train(trial.config, trial.directory, on_progress, should_stop, **more)
     except Stopped:
         return Outcome(stopped=True)
     except SelftaughtError as error:

@@ -39,6 +39,7 @@ __all__ = [
     "checked",
     "compared",
     "is_trial",
+    "lacks_manifest",
     "read_costs",
     "read_graph",
     "read_study",
@@ -52,6 +53,8 @@ TABLE = "table.md"
 TABLE_CSV = "table.csv"
 SUMMARY = "comparison.json"
 REPORT = "report.html"
+
+_WRITES_IT = "the command that started the study writes it again"
 
 _File = TypeVar("_File", bound=BaseModel)
 
@@ -167,12 +170,20 @@ def read_graph(directory: Path) -> Graph | None:
     Raises:
         InputError: it cannot be read, or is damaged.
     """
-    return _read(directory / GRAPH, Graph, "the command that started the study writes it again")
+    return _read(directory / GRAPH, Graph, _WRITES_IT)
 
 
 def write_graph(directory: Path, graph: Graph) -> None:
-    """Replace graph.json."""
+    """Replace graph.json; with it a study has a list of digests."""
+    manifest.write(directory, {})
     _write(directory / GRAPH, graph.model_dump())
+
+
+def lacks_manifest(directory: Path) -> bool:
+    """Whether a study whose graph.json has a digest has lost its list of digests, with which it began."""
+    graph = directory / GRAPH
+    sealed = exists(graph) and sealing.KEY in sealing.read(graph, None, _WRITES_IT)
+    return sealed and not exists(directory / MANIFEST)
 
 
 def read_study(directory: Path) -> StudyFile | None:

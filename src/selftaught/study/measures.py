@@ -1,6 +1,5 @@
 """What the explanations of finished runs say about classes, averaged over test images (Figures 2 and 3)."""
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from torch import Tensor
 from selftaught import similarity
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError
+from selftaught.files import sealing
 from selftaught.saliency import explain
 from selftaught.saliency.plan import Plan
 from selftaught.training import record, seeds, trained
@@ -138,7 +138,7 @@ class _Measurement:
             # Read again: somebody else may have measured in the meantime.
             values = _read(cache) | {key: value}
             record.make_directory(cache.parent)
-            record.write(cache, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
+            record.write(cache, sealing.seal(dict(sorted(values.items()))))
         return value
 
     def key(self, kind: str) -> str:
@@ -187,12 +187,15 @@ class _Explainer:
 
 
 def _read(cache: Path) -> dict[str, Any]:
-    """What a cache remembers; nothing where it is missing or damaged."""
-    try:
-        values = json.loads(cache.read_bytes()) if cache.is_file() else {}
-    except (OSError, ValueError, RecursionError):
+    """What a cache remembers; nothing where it is missing or damaged, since all of it can be measured again."""
+    if not cache.exists():
         return {}
-    return values if isinstance(values, dict) else {}
+    try:
+        values = sealing.read(cache, None, "remove it")
+    except InputError:
+        return {}
+    values.pop(sealing.KEY, None)
+    return values
 
 
 def _is_measure(value: Any, shape: tuple[int, ...]) -> bool:

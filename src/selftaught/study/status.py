@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selftaught.errors import InputError
 from selftaught.files import checkpoints
-from selftaught.files.reading import DamagedError
+from selftaught.files.reading import DamagedError, exists
 from selftaught.study import folder
 from selftaught.training import record
 
@@ -75,6 +75,9 @@ def status(directory: str | os.PathLike) -> StudyStatus:
     directory = Path(directory)
     graph = folder.read_graph(directory)
     if graph is None:
+        if exists(directory / folder.STUDY):
+            remedy = "the command that started the study writes it again"
+            raise DamagedError(directory / folder.GRAPH, "it is missing", remedy)
         raise InputError(f"{directory} is not a study: it has no {folder.GRAPH}; name the directory of one")
     trials = tuple(_trial(node, directory / folder.TRIALS / node.trial_id) for node in graph.nodes)
     return StudyStatus(directory, graph.title, graph.command, graph.jobs, trials, _left(trials, graph.jobs))

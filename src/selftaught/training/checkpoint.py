@@ -59,7 +59,7 @@ def restore(directory: Path, session: Session) -> Saved:
     Only tensors and plain values are unpickled, so a checkpoint from a stranger cannot run code.
 
     Raises:
-        InputError: the checkpoint is damaged, or another run's.
+        DamagedError: the checkpoint is not what was written, or another run's.
     """
     path = directory / CHECKPOINT
     if not exists(path):
@@ -71,7 +71,7 @@ def restore(directory: Path, session: Session) -> Saved:
         if not isinstance(state, dict):
             raise TypeError("not a dictionary")
         if state["trial_id"] != session.config.trial_id:
-            raise InputError(f"{path} belongs to another run: remove it to start this run from the beginning")
+            raise DamagedError(path, "it belongs to another run", checkpoints.REMEDY)
         session.restore(state)
         so_far = state["lines"], state.get("trace", {}), state.get("environment", {})
         return Saved(Position(**state["position"]), *so_far)
