@@ -141,7 +141,7 @@ def test_what_was_measured_is_remembered(runs, tmp_path, counted):
         assert other != first[1]
         assert len(counted) > before
         before = len(counted)
-    assert len(json.loads(how.cache.read_text())) == 5
+    assert len(json.loads(how.cache.read_text())) == 5 + 1  # with its digest
 
 
 @pytest.mark.parametrize("matrix", [False, True], ids=["number", "matrix"])
@@ -149,7 +149,7 @@ def test_a_damaged_cache_is_measured_again(runs, tmp_path, counted, matrix):
     cache = tmp_path / measures.MEASURES
     measure = class_similarity if matrix else discriminativeness
     value = measure(runs["ce"][0], how=Measuring(cache=cache))
-    [(key, kept)] = json.loads(cache.read_text()).items()
+    (key, kept), _digest = json.loads(cache.read_text()).items()
     wrong = [None, "0.5", True, 1e9, float("nan"), [], [[0.0] * 9] * 10, [[None] * 10] * 10, {"a": 1}]
     contents = [json.dumps({key: each}) for each in wrong]
     for content in [*contents, "", "[1]", "{", "[" * 99_999, json.dumps({key: kept})[:-3], "\xff"]:
@@ -164,7 +164,7 @@ def test_other_entries_survive(runs, tmp_path):
     cache = tmp_path / measures.MEASURES
     cache.write_text('{"somebody else\'s": 0.25}')
     discriminativeness(runs["ce"][0], how=Measuring(cache=cache))
-    assert len(json.loads(cache.read_text())) == 2
+    assert len(json.loads(cache.read_text())) == 2 + 1
     assert [path.name for path in tmp_path.iterdir()] == [measures.MEASURES]
 
 
