@@ -296,6 +296,45 @@ def test_a_network_that_prints_does_not_get_into_the_output(photos, tmp_path, ca
     assert "called" in err
 
 
+def test_what_is_odd_about_the_files_is_said_once(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("a.jpg", "b.jpg", "c.png"):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(name)
+    for name in ("a.jpg", "b.jpg"):
+        Path(name).write_bytes(Path(name).read_bytes()[:-2])
+    Image.fromarray(rng.integers(0, 4096, (20, 20), dtype=np.uint16)).save("d.png")
+    code, text, err = call(capsys, run, "a.jpg", "b.jpg", "c.png", "d.png", "--json", "--batch-size", "1")
+    assert code == 0
+    assert [row["image"] for row in json.loads(text)] == ["a.jpg", "b.jpg", "c.png", "d.png"]
+    assert err.splitlines() == [
+        "2 pictures (such as a.jpg) lack the end of the file but none of their pixels: read as other programs do",
+        "1 picture (d.png) has grey values of more than 8 bits, of which 65,535 is taken for white: the network was "
+        "trained on pictures of 8 bits",
+    ]
+
+
+def test_new_pictures_are_scaled_as_in_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).integers(100, 3000, (16, 16), dtype=np.uint16)
+    Image.fromarray(values).save("deep.png")
+    run = store(tmp_path / "run", CLASSES, levels=(100, 3000))
+    share = np.clip((values.astype(float) - 100) / 2900, 0, 1)
+    image = torch.from_numpy(np.floor(share * 255 + 0.5)).byte().expand(1, 3, 16, 16)
+    with torch.no_grad():
+        wanted = selftaught.load(run)(image).softmax(1)[0]
+    code, text, err = call(capsys, run, "deep.png", "--json")
+    assert (code, err) == (0, "")
+    assert list(json.loads(text)[0]["probabilities"].values()) == pytest.approx(wanted.tolist(), rel=1e-5)
+    Image.fromarray((values // 256).astype(np.uint8)).save("shallow.png")
+    code, text, err = call(capsys, run, "shallow.png")
+    assert (code, text) == (2, "")
+    assert (
+        "shallow.png is not an image that can be read: its values have 8 bits, but the network was trained"
+        in err
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

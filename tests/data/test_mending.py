@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from selftaught import data
-from selftaught.data import loading, pictures
+from selftaught.data import loading, mending, pictures
 from selftaught.data.preparation import Preparation
 from tests.data.blobs import collection
 from tests.data.conftest import encode, random_pictures
@@ -110,6 +110,20 @@ def test_many_texts_are_too_many_together(monkeypatch):
     monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 1000)
     texts = [_chunk(b"tEXt", b"Comment\0" + b"x" * 300)] * 9
     np.testing.assert_array_equal(_noted(_with(encode(PHOTO), *texts))[0], PHOTO)
+
+
+def test_bombs_are_not_unpacked_one_after_the_other(monkeypatch):
+    unpacked = []
+    real = zlib.decompressobj
+
+    def counting(*given):
+        unpacked.append(given)
+        return real(*given)
+
+    blob = _with(encode(PHOTO), *[LARGE["a packed text"]] * 300)
+    monkeypatch.setattr(mending.zlib, "decompressobj", counting)
+    np.testing.assert_array_equal(Image.open(io.BytesIO(mending.without_large_texts(blob))), PHOTO)
+    assert len(unpacked) < 70  # a mebibyte each
 
 
 def test_what_turns_a_png_upright_is_kept_beside_a_large_profile():

@@ -43,10 +43,11 @@ def store(
     shape: tuple[int, int, int] = (3, 16, 16),
     temperature: float | None = None,
     network: nn.Module | None = None,
+    levels: tuple[float, float] | None = None,
     **of_config,
 ) -> Path:
     """A finished run of a built-in model, or of the given `network`; returns its directory."""
-    settings, data = config(**of_config), summary(classes, shape)
+    settings, data = config(**of_config), summary(classes, shape).model_copy(update={"levels": levels})
     network = network or models.create(settings.model, len(classes), shape[0], shape[1:])
     files = {record.WEIGHTS: save(network.state_dict())}
     if description := models.description(network):

@@ -12,7 +12,9 @@ from rich.progress import Progress
 from torch import Tensor
 
 from selftaught import errors, models
+from selftaught.data import mending, pictures
 from selftaught.data.files import is_image, is_picture, regular, state, walk
+from selftaught.data.remarks import remarks
 from selftaught.errors import InputError, shown
 from selftaught.study.folder import STUDY, TRIALS
 from selftaught.training import record
@@ -142,17 +144,23 @@ def _mark_of_a_run(folder: Path) -> str | None:
 def batches(paths: Sequence[Path], model: TrainedModel, size: int) -> Iterator[tuple[list[Path], Tensor]]:
     """Images as the model takes them, uint8 (B, K, H, W), at most `size` at a time, with their paths.
 
-    A bar on stderr shows how far it has come, where that is a terminal.
+    A bar on stderr shows how far it has come, where that is a terminal; what is odd about the files is said there.
 
     Raises:
         InputError: a file that cannot be read or is no picture.
     """
+    oddities = list[dict[str, bool]]()
     parts = [list(paths[start : start + size]) for start in range(0, len(paths), size)]
     silent = len(parts) < 2 or not sys.stderr.isatty()
     bar = Progress(console=Console(stderr=True), transient=True, disable=silent)
     with ThreadPoolExecutor(usable_cores()) as pool, bar:
         for part in bar.track(parts, description="reading images"):
-            yield part, torch.stack(list(pool.map(lambda path: _read(path, model), part)))
+            found = list(pool.map(lambda path: _read(path, model), part))
+            oddities += [odd for _, odd in found]
+            yield part, torch.stack([image for image, _ in found])
+    by_matter = {matter: [odd[matter] for odd in oddities] for matter in oddities[0]} if oddities else {}
+    for line in remarks(by_matter, lambda index: shown(paths[index])):
+        print(line, file=sys.stderr)
 
 
 def printable(name: str) -> str:
@@ -164,7 +172,8 @@ def printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _read(path: Path, model: TrainedModel) -> Tensor:
+def _read(path: Path, model: TrainedModel) -> tuple[Tensor, dict[str, bool]]:
+    """An image as the model takes it, and what is odd about its file, see `remarks`."""
     try:
         regular(path)
         content = path.read_bytes()
@@ -172,8 +181,18 @@ def _read(path: Path, model: TrainedModel) -> Tensor:
         remedy = "make it readable" if isinstance(error, PermissionError) else "check its path"
         raise InputError(f"cannot read {shown(path)}: {error.strerror}; {remedy}, or leave it out") from None
     try:
-        return model.prepare(content)
+        return model.prepare(content), _odd(content, model)
     except ValueError as error:
         raise InputError(
             f"{shown(path)} is not an image that can be read: {error}; replace it, or leave it out"
         ) from None
+
+
+def _odd(content: bytes, model: TrainedModel) -> dict[str, bool]:
+    found, ordinary = pictures.header(content), model.preparation.levels is None
+    return {
+        "endless": mending.lacks_end(content),
+        "several": found.several,
+        "coarse": found.coarse,
+        "deep": found.deep and ordinary,
+    }

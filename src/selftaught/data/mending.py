@@ -34,12 +34,13 @@ def without_large_texts(blob: bytes) -> bytes:
     for kind, first, last in _chunks(blob):
         if kind not in _TEXTS:
             continue
-        size = _unpacked(kind, blob[first + 8 : last - 4])
+        # Nor are any more of them once as much as Pillow's bound has been unpacked in vain.
+        size = 0 if total > PngImagePlugin.MAX_TEXT_MEMORY else _unpacked(kind, blob[first + 8 : last - 4])
         sound = zlib.crc32(blob[first + 4 : last - 4]) == struct.unpack(">I", blob[last - 4 : last])[0]
         total += size
         if not sound or size > PngImagePlugin.MAX_TEXT_CHUNK or total > PngImagePlugin.MAX_TEXT_MEMORY:
             kept.append(blob[start:first])
-            start, total = last, total - size
+            start = last
     return b"".join([*kept, blob[start:]]) if start else blob
 
 

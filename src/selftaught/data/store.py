@@ -114,7 +114,9 @@ def fill(
         left = allowed - (needed if pixels is not None else 0)
         uncut, note = _uncut(collection.train.pictures, kept, form, survey, left, on_progress)
         notes.append(note)
-    notes += [*remarks(survey, facts, source.name), *kept.notes]
+    odd = {"endless": facts.endless, "several": survey.several, "coarse": survey.coarse}
+    notes += remarks({matter: which.numpy() for matter, which in odd.items()}, source.name)
+    notes += kept.notes
     return Store(source, form, facts, pixels, tuple(notes), uncut)
 
 

@@ -354,6 +354,8 @@ def _data_facts(records: Sequence[Record], sizes: np.ndarray | None) -> Iterable
         "input",
         f"{width} × {height} pixels, {'grey' if data.channels == 1 else 'colour'}, {_fitted(data)}",
     )
+    if data.levels is not None:
+        yield "grey values", "{:,g} to {:,g} of more than 8 bits became black to white".format(*data.levels)
     yield "resampling", data.resample
     yield "mean", _listed(_decimals(part.mean) for part in parts)
     yield "standard deviation", _listed(_decimals(part.std) for part in parts)
