@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 import selftaught
-from selftaught import cli, models
+from selftaught import _streams, cli, models
 from selftaught.training.run import train
 from tests.models.saved import save
 from tests.training import quick
@@ -184,3 +185,13 @@ def test_refusals(runs, tmp_path, monkeypatch, capsys, arguments, message):
     assert err.count("\n") == 1
     assert message in err
     assert not (tmp_path / "explanation.png").exists()
+
+
+def test_what_is_doubtful_is_a_line_without_code(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    theirs = warnings.formatwarning("beware", UserWarning, "/somewhere/theirs.py", 3, "x = 1")
+    _streams.plain_warnings()
+    doubt = UserWarning("Grad-CAM explains 'a': its 2x2 positions\nare coarse")
+    told = warnings.formatwarning(doubt, UserWarning, selftaught.saliency.explainer.__file__, 3)
+    assert told == "selftaught: note: Grad-CAM explains 'a': its 2x2 positions are coarse\n"
+    assert warnings.formatwarning("beware", UserWarning, "/somewhere/theirs.py", 3, "x = 1") == theirs
