@@ -174,7 +174,9 @@ def test_without_names_in_the_schema_labels_name_the_classes(tmp_path, train, te
     ],
     ids=str,
 )
-def test_types_of_labels(tmp_path, labels, classes, names, codes):
+@pytest.mark.parametrize("at_once", [0, 2**28])
+def test_types_of_labels(tmp_path, monkeypatch, labels, classes, names, codes, at_once):
+    monkeypatch.setattr(parquet_column, "AT_ONCE", at_once)
     write_parquet(tmp_path / "all.parquet", BLOBS[:4], labels, classes=classes)
     if len(names) == 3:
         write_parquet(tmp_path / "test.parquet", BLOBS[:4], labels, classes=classes)
@@ -206,7 +208,9 @@ def test_types_of_labels(tmp_path, labels, classes, names, codes):
     ],
     ids=lambda array: str(array.type),
 )
-def test_types_of_pictures(tmp_path, monkeypatch, column, limit):
+@pytest.mark.parametrize("at_once", [0, 2**28])
+def test_types_of_pictures(tmp_path, monkeypatch, column, limit, at_once):
+    monkeypatch.setattr(parquet_column, "AT_ONCE", at_once)
     monkeypatch.setattr(parquet, "_IN_MEMORY", limit)
     pq.write_table(pa.table({"a.picture": column, "label": [0, 1, 1, 0]}), tmp_path / "all.parquet")
     assert read(collect(tmp_path).train) == BLOBS[:4]
@@ -235,12 +239,24 @@ def test_folders_of_images_beside_parquet_are_told(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.png").touch()
     [note] = collect(tmp_path).notes
-    assert note == "the sub-folders with images are not read as classes, because of the Parquet files: cat"
+    assert note == (
+        f"images beside the Parquet files are not used unless those name them: the ones in {tmp_path / 'cat'}"
+    )
 
 
-def test_a_table_of_features_in_a_class_is_no_data_set(tmp_path):
-    write_parquet(tmp_path / "cat" / "features.parquet", BLOBS[:4], [0, 1, 0, 1])
-    (tmp_path / "cat" / "1.png").touch()
+@pytest.mark.parametrize(
+    ("image", "features"),
+    [
+        ("cat/1.png", "cat/x"),
+        ("cat/1.png", "embeddings/x"),
+        ("train/cat/1.png", "more/train/x"),
+        ("1.png", "more/x"),
+    ],
+)
+def test_features_below_a_folder_of_images_are_no_data_set(tmp_path, image, features):
+    write_parquet(tmp_path / f"{features}.parquet", BLOBS[:4], [0, 1, 0, 1])
+    (tmp_path / image).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / image).touch()
     assert parquet_files.find(tmp_path) is None
 
 
@@ -505,7 +521,7 @@ def test_labels_that_are_not_utf_8_are_named(tmp_path):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_damaged_files_are_refused_in_one_line_or_read(shards, seed):
-    """Bits turned over anywhere, most of them in the footer."""
+    """Bits turned over anywhere, most of them in the footer, where pyarrow is not to be asked everything."""
     rng, path = random.Random(seed), shards / "train-0.parquet"
     content = bytearray(path.read_bytes())
     for _ in range(rng.choice([1, 3, 10])):
@@ -519,6 +535,17 @@ def test_damaged_files_are_refused_in_one_line_or_read(shards, seed):
     else:
         message = ""
     assert len(message.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("limit", [0, 10**9])
+@pytest.mark.parametrize("left", [0, 1])
+def test_pictures_that_are_fewer_than_the_labels_are_refused(shards, monkeypatch, limit, left):
+    """As in files with a damaged footer."""
+    monkeypatch.setattr(parquet, "_IN_MEMORY", limit)
+    pictures, pieces = collect(shards).train.pictures, parquet_column.pieces
+    monkeypatch.setattr(parquet_column, "pieces", lambda *where: [p[:left] for p in pieces(*where)][:left])
+    with pytest.raises(InputError, match=r"train-0.parquet is damaged"):
+        pictures.read(0)
 
 
 def test_what_is_no_parquet_is_named(shards):

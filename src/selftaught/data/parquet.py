@@ -69,8 +69,8 @@ def _open(path: Path) -> tuple[File, Labels]:
     try:
         with parquet_column.reading(path) as file:
             found = huggingface.layout(file.schema_arrow, origin)
-            rows, size = file.metadata.num_rows, parquet_column.size(file.metadata, found.pictures)
-            parquet_column.check(path, file.metadata, found.pictures)
+            rows, size = file.metadata.num_rows, parquet_column.size(file.metadata)
+            parquet_column.check(path, file.metadata)
             kind = file.schema_arrow.field(found.labels).type
         labels = list(parquet_column.pieces(path, found.labels))
         values = pa.chunked_array(labels) if labels else pa.chunked_array([], kind)
@@ -106,10 +106,18 @@ class Rows:
         """The picture's bytes; InputError where there are none or the file cannot be read (any more)."""
         number, row = self._place(index)
         if number not in self._columns:
-            small = sum(file.size for file in self._files) <= _IN_MEMORY
-            self._columns[number] = (_load if small else _map)(self._files[number])
+            self._columns[number] = self._column(self._files[number])
         cell = self._columns[number][row].as_py()
         return huggingface.blob(cell, self.name(index), [self._files[number].path.parent])
+
+    def _column(self, file: File) -> "pa.ChunkedArray":
+        small = sum(file.size for file in self._files) <= _IN_MEMORY
+        column = (_load if small else _map)(file)
+        if len(column) != file.rows:
+            raise InputError(
+                f"{file.origin} is damaged: {len(column):,} pictures, but {file.rows:,} labels: replace or remove it"
+            )
+        return column
 
     def name(self, index: int) -> str:
         """The file and its row, counted from 0."""
@@ -175,8 +183,9 @@ def _unpack(source: File, copy: Path) -> None:
                     schema = schema or batch.schema  # a large group of rows may come in another one
                     writer = writer or pa.ipc.new_file(sink, schema)
                     writer.write_batch(batch.cast(schema))
-            if writer:
-                writer.close()
+            if writer is None:
+                raise InputError(f"{source.origin} is damaged, it holds no pictures: replace or remove it")
+            writer.close()
         os.replace(temporary, copy)
     finally:
         Path(temporary).unlink(missing_ok=True)

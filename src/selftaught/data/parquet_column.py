@@ -23,7 +23,7 @@ _BYTES_PER_ROW = 16
 """At least so many bytes a row takes in memory, whatever is in it."""
 
 AT_ONCE = 256 * 2**20
-"""A group of rows with so many bytes in a column is read at once, with its repetitions; a larger one bit by bit."""
+"""A group of rows with so many bytes is read at once, with its repetitions; a larger one bit by bit."""
 
 _ROWS, _BATCH = 256, 64 * 2**20
 """Unpacked rows come in batches of at most so many rows and, where a row takes less, bytes."""
@@ -64,24 +64,19 @@ def unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{shown(path)} cannot be read as Parquet ({shown(reason)}): replace or remove it")
 
 
-def size(metadata: "pq.FileMetaData", column: str, group: int | None = None) -> int:
-    """The bytes of a column when it is decompressed, as the file says: in one group of rows, or in all."""
+def size(metadata: "pq.FileMetaData", group: int | None = None) -> int:
+    """The bytes of all columns when they are decompressed, as the file says: in one group of rows, or in all.
+
+    What it says of single columns is not asked for: pyarrow ends the process where that is damaged.
+    """
     groups = range(metadata.num_row_groups) if group is None else [group]
-    return sum(
-        leaf.total_uncompressed_size for number in groups for leaf in _leaves(metadata, column, number)
-    )
+    return sum(metadata.row_group(number).total_byte_size for number in groups)
 
 
-def _leaves(metadata: "pq.FileMetaData", column: str, number: int) -> "list[pq.ColumnChunkMetaData]":
-    group = metadata.row_group(number)
-    leaves = [group.column(leaf) for leaf in range(group.num_columns)]
-    return [leaf for leaf in leaves if f"{leaf.path_in_schema}.".startswith(f"{column}.")]
-
-
-def check(path: Path, metadata: "pq.FileMetaData", column: str) -> None:
-    """Refuse a file that says of itself that a column takes far more memory than the file's size makes plausible."""
+def check(path: Path, metadata: "pq.FileMetaData") -> None:
+    """Refuse a file that says of itself that it takes far more memory than its size makes plausible."""
     rows = sum(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
-    _Allowance(path).take(max(size(metadata, column), _BYTES_PER_ROW * max(rows, metadata.num_rows)))
+    _Allowance(path).take(max(size(metadata), _BYTES_PER_ROW * max(rows, metadata.num_rows)))
 
 
 class _Allowance:
@@ -110,13 +105,10 @@ def pieces(path: Path, column: str) -> "Iterator[pa.Array]":
     """
     try:
         with reading(path) as file:
-            check(path, file.metadata, column)
-            groups = range(file.metadata.num_row_groups)
-            leaves = [leaf for number in groups for leaf in _leaves(file.metadata, column, number)]
-            texts = {leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"}
+            check(path, file.metadata)
             allowance = _Allowance(path)
-            with reading(path, sorted(texts)) as compact:
-                for number in groups:
+            with reading(path, _texts(file.schema_arrow.field(column))) as compact:
+                for number in range(file.metadata.num_row_groups):
                     for piece in _group(file, compact, column, number):
                         allowance.take(weight(piece))
                         yield piece
@@ -124,10 +116,24 @@ def pieces(path: Path, column: str) -> "Iterator[pa.Array]":
         raise unreadable(path, error) from error
 
 
+def _texts(field: "pa.Field") -> list[str]:
+    """The paths of bytes and texts in a column, which can be read as dictionaries."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(field.type):
+        return [f"{field.name}.{text}" for inner in field.type for text in _texts(inner)]
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    tests = [
+        getattr(pa.types, f"is_{large}{what}") for large in ("", "large_") for what in ("binary", "string")
+    ]
+    tests += [pa.types.is_binary_view, pa.types.is_string_view]
+    return [field.name] if any(test(kind) for test in tests) else []
+
+
 def _group(
     file: "pq.ParquetFile", compact: "pq.ParquetFile", column: str, number: int
 ) -> "Iterator[pa.Array]":
-    claimed = size(file.metadata, column, number)
+    claimed = size(file.metadata, number)
     if claimed <= AT_ONCE:
         yield from compact.read_row_group(number, columns=[column])[column].chunks
         return

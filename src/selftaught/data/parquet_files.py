@@ -26,8 +26,8 @@ def find(folder: Path, trusted: bool = False) -> Found | None:
     """The data set of Parquet files in a folder or below it; None where there is none.
 
     A file's part is what its name says, or else the folders that it is in (``train/0000.parquet``), nearest first.
-    Files of no part count, as "train", where no file names one. Sub-folders count where the folder itself holds no
-    such files; not those with images.
+    Files of no part count, as "train", where no file names one. Where there are folders of images, only files in
+    the folder itself or in its sub-folder ``data`` count.
 
     Args:
         folder: the folder.
@@ -38,6 +38,9 @@ def find(folder: Path, trusted: bool = False) -> Found | None:
     """
     beside: list[Path] = []
     paths = list(_below(folder, folder, _DEPTH, beside))
+    if beside:
+        # Then files further below are features or the like.
+        paths = [path for path in paths if path.parent in (folder, folder / "data")]
     if not paths:
         return None
     sets: dict[tuple[str, ...], list[Path]] = {}
@@ -45,12 +48,12 @@ def find(folder: Path, trusted: bool = False) -> Found | None:
         sets.setdefault(_set(path.relative_to(folder)), []).append(path)
     notes = []
     if beside:
-        names = listed([shown(path.name) for path in beside])
+        names = listed([shown(path) for path in beside])
         notes.append(
-            f"the sub-folders with images are not read as classes, because of the Parquet files: {names}"
+            f"images beside the Parquet files are not used unless those name them: the ones in {names}"
         )
     if () not in sets and len(sets) > 1:
-        names = listed(["/".join(name) for name in sets])
+        names = listed([shown("/".join(name)) for name in sets])
         raise InputError(f"{shown(folder)} holds several data sets ({names}): give the folder of one as DATA")
     chosen = sets.get((), paths)
     if others := [path for path in paths if path not in chosen]:
@@ -86,9 +89,10 @@ def _below(folder: Path, root: Path, depth: int, beside: list[Path]) -> Iterator
         if folder == root and not folder.exists():
             return
         raise
-    if folder not in (root, root / "data") and any(is_image(path.name) for path in files):
+    if any(is_image(path.name) for path in files):
         beside.append(folder)
-        return
+        if folder not in (root, root / "data"):
+            return
     yield from (path for path in files if path.suffix.lower() == SUFFIX)
     for path in folders if depth else []:
         # A folder that is a link out of this one is for others to refuse: nothing of it is read.
