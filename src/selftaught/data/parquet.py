@@ -129,10 +129,16 @@ class Rows:
         return number, index - (self._ends[number - 1] if number else 0)
 
 
+def _without_pictures(source: File) -> str:
+    return f"{source.origin} is damaged, it holds no pictures: replace or remove it"
+
+
 def _load(source: File) -> "pa.ChunkedArray":
     import pyarrow as pa
 
     pieces = list(parquet_column.pieces(source.path, source.column))
+    if not pieces:
+        raise InputError(_without_pictures(source))
     if sum(map(parquet_column.weight, pieces)) <= _IN_MEMORY:
         pieces = list(map(parquet_column.plain, pieces))  # a row is then found twice as fast
     return pa.chunked_array(pieces)
@@ -184,7 +190,7 @@ def _unpack(source: File, copy: Path) -> None:
                     writer = writer or pa.ipc.new_file(sink, schema)
                     writer.write_batch(batch.cast(schema))
             if writer is None:
-                raise InputError(f"{source.origin} is damaged, it holds no pictures: replace or remove it")
+                raise InputError(_without_pictures(source))
             writer.close()
         os.replace(temporary, copy)
     finally:
