@@ -48,7 +48,7 @@ class _Forgiving(FileIO):
         super().__init__(stream.fileno(), "w", closefd=False)
         self.below = stream  # which closes the file when nobody holds it
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int | None:  # type: ignore[override]  # as FileIO has it
         """As much as is taken, which is everything once nobody reads."""
         try:
             return super().write(data)
