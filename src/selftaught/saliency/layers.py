@@ -184,7 +184,7 @@ def find(recording: Recording, source: Tensor) -> Choice:
         if not graph.all_goes_through(candidate.edge):
             if fault is None and last_norm is None and _is_norm(candidate.module):
                 last_norm = index
-            fault = fault if fault in (_UNUSED, _ONE_CHANNEL) else _BRANCH
+            fault = _UNUSED if fault is _UNUSED else _BRANCH
         elif fault is None and not graph.is_learned(candidate.edge):
             fault = _UNLEARNED
         if fault is None:
@@ -324,8 +324,10 @@ def _doubts(records: Sequence[Record], chosen: int, faults: Sequence[tuple[int, 
     coarse = coarseness(records[: chosen + 1])
     for index, fault in faults:
         later = records[index]
+        # One number for each position that goes beside others is a weight of theirs, and no layer that is missed.
+        scores = fault is _BRANCH and size(records[: index + 1])[0] == 1
         weighs = isinstance(later.module, _ConvNd | nn.Linear) and later.over_positions
-        if weighs and fault not in (_UNUSED, _ONE_CHANNEL):
+        if weighs and not scores and fault is not _UNUSED:
             earlier = f"an earlier layer than the last one, for the outputs of later ones {fault}"
             return f"{earlier}; {coarse}" if coarse else earlier
     return coarse
