@@ -1,7 +1,8 @@
 """The last layers of a classifier, those that act on one vector per image, read from autograd's graph.
 
 Linear layers, LayerNorm and whatever acts on each number alone: their derivatives are known, so that what changes of
-one position make of all logits is one product of each layer (forward mode), for all classes together.
+one position make of all logits is one product of each layer (forward mode), for all classes together; and so is what
+the logits of a few classes take from all channels (reverse mode).
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,9 @@ class Layer(Protocol):
     def __call__(self, changes: Tensor, rows: slice) -> Tensor:
         """From changes of its input (b, inputs, P) to those of its output (b, outputs, P)."""
 
+    def back(self, gradients: Tensor, rows: slice) -> Tensor:
+        """From gradients at its output (b, K, outputs) to those at its input (b, K, inputs)."""
+
 
 @dataclass(frozen=True)
 class Product:
@@ -52,6 +56,10 @@ class Product:
         """W · changes."""
         return self.weight.to(changes.dtype) @ changes
 
+    def back(self, gradients: Tensor, rows: slice) -> Tensor:
+        """Gradients · W."""
+        return gradients @ self.weight.to(gradients.dtype)
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -67,6 +75,10 @@ class Factors:
     def __call__(self, changes: Tensor, rows: slice) -> Tensor:
         """Each change times its derivative."""
         return changes * self.slope[rows, :, None].to(changes.dtype)
+
+    def back(self, gradients: Tensor, rows: slice) -> Tensor:
+        """Each gradient times the derivative."""
+        return gradients * self.slope[rows, None].to(gradients.dtype)
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,13 @@ class Norm:
         own = changes - changes.mean(1, keepdim=True) - normed * (normed * changes).mean(1, keepdim=True)
         own = own * self.scale[rows, :, None].to(changes.dtype)
         return own if self.weight is None else own * self.weight[:, None].to(changes.dtype)
+
+    def back(self, gradients: Tensor, rows: slice) -> Tensor:
+        """The same from the other side: what lies before γ is symmetric."""
+        normed = self.normed[rows, None].to(gradients.dtype)
+        own = gradients if self.weight is None else gradients * self.weight.to(gradients.dtype)
+        own = own - own.mean(2, keepdim=True) - normed * (normed * own).mean(2, keepdim=True)
+        return own * self.scale[rows, None].to(gradients.dtype)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Changes:
-    """The weights as what the last layers make of a change of their input, which never needs α.
+    """The weights as what the last layers make of changes of their input.
+
+    With fewer positions than classes α is never made: each position's changes go forward through the layers. Else the
+    classes' gradients go back through them.
 
     Attributes:
         entrance: (1 or B, channels), how that input changes with the layer's channels.
@@ -77,11 +80,17 @@ class Changes:
 
     def maps(self, fields: Tensor, rows: slice) -> Tensor:
         """Σ_c α_kc · field_c, layer by layer."""
-        entrance = self.entrance if len(self.entrance) == 1 else self.entrance[rows]
-        changes = fields * entrance[:, :, None].to(fields.dtype)
-        for layer in reversed(self.layers):
-            changes = layer(changes, rows)
-        return changes
+        entrance = (self.entrance if len(self.entrance) == 1 else self.entrance[rows]).to(fields.dtype)
+        classes = self.layers[0].width
+        if fields.shape[2] < classes:
+            changes = fields * entrance[:, :, None]
+            for layer in reversed(self.layers):
+                changes = layer(changes, rows)
+            return changes
+        gradients = torch.eye(classes, dtype=fields.dtype, device=fields.device)[None]
+        for layer in self.layers:
+            gradients = layer.back(gradients, rows)
+        return (gradients * entrance[:, None]) @ fields
 
 
 @dataclass(frozen=True)
