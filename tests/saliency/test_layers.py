@@ -317,6 +317,19 @@ def test_flattened_features_and_several_layers():
     torch.testing.assert_close(found.maps, of_run(model, x, "0", 0), atol=1e-12, rtol=1e-9)
 
 
+def test_a_batch_norm_that_made_the_layer_is_not_behind_it():
+    """As in a DenseNet: the features end with the BatchNorm."""
+    model = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
+    found = selftaught.explain(model.train(), torch.randn(4, 3, 8, 8), layer="0")
+    assert found.plan.head == "channel-wise"
+
+
 class TestTokens:
     class Vit(nn.Module):
         """Patch embedding, special tokens before or behind, one block of attention, and a head that `reads`."""

@@ -179,8 +179,9 @@ class ExplanationRules(TorchFunctionMode):
         """
         if activation is None:
             nodes: Iterable[Any] = _graph(logits)
-        else:  # what leads past the layer ran before it, where nothing was looked at
-            nodes = (node for node, leads in leads_to(logits.grad_fn, activation).items() if leads)
+        else:  # what made the layer's output, or leads past it, ran before, where nothing was looked at
+            between = leads_to(logits.grad_fn, activation)
+            nodes = (node for node, leads in between.items() if leads and node is not activation.grad_fn)
         for node in nodes:
             if node in self._seen:
                 continue
