@@ -4,10 +4,11 @@ import csv
 import re
 import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -44,22 +45,25 @@ def test_nothing_is_promised_where_nothing_was_saved(place, capsys):
     assert not Path("run2/checkpoint.pt").exists()
 
 
-@pytest.fixture
-def room_again():
+@contextmanager
+def no_room() -> Iterator[None]:
     """A limit on the size of files stands for a full disk: the writes in the middle of the training fail."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, ignored)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_full_disk_loses_nothing(place, capsys, room_again):
+def test_a_full_disk_loses_nothing(place, capsys):
     out = place.folder / "full"
     asked = train(place.good, "--out", str(out))
     before = contents(place.folder)
-    assert _run(asked) == 2
+    with no_room():
+        assert _run(asked) == 2
     said = capsys.readouterr().err
     lines = [line for line in said.splitlines() if line.startswith("selftaught: error")]
     assert len(lines) == 1
@@ -68,7 +72,6 @@ def test_a_full_disk_loses_nothing(place, capsys, room_again):
     assert not list(out.glob(".*.tmp"))
     after = contents(place.folder)
     assert {name: after[name] for name in before} == before
-    room_again()  # there is some again
     assert _run(asked) == 0
 
 
