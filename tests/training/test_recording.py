@@ -301,7 +301,9 @@ def test_steps_with_a_shortcut_that_does_not_hold_are_taken_again(monkeypatch, t
             raise ShortcutError("it did not hold")
         settle(trust)
 
-    monkeypatch.setattr(Autosave, "is_due", lambda _: False)  # else a slow machine asks more often
+    # Else a slow machine asks more often.
+    monkeypatch.setattr(Autosave, "is_due", lambda _: False)
+    monkeypatch.setattr("selftaught.training.loop.REPORT_SECONDS", float("inf"))
     monkeypatch.setattr(LearningWithExplanations, "step", watched)
     monkeypatch.setattr(Trust, "settle", doubtful)
     train(config, tmp_path / "again")
