@@ -14,6 +14,7 @@ from selftaught import models
 from selftaught.data import pictures
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
+from selftaught.files.sealing import sha256
 from selftaught.training import record
 from selftaught.training.config import parse
 from selftaught.training.trained import load
@@ -204,8 +205,25 @@ def test_a_network_that_is_larger_than_its_weights_is_not_built(tmp_path, change
     )
     message = refusal(run)
     assert f"{run / record.WEIGHTS} is damaged" in message
-    assert "far fewer than those of the model in config.json" in message
+    assert "far fewer than those of the model of this record" in message
     assert sum(filled) == 0
+
+
+@pytest.mark.parametrize(
+    "described", [{"hidden_size": 2_000_000}, {"num_hidden_layers": 10**7}, {"image_size": 60_000}]
+)
+def test_a_description_of_a_larger_network_is_refused_before_it_is_built(tmp_path, described):
+    """Which is random, and would be drawn before it is known to be a parameter."""
+    source = save(tmp_path / "pretrained")
+    network = models.create(source, 3, 3, 64)
+    run = stored.store(tmp_path / "run", shape=(3, 64, 64), network=network, model=source)
+    description = json.loads((run / record.MODEL).read_text())
+    description["transformers"] |= described
+    (run / record.MODEL).write_text(json.dumps(description))
+    unseal(run, sha256={record.MODEL: sha256((run / record.MODEL).read_bytes())})
+    message = refusal(run)
+    assert message.startswith(f"{run / record.WEIGHTS} is damaged (its ")
+    assert message.endswith("and the command that made it trains it again")
 
 
 def test_weights_of_an_unknown_type_are_refused(tmp_path):

@@ -138,6 +138,8 @@ def _built(
             name, len(data.classes), data.channels, data.image_size, description=description, **options
         )
 
+    if _largest(description) > max(header.elements, 2**16):  # a width or a depth, whatever it is called
+        raise _too_large(run, header)
     # The caller's random numbers need not know.
     with torch.random.fork_rng(devices=[]):
         if models.runs_code(name):  # by somebody who trusts it
@@ -222,22 +224,19 @@ def _check_there(run: record.Record, name: str) -> None:
 
 @contextmanager
 def _no_larger(run: record.Record, weights: tensors.Header) -> Iterator[None]:
-    """While inside, a network is refused that is far larger than what there is to fill it with.
+    """While inside, a network is refused that registers far more than what there is to fill it with.
 
     What a record says of its network may come from a stranger. A parameter or buffer is refused before anything is
     written to its memory; `_SPARE` is for those that are replaced or shared while a network is built.
     """
-    numbers, names = (_SPARE * n + 2**16 for n in (weights.elements, len(weights.tensors)))
+    numbers, names = _SPARE * weights.elements + 2**16, _SPARE * len(weights.tensors) + 2**10
 
     def count(_module: nn.Module, _name: str, tensor: torch.Tensor | None) -> None:
         nonlocal numbers, names
         if tensor is not None and not is_lazy(tensor):
             numbers, names = numbers - tensor.numel(), names - 1
         if min(numbers, names) < 0:
-            reason = (
-                f"its {weights.elements:,} numbers are far fewer than those of the model in {record.CONFIG}"
-            )
-            raise DamagedError(run.directory / record.WEIGHTS, reason, remedy(run.directory))
+            raise _TooLarge
 
     hooks = [
         register_module_parameter_registration_hook(count),
@@ -245,6 +244,25 @@ def _no_larger(run: record.Record, weights: tensors.Header) -> Iterator[None]:
     ]
     try:
         yield
+    except _TooLarge:
+        raise _too_large(run, weights) from None
     finally:
         for hook in hooks:
             hook.remove()
+
+
+class _TooLarge(BaseException):
+    """Passes through whatever a network's own code catches while it is built."""
+
+
+def _too_large(run: record.Record, weights: tensors.Header) -> DamagedError:
+    reason = f"its {weights.elements:,} numbers are far fewer than those of the model of this record"
+    return DamagedError(run.directory / record.WEIGHTS, reason, remedy(run.directory))
+
+
+def _largest(description: Any) -> int:
+    """The largest whole number anywhere in a description, 0 where there is none."""
+    if isinstance(description, dict | list):
+        inside = description.values() if isinstance(description, dict) else description
+        return max(map(_largest, inside), default=0)
+    return description if type(description) is int else 0
