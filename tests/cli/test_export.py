@@ -15,9 +15,11 @@ import selftaught
 from selftaught import cli, models
 from selftaught.errors import InputError, SelftaughtError
 from selftaught.training import export as exporting
+from selftaught.training.config import parse
 from selftaught.training.export import export
 from tests.models.saved import save
 from tests.training.stored import store, trained
+from tests.unsealed import unseal
 
 
 def call(capsys, *arguments):
@@ -196,6 +198,7 @@ def test_a_model_from_a_python_file_needs_consent(tmp_path, monkeypatch, capsys)
     config = json.loads((run / "config.json").read_text())
     config["model_fingerprint"] = models.fingerprint("net.py:build")
     (run / "config.json").write_text(json.dumps(config))
+    unseal(run, trial_id=parse(config).trial_id)
     code, _, err = call(capsys, run, "-o", "m.pt2")
     assert (code, err.count("\n")) == (2, 1)
     assert "--model net.py:build" in err

@@ -16,7 +16,9 @@ from selftaught import cli, models
 from selftaught.cli import inputs
 from selftaught.cli.predict import predict
 from selftaught.errors import InputError
+from selftaught.training.config import parse
 from tests.training.stored import store
+from tests.unsealed import unseal
 
 CLASSES = ("cat", "dog", "great grey owl")
 
@@ -287,6 +289,7 @@ def test_a_network_that_prints_does_not_get_into_the_output(photos, tmp_path, ca
     config = json.loads((run / "config.json").read_text())
     config["model_fingerprint"] = models.fingerprint("net.py:Net")
     (run / "config.json").write_text(json.dumps(config))
+    unseal(run, trial_id=parse(config).trial_id)
     capsys.readouterr()
     code, text, err = call(capsys, run, "photos", "--json", "--model", "net.py:Net", *out)
     assert code == 0
