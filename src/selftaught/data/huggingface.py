@@ -82,7 +82,7 @@ def _features(schema: "pa.Schema", origin: str) -> dict[str, dict[str, Any]]:
         features = json.loads(metadata)["info"]["features"].items()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{origin}: its Hugging Face metadata cannot be read ({error}): write it anew"
+            f"{origin}: its Hugging Face metadata cannot be read ({shown(error)}): write it anew"
         ) from error
     return {name: feature for name, feature in features if isinstance(feature, dict)}
 
@@ -95,7 +95,8 @@ def _label_column(schema: "pa.Schema", features: Mapping[str, dict[str, Any]], o
     if len(declared) == 1:
         return declared[0]
     raise InputError(
-        f"{origin}: no column of labels (looked for {', '.join(_LABEL_COLUMNS)}; found {', '.join(schema.names)})"
+        f"{origin}: no column of labels (looked for {', '.join(_LABEL_COLUMNS)}; found "
+        f"{shown(', '.join(schema.names))})"
     )
 
 

@@ -83,21 +83,27 @@ def _called(part: str | None, nameless: Sequence[Path]) -> str:
 
 def _below(folder: Path, root: Path, depth: int, beside: list[Path]) -> Iterator[Path]:
     """The Parquet files below a folder by the order of their paths; folders of images go to `beside`, unread."""
-    try:
-        folders, files, _ = scan(folder)
-    except InputError:
-        if folder == root and not folder.exists():
-            return
-        raise
-    if any(is_image(path.name) for path in files):
+    if not folder.is_dir():
+        return
+    if _has_images(folder):
         beside.append(folder)
         if folder not in (root, root / "data"):
             return
+    folders, files, _ = scan(folder)
     yield from (path for path in files if path.suffix.lower() == SUFFIX)
     for path in folders if depth else []:
         # A folder that is a link out of this one is for others to refuse: nothing of it is read.
         if not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
             yield from _below(path, root, depth - 1, beside)
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether a folder itself holds images; it may hold a million, so that the first one is enough."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(is_image(entry.name) for entry in entries if not entry.name.startswith("."))
+    except OSError:
+        return False  # told when the folder is listed
 
 
 def _check_links(path: Path, folder: Path) -> None:
