@@ -22,7 +22,7 @@ slow: install-dev
 	$(BIN)/python -m pytest -m slow
 
 # One after another, since they would slow each other down; the pages go to docs/benchmarks/.
-BENCHMARKS := step_cost heads saliency_speed throughput studies sharing
+BENCHMARKS := step_cost heads saliency_speed throughput studies sharing architectures
 bench: install-dev
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
