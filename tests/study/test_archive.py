@@ -242,3 +242,14 @@ def test_a_table_that_is_not_what_was_written_is_not_copied(tmp_path):
     with pytest.raises(InputError, match=r"table\.md is damaged \(it is not what was written\)"):
         archive(tmp_path / "study", tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+def test_an_archive_made_again_has_the_same_bytes(tmp_path):
+    """Git would take every other order of the same entries for a change."""
+    for seed in range(4):
+        write_run(tmp_path / "study" / "trials", seed=seed, held_out=80.0)
+    found = []
+    for name in ("one", "other"):
+        archive(tmp_path / "study", tmp_path / name)
+        found.append([path.read_bytes() for path in sorted((tmp_path / name).rglob("*.*")) if path.is_file()])
+    assert found[0] == found[1]

@@ -6,7 +6,8 @@ answers.safetensors holds for each part of the data ("test", "held-out") with N 
 - `PART.nll`, `PART.brier`, `PART.confidence`, float16 (N,): of each image the negative log-likelihood in nats, the
   Brier score (the sum of squared differences over the classes, in 0..2) and the confidence, the largest probability;
 
-and as its metadata the SHA-256 of the labels of each part. Archives of older versions hold the bits alone.
+and as its metadata `labels`, the SHA-256 of each part's labels: "test=...". Archives of older versions hold the bits
+alone.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _LARGEST = 65504.0
 """The largest number in half precision."""
 
 _VALUES = ("nll", "brier", "confidence")
+
+_LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def pack(run: Run) -> bytes:
             for name in _VALUES:
                 found[f"{part}.{name}"] = np.minimum(getattr(of, name), _LARGEST).astype(np.float16)
             digests[part] = _digest(labels)
-    return save(found, digests)
+    # One entry: of several the order is never the same, and neither would be the bytes.
+    return save(found, {_LABELS: " ".join(f"{part}={digest}" for part, digest in digests.items())})
 
 
 def labels_digest(run: Run, part: str) -> str | None:
@@ -96,7 +100,8 @@ def labels_digest(run: Run, part: str) -> str | None:
     if not has_answers(run):
         return None
     header = tensors.header(run.directory / ANSWERS, content(run, ANSWERS), remedy(run.directory))
-    return header.metadata.get(part)
+    kept = (entry.partition("=") for entry in header.metadata.get(_LABELS, "").split())
+    return next((digest for name, _, digest in kept if name == part), None)
 
 
 def _digest(labels: np.ndarray) -> str:
