@@ -31,6 +31,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     unknown model 'resnet9': did you mean 'resnet8'? (known: mlp, resnet8)
     """
     known = list(known)
+    if not known:
+        return InputError(f"unknown {kind} {name!r}: there is none at all")
     separator = "; " if any("," in candidate for candidate in known) else ", "
     folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(str(name).casefold(), folded, n=1)

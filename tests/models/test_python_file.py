@@ -312,3 +312,16 @@ def test_what_it_prints_goes_to_stderr(net, capsys):
     noisy += "print('imported')\nclass Loud(nn.Module):\n    def forward(self, x):\n        print('called')\n"
     models.create(net(noisy + "        return x\n"), 3, 1, 4)
     assert capsys.readouterr() == ("", "imported\nbuilt\ncalled\n")
+
+
+@pytest.mark.parametrize("raised", ["GeneratorExit", "BaseException('x')", "SystemExit(0)", "EOFError"])
+@pytest.mark.parametrize("head", ["", "def build(num_classes): "])
+def test_whatever_it_raises_is_told(net, head, raised):
+    with pytest.raises(InputError, match=rf"fails in line 1: {raised.partition('(')[0]}"):
+        models.create(net(f"{head}raise {raised}\n"), 3, 1, 4)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "net.py")
+    with pytest.raises(InputError, match="not a regular file: name a Python file"):
+        models.create(f"{tmp_path}/net.py:build", 3)

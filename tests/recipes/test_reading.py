@@ -304,3 +304,9 @@ def test_milestones_are_accepted_exactly_where_they_increase_within_the_training
     else:
         with pytest.raises(ValueError, match="must be fractions"):
             Protocol.model_validate({**values, "milestones": milestones})
+
+
+def test_a_file_that_is_too_large_for_a_recipe_is_not_read(tmp_path):
+    (tmp_path / "mine.yaml").write_text("# " + "x" * 300_000)
+    with pytest.raises(InputError, match="has more than 262,144 bytes, which no recipe has"):
+        recipes.load(str(tmp_path / "mine.yaml"))

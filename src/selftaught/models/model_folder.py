@@ -86,7 +86,7 @@ def weights(source: str, folder: Path) -> list[Path]:
         shards = sorted(set(json.loads((folder / _INDEX).read_bytes())["weight_map"].values()))
         # A path into another folder is nothing that save_pretrained() wrote.
         missing = [name for name in shards if Path(name).name != name or not (folder / name).is_file()]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"hf:{source}: its {_INDEX} is damaged: download the model again") from None
     if missing:
         raise InputError(f"hf:{source}: {missing[0]} is missing from it: download the model again")

@@ -52,6 +52,8 @@ def _location(path: str) -> Path:
 
 def _content(path: str) -> bytes:
     try:
+        if _location(path).exists() and not _location(path).is_file():
+            raise InputError(f"model file {path} is not a regular file: name a Python file")
         return _location(path).read_bytes()
     except OSError as error:
         raise InputError(f"model file {path} cannot be read ({error.strerror}): check its path") from None
@@ -82,8 +84,10 @@ def _run(path: str, content: bytes, location: Path, _digests: str) -> ModuleType
     try:
         with _printing_to_stderr():
             exec(compile(content, path, "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a foreign file may raise anything
         del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise InputError(
             f"model file {path} fails{_line(error, path)}: {_reason(error)}{_hint(error)}"
         ) from None
@@ -100,7 +104,9 @@ def _build(path: str, function: str, spec: Spec) -> nn.Module:
             model = build(**arguments)
     except InputError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise InputError(f"{name}() fails{_line(error, path)}: {_reason(error)}") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"{name}() returns {type(model).__name__}: it must return a torch.nn.Module")

@@ -28,7 +28,9 @@ def check(name: str, model: nn.Module, spec: Spec, remedy: str) -> None:
     try:
         with torch.no_grad(), preserved_rng(x.device), preserved_buffers(model):
             logits = model(x)
-    except Exception as error:  # a foreign model may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a foreign model may raise anything
         size = f"{spec.in_channels}x{spec.height}x{spec.width}"
         raise InputError(f"{name} cannot take images of {size} ({reason(error)}): {remedy}") from None
     if not isinstance(logits, Tensor):

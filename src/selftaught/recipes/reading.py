@@ -13,6 +13,10 @@ from selftaught.errors import InputError
 Model = TypeVar("Model", bound=BaseModel)
 
 
+_MOST = 2**18
+"""Bytes of a recipe: fifty times what ours have, and a second's reading."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML's plain values only: no key twice, of which one would be lost, and no aliases, which grow to any size."""
 
@@ -25,12 +29,16 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
+        known: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                break  # which the parent refuses
+            if key in known:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is there twice", node.value[index][0].start_mark
+                    None, None, f"key {key!r} is there twice", key_node.start_mark
                 )
+            known.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -39,6 +47,10 @@ def text(path: Path) -> str:
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path} is not a regular file: name a recipe's YAML file")
+        if path.stat().st_size > _MOST:
+            raise InputError(
+                f"{path} has more than {_MOST:,} bytes, which no recipe has: name a recipe's YAML file"
+            )
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"there is no file {path}: name a recipe's YAML file") from None

@@ -80,7 +80,7 @@ OWN_TEST_PART = "the source's own"
 """What `test_part` says where the data come with a test part that is used whole: the same images for every seed."""
 
 
-_Side = Annotated[int, Field(ge=1, le=65535)]
+_Side = Annotated[int, Field(ge=1, le=2048)]
 _Count = Annotated[int, Field(ge=0)]
 _Fraction = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 
