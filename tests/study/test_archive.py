@@ -246,10 +246,5 @@ def test_a_table_that_is_not_what_was_written_is_not_copied(tmp_path):
 
 def test_an_archive_made_again_has_the_same_bytes(tmp_path):
     """Git would take every other order of the same entries for a change."""
-    for seed in range(4):
-        write_run(tmp_path / "study" / "trials", seed=seed, held_out=80.0)
-    found = []
-    for name in ("one", "other"):
-        archive(tmp_path / "study", tmp_path / name)
-        found.append([path.read_bytes() for path in sorted((tmp_path / name).rglob("*.*")) if path.is_file()])
-    assert found[0] == found[1]
+    run = write_run(tmp_path / "trials", held_out=80.0)
+    assert len({answers.pack(run) for _ in range(20)}) == 1
