@@ -116,6 +116,7 @@ def test_of_paths_the_last_part_is_kept(tmp_path):
         missing=(lost,),
     )
     folder.write_study(source, described)
+    folder.write_graph(source, folder.Graph(title="a study", nodes=()))
     found = read([source])
     (source / "table.md").write_text(render.markdown(tabulate(found.records, found.methods, {}, found.notes)))
     assert "secret" in (source / "table.md").read_text()

@@ -18,14 +18,16 @@ from selftaught.files.contents import PARTS, Run, content, has_predictions, pred
 from selftaught.files.names import (
     ANSWERS,
     ARCHIVED,
+    CHECKPOINT,
     CONFIG,
     METRICS,
     OF_THE_NETWORK,
     PREDICTIONS,
     RESULT,
     TRIALS,
+    WEIGHTS,
 )
-from selftaught.files.reading import DamagedError
+from selftaught.files.reading import DamagedError, exists
 
 _TRIAL = re.compile("[0-9a-f]{12}")
 
@@ -58,6 +60,17 @@ def kept(run: Run, network: bool = True) -> list[str]:
     wanted = [name for name in told if network or name not in OF_THE_NETWORK]
     sealed = run.result.digest is not None
     return [name for name in wanted if sealed or (run.directory / name).exists()]
+
+
+def check_unfinished(directory: Path) -> None:
+    """Refuse a run that was finished and has lost its result: a checkpoint is let go of when that is written.
+
+    Raises:
+        DamagedError: it has.
+    """
+    has = {name: exists(directory / name) for name in (RESULT, CHECKPOINT, WEIGHTS, ANSWERS)}
+    if (has[WEIGHTS] or has[ANSWERS]) and not has[RESULT] and not has[CHECKPOINT]:
+        raise DamagedError(directory / RESULT, "it is missing", remedy(directory))
 
 
 def same_labels(runs: Iterable[Run]) -> Iterator[DamagedError]:

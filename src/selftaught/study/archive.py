@@ -76,7 +76,9 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
         raise InputError(f"{source} has no finished trial: there is nothing to archive yet")
     runs = [record.read(directory) for directory in found]  # before anything is written
     _check_target(target, runs)
-    for fault in (*integrity.same_labels(runs), *manifest.faults(source)):
+    for trial in (source / folder.TRIALS).glob("*"):
+        integrity.check_unfinished(trial)
+    for fault in (*integrity.same_labels(runs), *folder.missing(source), *manifest.faults(source)):
         raise fault
     written = sum(_copy_trial(run, target / folder.TRIALS) for run in runs)
     shown, too_large = _shown(source)

@@ -15,8 +15,6 @@ from selftaught.report import evidence
 from selftaught.study import folder
 from selftaught.training import record, trace
 
-_WRITES_IT = "the command that started the study writes it again"
-
 
 @dataclass
 class Checked:
@@ -58,21 +56,14 @@ def check(directory: str | os.PathLike) -> Checked:
 
 def _check_study(found: Checked) -> None:
     directory = found.directory
-    there = [name for name in (folder.STUDY, folder.GRAPH) if exists(directory / name)]
-    found.files += len(there)
+    found.files += sum(exists(directory / name) for name in (folder.STUDY, folder.GRAPH))
     described = _try(found, lambda: folder.read_study(directory))
-    graph = _try(found, lambda: folder.read_graph(directory))
-    compared = graph is not None and not graph.budget  # a reproduction has no study.json
-    for name, other in ((folder.GRAPH, folder.STUDY in there), (folder.STUDY, compared)):
-        if other and name not in there:
-            found.faults.append(DamagedError(directory / name, "it is missing", _WRITES_IT))
-    if graph is not None and folder.lacks_manifest(directory):
-        found.faults.append(DamagedError(directory / folder.MANIFEST, "it is missing", _WRITES_IT))
+    found.faults += _try(found, lambda: list(folder.missing(directory))) or ()
     _check_files(found)
     trials = sorted(path for path in (directory / folder.TRIALS).glob("*") if folder.is_trial(path))
     runs = [run for trial in trials if (run := _check_run(found, trial)) is not None]
     found.faults += integrity.same_labels(runs)
-    absent = {missing.trial_id for missing in described.missing} if described else set()
+    absent = {trial.trial_id for trial in described.missing} if described else set()
     for trial in described.trials if described else ():
         if trial not in absent and not (directory / folder.TRIALS / trial).is_dir():
             path = directory / folder.TRIALS / trial
@@ -119,8 +110,7 @@ def _check_unfinished(directory: Path) -> None:
     path = directory / record.CHECKPOINT
     if exists(path):
         checkpoints.read(path)
-    elif exists(directory / record.WEIGHTS) or exists(directory / record.ANSWERS):
-        raise DamagedError(directory / record.RESULT, "it is missing", remedy(directory))
+    integrity.check_unfinished(directory)
     checkpoints.metrics(directory / record.METRICS, path, remedy(directory))
 
 

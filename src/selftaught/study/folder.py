@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -39,7 +39,7 @@ __all__ = [
     "checked",
     "compared",
     "is_trial",
-    "lacks_manifest",
+    "missing",
     "read_costs",
     "read_graph",
     "read_study",
@@ -179,11 +179,25 @@ def write_graph(directory: Path, graph: Graph) -> None:
     _write(directory / GRAPH, graph.model_dump())
 
 
-def lacks_manifest(directory: Path) -> bool:
-    """Whether a study whose graph.json has a digest has lost its list of digests, with which it began."""
-    graph = directory / GRAPH
-    sealed = exists(graph) and sealing.KEY in sealing.read(graph, None, _WRITES_IT)
-    return sealed and not exists(directory / MANIFEST)
+def missing(directory: Path) -> Iterator[DamagedError]:
+    """What a study must have beside the others: study.json, but for a reproduction, graph.json, and its digests.
+
+    Raises:
+        DamagedError: one that is there is not what was written.
+    """
+    graph = read_graph(directory)
+    sealed = {name: _is_sealed(directory / name) for name in (STUDY, GRAPH)}
+    if sealed[STUDY] and graph is None:
+        yield DamagedError(directory / GRAPH, "it is missing", _WRITES_IT)
+    if sealed[GRAPH] and graph is not None and not graph.budget and not exists(directory / STUDY):
+        yield DamagedError(directory / STUDY, "it is missing", _WRITES_IT)
+    if sealed[GRAPH] and not exists(directory / MANIFEST):  # with which a study begins
+        yield DamagedError(directory / MANIFEST, "it is missing", _WRITES_IT)
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether a file is there and has a digest: older versions wrote neither that nor all of the others."""
+    return exists(path) and sealing.KEY in sealing.read(path, None, _WRITES_IT)
 
 
 def read_study(directory: Path) -> StudyFile | None:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selftaught.errors import InputError
-from selftaught.files import checkpoints
+from selftaught.files import checkpoints, integrity
 from selftaught.files.reading import DamagedError, exists
 from selftaught.study import folder
 from selftaught.training import record
@@ -112,6 +112,7 @@ def _trial(node: folder.Node, directory: Path) -> TrialStatus:
         # Where held-out images are there to choose by, the test images are not told.
         accuracy = None if result.data.val else result.accuracy
         return TrialStatus(node, "done", result.epochs, result.seconds, accuracy)
+    integrity.check_unfinished(directory)
     line = _last_line(directory)
     return TrialStatus(node, _state(node, directory), line.epoch, line.seconds)
 
