@@ -88,8 +88,11 @@ def test_a_deleted_file_is_named(made, name):
     assert refusal(made).startswith(f"{made / name} is damaged (it is missing)")
 
 
-def test_a_run_without_its_result_is_not_finished(made):
+def test_a_run_without_its_result_is_not_finished_or_has_lost_it(made):
+    """A checkpoint is let go of when the result is written."""
     (made / record.RESULT).unlink()
+    assert refusal(made).startswith(f"{made / record.RESULT} is damaged (it is missing)")
+    (made / record.CHECKPOINT).write_bytes(b"")
     with pytest.raises(InputError, match="is not finished"):
         record.read(made)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selftaught.errors import InputError
-from selftaught.files import manifest
+from selftaught.files import integrity, manifest
 from selftaught.files.reading import DamagedError, exists
 from selftaught.report import page, render
 from selftaught.report.tables import tabulate
@@ -144,6 +144,8 @@ def _add_comparison(found: Found, directory: Path) -> None:
         found.methods += described.methods
         found.commands += [start.command for start in described.starts]
     finished = [trial for trial in trials if record.is_finished(trial)]
+    for trial in trials:
+        integrity.check_unfinished(trial)
     known = {m.trial_id: _Absent(m.method, m.seed, m.error) for m in described.missing} if described else {}
     absent = [known.get(trial.name) or _from_config(trial) for trial in trials if trial not in finished]
     found.notes += _about_absent(absent, f"{len(trials)} trials of {name}")

@@ -196,6 +196,7 @@ def _verified(directory: Path) -> Record:
     if config is None:
         raise InputError(f"{directory} is not a run directory: it has no {CONFIG}")
     if not is_finished(directory):
+        integrity.check_unfinished(directory)
         raise InputError(f"the run in {directory} is not finished: the command that started it resumes it")
     found = Record(directory, config, read_result(directory))
     for fault in integrity.faults(found):
