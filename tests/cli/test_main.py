@@ -369,7 +369,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(run):
     assert sum(int(count.split()[1]) for count in counts) == 40 + 359
     assert "4 trials of 2 epochs" in out
     assert re.search(r"about \d+ seconds of training; memory: about", out)
-    assert "Grad-CAM explains le: features (linear head)" in out
+    assert "Grad-CAM explains le: features (linear head; its 2x2 positions are coarse" in out
     assert not Path("runs").exists()
 
 
