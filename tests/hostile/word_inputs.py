@@ -142,7 +142,7 @@ def strange_models(k: int, template: Path) -> Case:
         _network("raise Exception('a\\nb\\x1b[31m')"),
         _network("return x.flatten(1)[:, :num_classes]"),
         "def build(num_classes, need): pass",
-        "print('\\x1b[31m')\ndef build(num_classes): return 1",
+        "print('x')\ndef build(num_classes): return 1",
         "FILES = ('/etc/passwd',)\ndef build(num_classes): return 1",
         "FILES = 3\ndef build(num_classes): return 1",
         "FILES = ('../secret',)\ndef build(num_classes): return 1",

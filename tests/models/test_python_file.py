@@ -325,3 +325,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "net.py")
     with pytest.raises(InputError, match="not a regular file: name a Python file"):
         models.create(f"{tmp_path}/net.py:build", 3)
+
+
+def test_a_network_with_nothing_to_train_is_refused(net):
+    frozen = "import torch\nfrom torch import nn\ndef build(num_classes):\n    net = nn.Sequential("
+    frozen += "nn.Flatten(), nn.Linear(16, num_classes))\n    return net.requires_grad_(False)\n"
+    with pytest.raises(InputError, match="without a weight that can be trained"):
+        models.create(net(frozen), 3, 1, 4)

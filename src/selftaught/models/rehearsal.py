@@ -16,7 +16,8 @@ def check(name: str, model: nn.Module, spec: Spec, remedy: str) -> None:
     Two, because a BatchNorm in train mode may refuse one.
 
     Raises:
-        InputError: it fails, with the `remedy`, returns anything but float32 logits (B, C), or cannot be explained.
+        InputError: it fails, with the `remedy`, returns anything but float32 logits (B, C), cannot be explained, or
+            has nothing to train.
     """
     try:
         refuse_foreign(unwrap(model))
@@ -42,6 +43,8 @@ def check(name: str, model: nn.Module, spec: Spec, remedy: str) -> None:
         raise InputError(
             f"{name} returns {found} for {len(x)} images: it must return logits, float32 {shape}"
         )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(f"{name} returns a model without a weight that can be trained: give it one")
 
 
 def reason(error: BaseException) -> str:
