@@ -105,6 +105,22 @@ def test_coarse_maps_are_told():
     assert "coarse" in found.plan.note
 
 
+def test_a_module_that_hands_its_input_on_is_no_layer():
+    """When it has run, what it hands on went another way already."""
+
+    class HandsOn(nn.Module):
+        def forward(self, f):
+            return f
+
+    def join(net, f):
+        pooled = f.mean((2, 3))
+        net.late(f)
+        return pooled
+
+    model = Net(join, late=HandsOn())
+    assert selftaught.explain(model, torch.randn(3, 3, 8, 8)).plan.layer == "block"
+
+
 def test_nothing_is_told_of_a_good_layer():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -261,14 +261,19 @@ def size(records: Sequence[Record]) -> tuple[int, tuple[int, ...]]:
 
 
 def _spatial(recording: Recording) -> list[tuple[int, Record]]:
-    """The outputs with positions that have a gradient, with their numbers; each once, under its outermost module."""
+    """The outputs with positions that have a gradient, with their numbers; each once, under its outermost module.
+
+    A module that merely hands its input on is none: when it has run, others may have worked on that already.
+    """
     batch = recording.logits.shape[0]
-    last = {
-        (r.edge.node, r.edge.output_nr): (index, r)
-        for index, r in enumerate(recording.records)
-        if r.edge is not None and r.output.dim() >= 3 and r.output.shape[0] == batch
-    }
-    return sorted(last.values(), key=lambda item: item[0])
+    found: dict[tuple[Any, int], tuple[int, Record]] = {}
+    for index, record in enumerate(recording.records):
+        if record.edge is None or record.output.dim() < 3 or record.output.shape[0] != batch:
+            continue
+        place = record.edge.node, record.edge.output_nr
+        if place not in found or found[place][1].name.startswith(f"{record.name}."):
+            found[place] = index, record
+    return sorted(found.values(), key=lambda item: item[0])
 
 
 def _read_shares(recording: Recording) -> dict[int, float]:
