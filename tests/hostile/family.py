@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from tests.hostile.harness import Case, Said
-from tests.hostile.values import MARKER
+from tests.hostile.values import MARKER, SCRIPT
 
 QUICK = [
     "--model",
@@ -34,13 +34,14 @@ Family = Callable[[int, Path], Case]
 
 
 def executed(_: str, __: Said) -> dict[str, Any]:
-    """Whether something left a mark; the mark is removed."""
+    """Whether something left a mark, or would in a browser; the mark is removed."""
     mark = Path(os.environ[MARKER])
-    owned = [name for name in ("owned",) if Path(name).exists()]
-    if mark.exists():
-        shutil.rmtree(mark)
-        return {"executed": True}
-    return {"executed": bool(owned)}
+    pages = [
+        path.read_bytes() for path in (*Path().glob("*.html"), *Path().glob("*/*.html")) if path.is_file()
+    ]
+    left = mark.exists() or Path("owned").exists() or any(SCRIPT.encode() in page for page in pages)
+    shutil.rmtree(mark, ignore_errors=True)
+    return {"executed": left}
 
 
 def picture(chance: random.Random, size: int = 6) -> bytes:

@@ -26,7 +26,8 @@ from selftaught import cli
 
 for _module in ("app", "check", "commands", "explain", "export", "predict", "reproduce", "status"):
     import_module(f"selftaught.cli.{_module}")  # once here, and not again in every child
-import_module("lightning_fabric")
+for _module in ("lightning_fabric", "pandas", "pyarrow.parquet"):
+    import_module(_module)
 
 SECONDS = 60.0
 """Longer than any case takes on a busy machine: what takes longer hangs."""

@@ -47,8 +47,8 @@ READ = {
 }
 """What is typed, given the trial that is damaged, or any."""
 
-MADE_AGAIN = {"compare", "train", "reproduce"}
-"""What trains what it finds damaged or missing once more."""
+MADE_AGAIN = {"compare", "train", "reproduce", "tables"}
+"""What makes, and may train, what it finds damaged or missing once more."""
 
 UNFINISHED = re.compile(
     r"not finished|is missing|missing trial|unfinished|begun and not finished|not archived"
@@ -80,7 +80,8 @@ def facts(command: str, said: Said) -> dict[str, Any]:
         tables = [path for pattern in ("*.csv", "*.md") for path in Path("study").glob(pattern)]
         return {path.name: path.read_bytes() for path in sorted(tables) if path.is_file()}
     if command == "archive" and Path("copy").is_dir():
-        return {str(path): path.read_bytes() for path in files(Path("copy"))}
+        # Who waits for whom is nothing that a table is made of: without graph.json there is no `status`, which says so.
+        return {str(path): path.read_bytes() for path in files(Path("copy")) if path.name != "graph.json"}
     if command == "export" and said.code == 0:
         with zipfile.ZipFile("net.pt2") as exported:
             return {
@@ -92,8 +93,8 @@ def facts(command: str, said: Said) -> dict[str, Any]:
 
 
 def shown(command: str, said: Said) -> str:
-    """What is printed, without what is never the same: the times of a training."""
-    return re.sub(r"\d+(\.\d+)? s\b", "", said.out)
+    """What is printed, without the times of a training and without how many files a check looked at."""
+    return re.sub(r"\d+(\.\d+)? s\b|\d+ files with a digest", "", said.out)
 
 
 class Template:
@@ -298,6 +299,4 @@ class TestEverything:
             "tables": lambda trial: [*REPRODUCE, "--tables-only"],
             "reproduce": lambda trial: REPRODUCE,
         }
-        self.check(
-            Template(home, some("status", "report", "check", "archive") | again, tmp_path / "work"), 100, 5
-        )
+        self.check(Template(home, some("status", "check", "archive") | again, tmp_path / "work"), 100, 5)
