@@ -358,7 +358,7 @@ class TestMoreRefusals:
         class Frozen(nn.Module):
             def __init__(self):
                 super().__init__()
-                self.backbone, self.out = nn.Conv2d(3, 4, 3), nn.Sequential(nn.LayerNorm(6), *head(4))
+                self.backbone, self.out = nn.Conv2d(3, 4, 3), nn.Sequential(nn.Tanh(), *head(4))
 
             def forward(self, x):
                 with torch.no_grad():

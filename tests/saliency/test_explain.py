@@ -243,7 +243,7 @@ class TestShortcuts:
         ("head", "expected"),
         [
             ([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)], "linear"),
-            ([nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 4)], "linear"),
+            ([nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 4)], "channel-wise"),
             ([nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 4)], "linear"),
             ([nn.Flatten(), nn.Linear(6 * 36, 4)], "linear"),
             ([nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)], "channel-wise"),
@@ -344,6 +344,15 @@ class TestRefusals:
             selftaught.explain(
                 models.create("resnet8", 4, 3, 16), torch.randn(2, 3, 16, 16), layer="head.flatten"
             )
+
+    @pytest.mark.parametrize(
+        "wrong", [{"head": "x"}, {"channel_dim": 3}, {"run": 1}, {"layer": "head.classifier"}, {"runs": 2}]
+    )
+    def test_stored_plan_that_is_none(self, wrong):
+        model, x = models.create("resnet8", 4, 3, 16), torch.randn(2, 3, 16, 16)
+        stored = asdict(selftaught.explain(model, x).plan)
+        with pytest.raises(InputError, match="plan"):
+            selftaught.explain(model, x, plan=Plan(**{**stored, **wrong}))
 
     def test_layer_that_does_not_run(self):
         model = models.create("resnet8", 4, 3, 16)

@@ -259,7 +259,8 @@ class TestWhatTheLogitsBecome:
         [
             (lambda logits: logits / 4, 0.25),
             (lambda logits: 3 * logits.clone(), 3.0),
-            (lambda logits: logits.double().float(), 1.0),
+            (lambda logits: logits.double(), 1.0),
+            (lambda logits: logits.div_(4), 0.25),
             (lambda logits: {"logits": logits / 4}, 0.25),
         ],
     )
@@ -267,7 +268,7 @@ class TestWhatTheLogitsBecome:
         model, x = self.Wrapped(after), torch.randn(4, 3, 8, 8)
         found, plain = selftaught.explain(model, x), selftaught.explain(model.inner, x)
         assert (found.plan.head, plain.plan.head) == ("linear", "linear")
-        torch.testing.assert_close(found.maps, factor * plain.maps)
+        torch.testing.assert_close(found.maps, factor * plain.maps, check_dtype=False)
 
     def test_a_temperature_that_changes(self):
         model, x = self.Wrapped(lambda logits: logits / model.temperature), torch.randn(4, 3, 8, 8)
@@ -287,6 +288,110 @@ class TestWhatTheLogitsBecome:
         assert criterion.logits.dtype == torch.float32
         found = selftaught.explain(prepared, x)
         assert (found.maps - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+def test_one_class_of_a_thousand_that_is_not_linear_is_seen():
+    """A term as small as 3e-4 of the squared features changes its map by a third."""
+
+    class Bent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features, self.classifier, self.bend = nn.Conv2d(3, 512, 3), nn.Linear(512, 1000), 0.0
+
+        def forward(self, x):
+            f = self.features(x).mean((2, 3))
+            logits = self.classifier(f)
+            bent = torch.zeros_like(logits)
+            bent[:, 37] = self.bend * f.square().sum(1)
+            return logits + bent if self.bend else logits
+
+    torch.manual_seed(3)
+    model, explainer = Bent(), selftaught.saliency.Explainer(layer="features")
+    x = torch.randn(4, 3, 6, 6)
+    assert explainer(model, x).plan.head == "linear"
+    model.bend = 3e-4
+    assert explainer(model, x).plan.head == "general"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_hides_no_clipped_feature(dtype):
+    """One of a hundred features leaves the linear part of Hardtanh in the second batch."""
+
+    class Clipped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features, self.clip, self.classifier = (
+                nn.Conv2d(3, 512, 1),
+                nn.Hardtanh(),
+                nn.Linear(512, 20),
+            )
+
+        def forward(self, x):
+            return self.classifier(self.clip(self.features(x).relu().mean((2, 3))))
+
+    torch.manual_seed(4)
+    model, explainer = Clipped(), selftaught.saliency.Explainer(layer="features")
+    x = torch.randn(8, 3, 8, 8)
+    with torch.no_grad():
+        pooled = model.features(x).relu().mean((2, 3))
+        model.clip.max_val = float(pooled.quantile(0.99))
+    with torch.autocast("cpu", dtype=dtype):
+        explainer(model, 0.1 * x)
+        explainer(model, x)
+    assert explainer.plan.head != "linear"
+
+
+def test_runs_that_become_more():
+    class Repeated(Net):
+        def __init__(self):
+            super().__init__(lambda net, f: f.mean((2, 3)), again=convolution(8, 8))
+            self.times = 2
+
+        def forward(self, x):
+            f = self.block(self.first(x))
+            for _ in range(self.times):
+                f = self.again(f)
+            return self.classifier(f.mean((2, 3)))
+
+    model, x, explainer = Repeated(), torch.randn(3, 3, 8, 8), selftaught.saliency.Explainer()
+    for model.times in (2, 3, 1):
+        found = explainer(model, x)
+        assert (found.plan.layer, found.plan.run) == ("again", model.times - 1)
+        torch.testing.assert_close(
+            found.maps, of_run(model, x, "again", model.times - 1), atol=1e-6, rtol=1e-4
+        )
+
+
+def test_a_frozen_backbone_under_no_grad():
+    class Frozen(Net):
+        def forward(self, x):
+            with torch.no_grad():
+                f = self.block(self.first(x))
+            return self.classifier(f.mean((2, 3)))
+
+    model, x = Frozen(None), torch.randn(3, 3, 8, 8)
+    found = selftaught.explain(model, x)
+    assert (found.plan.layer, found.plan.head) == ("block", "linear")
+    torch.testing.assert_close(
+        found.maps,
+        torch.einsum("kc,bcij->bkij", model.classifier.weight, model.block(model.first(x))).detach() / 64,
+    )
+
+
+def test_a_spectral_norm_is_not_moved_on():
+    def network():
+        torch.manual_seed(5)
+        model = Net(lambda net, f: f.mean((2, 3)))
+        model.classifier = nn.utils.parametrizations.spectral_norm(model.classifier)
+        return model
+
+    ours, plain, x = network(), network(), torch.randn(3, 3, 8, 8)
+    explainer = selftaught.saliency.Explainer()
+    for _ in range(3):
+        explainer(ours, x)
+        plain(x)
+    for (name, found), expected in zip(ours.named_buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(found, expected, msg=name)
 
 
 @pytest.mark.parametrize("training", [True, False])

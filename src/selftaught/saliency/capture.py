@@ -55,6 +55,7 @@ class Capture:
         pooled: the classifier's input, or None.
         end: the module's own logits (B, C), or None.
         logits: the (B, C) logits that the outermost wrapper returned, set by `run`.
+        runs: how often the layer ran.
         precision: what autocast computes in behind the layer, or None where it is off.
     """
 
@@ -73,8 +74,7 @@ class Capture:
         self._record, self._on_layer = record and not torch.is_grad_enabled(), on_layer
         self._hooks: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
         if layer is not None:
-            keep = self._keep_activation if run is None else self._keep_run
-            self._hooks.append((module.get_submodule(layer).register_forward_hook, keep))
+            self._hooks.append((module.get_submodule(layer).register_forward_hook, self._keep_activation))
         if classifier is not None:
             register = module.get_submodule(classifier).register_forward_pre_hook
             self._hooks.append((register, self._keep_pooled))
@@ -82,7 +82,7 @@ class Capture:
             self._hooks.append((module.register_forward_hook, self._keep_end))
         self._handles: list[Any] = []
         self._activation: Tensor | None = None
-        self._runs = 0
+        self.runs = 0
         self.pooled: Tensor | None = None
         self.end: Tensor | None = None
         self.logits: Tensor
@@ -104,14 +104,14 @@ class Capture:
         Raises:
             ExplanationError: the layer did not run.
         """
-        self._runs = 0
+        self.runs = 0
         recording = torch.is_grad_enabled()
         try:
             self.logits = as_logits(forward())
         finally:
             if self._record:
                 torch.set_grad_enabled(recording)
-        if self._layer is not None and self._activation is None:
+        if self._layer is not None and self._activation is None and not self.runs:
             raise does_not_run(self._layer)
 
     @property
@@ -120,23 +120,20 @@ class Capture:
         assert self._activation is not None
         return self._activation
 
-    def _keep_run(self, module: nn.Module, args: Any, output: Any) -> Any:
-        if first_tensor(output) is None:
-            return output
-        self._runs += 1
-        return self._keep_activation(module, args, output) if self._runs - 1 == self._run else output
-
     def _keep_activation(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         tensor = first_tensor(output)
         if tensor is None:
             return output
+        if not torch.compiler.is_compiling():
+            self.runs += 1
+            if self._run is not None and self.runs - 1 != self._run:
+                return output
+            self._note_precision(tensor.device.type)
         if self._record:
             torch.set_grad_enabled(True)
         if not tensor.requires_grad and torch.is_grad_enabled():
             tensor = tensor.detach().requires_grad_()  # a frozen backbone: start the graph here
         self._activation = tensor
-        if not torch.compiler.is_compiling():
-            self._note_precision(tensor.device.type)
         if self._on_layer is not None:
             self._on_layer()
         # What follows gets a copy: it may work in place, and the maps need the values as the layer gave them.

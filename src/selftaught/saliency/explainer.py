@@ -117,7 +117,7 @@ class Explainer:
         with _recordable(model, x) as x:
             logits, maps = self._explained(model, x, classes)
         signed = maps.make(slice(None))
-        self._watch.look(peak(signed), self._dropout())
+        self._watch.look(peak(signed), self._chance())
         return Explanation(logits, maps.finish(signed), self.plan)
 
     def compare(
@@ -151,7 +151,7 @@ class Explainer:
                 some = maps.make(rows)
                 peaks.append(peak(some))
                 found.append(similarity(maps.finish(some), labels[rows]))
-        self._watch.look(peak(torch.stack(peaks)), self._dropout())
+        self._watch.look(peak(torch.stack(peaks)), self._chance())
         return logits, torch.cat(found)
 
     def _explained(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Maps]:
@@ -174,8 +174,8 @@ class Explainer:
         if isinstance(self._method, GradCAM):
             self._method.settle()
 
-    def _dropout(self) -> float:
-        return self.plan.dropout if self.plan else 0.0
+    def _chance(self) -> float:
+        return self._method.chance_of_nothing if isinstance(self._method, GradCAM) else 0.0
 
     @property
     def plan(self) -> Plan | None:

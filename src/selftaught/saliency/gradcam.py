@@ -8,9 +8,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from selftaught._inputs import as_float
-from selftaught.errors import InputError, ShortcutError
+from selftaught.errors import ExplanationError, InputError, ShortcutError
 from selftaught.saliency.backward import ExplanationRules, chosen
 from selftaught.saliency.capture import Capture
 from selftaught.saliency.heads import HEADS, Form, Head, error, no_graph, tolerance
@@ -24,8 +25,8 @@ class GradCAM:
     """map_k = Σ_c α_kc A_c with α_kc the spatial mean of ∂logit_k/∂A_c; signed unless `relu`.
 
     How the weights are computed is decided on the first batch of a model, and again when a part of it changes between
-    train and eval mode, its dropout rate (a dropout in the head is not linear in train mode) or the size of its inputs
-    does. Every batch is then checked: where a shortcut does not hold, the next form is taken, from then on.
+    train and eval mode or the size of its inputs does. Every batch is then checked: where a shortcut does not hold, the
+    next form is taken, from then on.
 
     Args:
         layer: the module whose output is A, or its dotted name; found on the first batch if None.
@@ -43,6 +44,7 @@ class GradCAM:
     ) -> None:
         self.layer, self.relu, self.chunk_size = layer, relu, chunk_size
         self.plan = self._given = plan
+        self.chance_of_nothing = 0.0
         self._trust = Trust()
         self._forget()
 
@@ -60,12 +62,14 @@ class GradCAM:
     def __call__(self, model: nn.Module, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Maps]:
         """Logits (B, C), with their graph, and maps (B, K, *spatial) of the K classes, still to be made."""
         module = unwrap(model)
-        key = self._key(module, x)
+        key = x.shape[1:], tuple(part.training for part in parts(module))
         plan = self.plan = self._plan_for(model, module, x, key)
         head = self._forward(model, module, x, plan)
-        _check_tokens(head, plan)
+        if head.is_open and head.captured.runs != plan.runs:
+            plan, head = self._anew(model, module, x, key)
+        _check_fits(head, plan)
         form = self._form(head, plan, classes)
-        if form is None and _is_compiled(model):
+        if form is None and not head.is_open:
             # Its linear head is none on this batch, and nothing else is seen of it from outside.
             with preserved_buffers(module):
                 head = self._forward(model, module, x, plan, inside=True)
@@ -74,7 +78,26 @@ class GradCAM:
             raise no_graph()
         if self.plan is not plan:
             self._keep(module, key, self.plan)
+        self.chance_of_nothing = _chance_of_nothing(module, plan, head)
         return head.captured.logits, _maps(form, head.activation.detach(), plan, self.relu)
+
+    def _anew(
+        self, model: nn.Module, module: nn.Module, x: Tensor, key: tuple[Any, ...]
+    ) -> tuple[Plan, Head]:
+        """A plan and a forward pass for a model whose layer does not run as often as it did."""
+        if self._given is not None:
+            raise InputError(
+                f"layer {self._given.layer!r} does not run {self._given.runs} times, as the plan says: leave out plan="
+            )
+        del self._plans[module][key]
+        plan = self.plan = self._plan_for(model, module, x, key)
+        with preserved_buffers(module):
+            head = self._forward(model, module, x, plan)
+        if head.captured.runs != plan.runs:
+            raise ExplanationError(
+                f"layer {plan.layer!r} runs another number of times in each forward pass: give another layer="
+            )
+        return plan, head
 
     def settle(self) -> None:
         """Judge the shortcut of the steps that a CUDA graph replayed.
@@ -88,10 +111,6 @@ class GradCAM:
             assert self.plan is not None
             self.plan = self._given = replace(self.plan, head=_next(self.plan.head))
             raise
-
-    def _key(self, module: nn.Module, x: Tensor) -> tuple[Any, ...]:
-        """What a plan depends on, so far as it can be asked."""
-        return x.shape[1:], tuple((part.training, _rate(part)) for part in parts(module))
 
     def _plan_for(self, model: nn.Module, module: nn.Module, x: Tensor, key: tuple[Any, ...]) -> Plan:
         if self._given is not None:
@@ -119,19 +138,21 @@ class GradCAM:
         A form that failed is not tried again.
         """
         every = chosen(classes, head.captured.logits)
-        name = plan.head
+        name, failed = plan.head, False
         with torch.autocast(head.captured.activation.device.type, enabled=False):
             while name != "general":
                 form = HEADS[name](head, every)
-                if form is not None:
-                    if self._trust.holds(error(head, form, every), tolerance(head)):
-                        return form
-                    self.plan = replace(plan, head=_next(name))
+                if form is not None and self._trust.holds(error(head, form, every), tolerance(head)):
+                    break
                 if not head.has_graph:
-                    self.plan = plan
                     return None
+                failed |= form is not None
                 name = _next(name)
-            return HEADS["general"](head, every) if head.has_graph else None
+            else:
+                form = HEADS["general"](head, every) if head.has_graph else None
+        if failed and form is not None:
+            self.plan = replace(plan, head=name)
+        return form
 
     def _forward(
         self, model: nn.Module, module: nn.Module, x: Tensor, plan: Plan, inside: bool = False
@@ -148,7 +169,8 @@ class GradCAM:
             captured = capture(module, plan, rules)
             with torch.set_grad_enabled(torch.is_grad_enabled() or inside), eager(model), captured, rules:
                 captured.run(lambda: model(x))
-            rules.check_complete(captured.logits, captured.activation)
+            if captured.runs == plan.runs:
+                rules.check_complete(captured.logits, captured.activation)
         return head_of(module, plan, captured, rules, chunk_size=self.chunk_size, is_open=not sealed)
 
     def _recompiled(self, model: nn.Module, layer: str) -> Callable[[Tensor], Any]:
@@ -162,18 +184,28 @@ class GradCAM:
         return of_model[layer]
 
 
-def _rate(part: nn.Module) -> float | None:
-    """The rate of a dropout layer, torch's own or one that is like it."""
-    rate = vars(part).get("p")
-    return rate if isinstance(rate, int | float) else None
+def _rate(part: nn.Module) -> float:
+    """The rate of a dropout layer, 0 of another."""
+    return part.p if isinstance(part, _DropoutNd) else 0.0
 
 
-def _check_tokens(head: Head, plan: Plan) -> None:
-    count, planned = head.captured.activation.shape[1], plan.before + plan.cells + plan.after
-    if plan.grid is not None and count != planned:
+def _check_fits(head: Head, plan: Plan) -> None:
+    shape = tuple(head.captured.activation.shape)
+    if len(shape) < 3:
+        raise InputError(f"the stored plan names {plan.layer!r}, whose output {shape} has no positions")
+    planned = plan.before + plan.cells + plan.after
+    if plan.grid is not None and shape[1] != planned:
         raise InputError(
-            f"the stored plan is for {planned} tokens, not for {count}: make it with inputs of this size"
+            f"the stored plan is for {planned} tokens, not for {shape[1]}: make it with inputs of this size"
         )
+
+
+def _chance_of_nothing(module: nn.Module, plan: Plan, head: Head) -> float:
+    """How probable it is that dropout behind the layer drops every channel of every sample."""
+    if not plan.dropout:
+        return 0.0
+    rates = [_rate(part) for part in parts(module) if part.training]
+    return max(rates, default=0.0) ** (len(head.captured.activation) * head.activation.shape[1])
 
 
 def _is_compiled(model: nn.Module) -> bool:

@@ -20,11 +20,14 @@ from selftaught.saliency.capture import Capture
 from selftaught.saliency.chain import Chain, Layer, Product, read
 from selftaught.saliency.jacobian import leads_to
 
-_TOLERANCE = 80
-"""How many roundings a shortcut may be off in float32 or float64, of what it adds up: 1e-5 in float32."""
+_ROUNDINGS = 64
+"""How many roundings a shortcut may be off in float32 or float64, of what it adds up: 8e-6 in float32."""
 
-_TOLERANCE_OF_HALVES = 4
-"""The same in float16 and bfloat16, where the general form is not more exact."""
+_COARSE_ROUNDINGS = 4
+"""The same in lower precision, where the general form is not more exact."""
+
+_PRODUCTS = {"highest": 0.0, "high": 2**-10, "medium": 2**-7}
+"""The rounding of products of float32 numbers, by `torch.get_float32_matmul_precision()`."""
 
 
 class Form(Protocol):
@@ -32,7 +35,12 @@ class Form(Protocol):
 
     Attributes:
         width: the most numbers for each position that `maps` makes on the way.
+        of_logits: whether the logits would be `maps` of the layer's mean output, but for a constant.
     """
+
+    @property
+    def of_logits(self) -> bool:
+        """See above."""
 
     @property
     def width(self) -> int:
@@ -47,6 +55,7 @@ class Weights:
     """The weights α themselves, (1 or B, K, channels)."""
 
     alpha: Tensor
+    of_logits: bool = False
 
     @property
     def width(self) -> int:
@@ -72,6 +81,7 @@ class Changes:
 
     entrance: Tensor
     layers: list[Layer]
+    of_logits: bool = False
 
     @property
     def width(self) -> int:
@@ -169,7 +179,11 @@ def no_graph() -> ExplanationError:
 def linear(head: Head, classes: Sequence[int]) -> Form | None:
     """Pooling or flattening, then one linear layer: the weights are the layer's own, summed over its positions."""
     weight = _per_cell(head, classes)
-    return None if weight is None else Weights(weight.sum(-1)[None] * (head.scale / head.positions))
+    return (
+        None
+        if weight is None
+        else Weights(weight.sum(-1)[None] * (head.scale / head.positions), of_logits=True)
+    )
 
 
 def channel_wise(head: Head, classes: Sequence[int]) -> Form | None:
@@ -213,12 +227,18 @@ HEADS: dict[str, Callable[[Head, Sequence[int]], Form | None]] = {
 def error(head: Head, form: Form, classes: Sequence[int]) -> Tensor:
     """How far a form is off on this batch, relative to what it adds up, at the worst sample; a scalar.
 
-    Looked at is one number per sample, that only the true weights give: what a generic combination of the K logits
-    makes of a generic field as large as the layer's output. With a graph it costs one backward pass of the head. Of a
-    compiled model's linear head there is no graph: then the logits themselves are compared with W · mean(A) + b.
+    Looked at are two numbers per sample, that only the true weights give: what a generic combination of the K logits
+    makes of the layer's mean output, and of a generic field as large as its output. That costs one backward pass of the
+    head. Of a linear head the logits themselves are compared with W · mean(A) + b as well, class by class; where there
+    is no graph, as in compiled code, they alone.
     """
     if not head.has_graph:
-        return _error_of_logits(head)
+        return _error_of_logits(head, torch.inf)
+    found = _error_of_combination(head, form, classes)
+    return torch.maximum(found, _error_of_logits(head, 0.0)) if form.of_logits else found
+
+
+def _error_of_combination(head: Head, form: Form, classes: Sequence[int]) -> Tensor:
     activation = head.activation.detach().flatten(2)
     direction = cotangent = _wave(len(classes), as_float(activation))
     if not isinstance(classes, range):
@@ -234,22 +254,36 @@ def error(head: Head, form: Form, classes: Sequence[int]) -> Tensor:
             materialize_grads=True,
         )
     with torch.no_grad():
-        gradient = head.over_positions(grad)
-        size = torch.linalg.vector_norm(as_float(activation), ord=1, dim=2) / head.positions
-        field = size * _wave(size.shape[1], size)
-        expected = (gradient.mean(2) * field).sum(1)
-        added = (torch.linalg.vector_norm(gradient, ord=1, dim=2) / head.positions * field.abs()).sum(1)
-        found = (form.maps(field[:, :, None], slice(None))[..., 0] * direction).sum(1)
-        return _worst(found - expected, added)
+        gradient, given = head.over_positions(grad), as_float(activation)
+        size = torch.linalg.vector_norm(given, ord=1, dim=2) / head.positions
+        fields = torch.stack([given.mean(2), size * _wave(size.shape[1], size)], 2)
+        expected = (gradient.mean(2)[:, :, None] * fields).sum(1)
+        terms = torch.linalg.vector_norm(gradient, ord=1, dim=2) / head.positions * size
+        found = (form.maps(fields, slice(None)) * direction[:, None]).sum(1)
+        # Roundings of many terms add up as their squares do.
+        return _worst(found - expected, torch.linalg.vector_norm(terms, dim=1, keepdim=True) + expected.abs())
+
+
+def rounding(head: Head) -> float:
+    """The relative rounding of what computes the logits from the layer's output."""
+    dtypes = (head.captured.precision, head.captured.activation.dtype, head.logits.dtype)
+    eps = max(torch.finfo(dtype).eps for dtype in dtypes if dtype is not None)
+    return (
+        eps
+        if head.logits.dtype == torch.float64
+        else max(eps, _PRODUCTS[torch.get_float32_matmul_precision()])
+    )
 
 
 def tolerance(head: Head) -> float:
     """The largest `error` that rounding explains."""
-    dtypes = {head.captured.precision, head.captured.activation.dtype, head.logits.dtype}
-    halves = [dtype for dtype in (torch.float16, torch.bfloat16) if dtype in dtypes]
-    if halves:
-        return _TOLERANCE_OF_HALVES * max(torch.finfo(dtype).eps for dtype in halves)
-    return _TOLERANCE * torch.finfo(head.logits.dtype).eps
+    eps = rounding(head)
+    return (_ROUNDINGS if is_fine(eps) else _COARSE_ROUNDINGS) * eps
+
+
+def is_fine(eps: float) -> bool:
+    """Whether a rounding is that of float32 or less."""
+    return eps <= torch.finfo(torch.float32).eps
 
 
 def mean_gradients(head: Head, output: Tensor, columns: Sequence[int]) -> Tensor:
@@ -313,18 +347,18 @@ def _changes(head: Head, chain: Chain) -> Form | None:
     return Changes(entrance, [*chain.layers[:-1], merged])
 
 
-def _error_of_logits(head: Head) -> Tensor:
-    """How far the logits are from W · mean(A) + b, relative to what is added up; infinite where there is more to it."""
+def _error_of_logits(head: Head, otherwise: float) -> Tensor:
+    """How far the logits are from W · mean(A) + b, relative to what is added up; `otherwise` where unknown."""
     logits, activation = as_float(head.logits.detach()), as_float(head.activation.detach())
     cells = _per_cell(head, range(logits.shape[1]))
     if cells is None or cells.shape[2] not in (1, head.positions):
-        return torch.full_like(logits[0, 0], torch.inf)
+        return torch.full_like(logits[0, 0], otherwise)
     features = activation.flatten(2) if cells.shape[2] > 1 else activation.flatten(2).mean(2, keepdim=True)
     weight, features = cells.flatten(1), features.flatten(1)
     bias = None if head.bias is None else as_float(head.bias.detach())
     found = F.linear(features, weight, bias) * head.scale
-    added = F.linear(features.abs(), weight.abs(), None if bias is None else bias.abs()) * abs(head.scale)
-    return _worst(found - logits, added)
+    squares = F.linear(features.square(), weight.square(), None if bias is None else bias.square())
+    return _worst(found - logits, squares.sqrt() * abs(head.scale) + logits.abs())
 
 
 def _worst(off: Tensor, added: Tensor) -> Tensor:

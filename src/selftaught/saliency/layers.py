@@ -1,7 +1,8 @@
 """Which layer's output Grad-CAM explains when it is not told."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,9 +109,6 @@ def record(module: nn.Module, forward: Callable[[], Tensor]) -> Recording:
     found = Recording()
     runs: dict[str, int] = {}
 
-    def before(_child: nn.Module, _args: Any) -> None:
-        torch.set_grad_enabled(True)  # a backbone under no_grad has layers too
-
     def after(name: str) -> Callable[..., None]:
         def hook(child: nn.Module, args: Any, output: Any) -> None:
             tensor = first_tensor(output)
@@ -124,14 +122,29 @@ def record(module: nn.Module, forward: Callable[[], Tensor]) -> Recording:
 
         return hook
 
-    handles: list[Any] = []
-    for name, child in module.named_modules():
-        if name:
-            handles += [child.register_forward_pre_hook(before), child.register_forward_hook(after(name))]
+    handles = [child.register_forward_hook(after(name)) for name, child in module.named_modules() if name]
     try:
-        with Leaks(lambda rate: found.dropouts.append((len(found.records), rate))):
+        with (
+            recorded_everywhere(module),
+            Leaks(lambda rate: found.dropouts.append((len(found.records), rate))),
+        ):
             found.logits = forward()
         return found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def recorded_everywhere(module: nn.Module) -> Iterator[None]:
+    """While inside, what modules compute under `torch.no_grad()` is recorded too: a frozen backbone has layers."""
+
+    def before(_child: nn.Module, _args: Any) -> None:
+        torch.set_grad_enabled(True)
+
+    handles = [child.register_forward_pre_hook(before) for child in module.modules()]
+    try:
+        yield
     finally:
         for handle in handles:
             handle.remove()

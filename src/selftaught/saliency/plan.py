@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from selftaught.errors import DegenerateMapsError, ExplanationError
+from selftaught.errors import DegenerateMapsError, ExplanationError, InputError
 from selftaught.saliency import grid, layers
 from selftaught.saliency.backward import ExplanationRules, class_gradients, pays_to_vectorize
 from selftaught.saliency.capture import Capture, as_logits, does_not_run
-from selftaught.saliency.heads import HEADS, Head, error, no_graph, not_finite, tolerance
+from selftaught.saliency.heads import HEADS, Head, error, is_fine, no_graph, not_finite, rounding, tolerance
 from selftaught.saliency.preserve import (
     eager,
     preserved_attributes,
@@ -34,6 +35,9 @@ _PROBE_CLASSES = 8
 
 _ROUNDINGS = 16
 """Maps of all classes that differ by no more roundings than this are one map times a number for each class."""
+
+_COARSE_ROUNDINGS = 2
+"""The same in lower precision than float32."""
 
 _MUCH_DROPOUT = 0.9
 
@@ -78,6 +82,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.grid is not None:
             object.__setattr__(self, "grid", tuple(self.grid))  # JSON knows lists only
+        if self.head not in HEADS or self.channel_dim not in (1, -1) or not 0 <= self.run < self.runs:
+            raise InputError(f"{self} is no plan that was ever made: leave plan= out")
 
     @property
     def cells(self) -> int:
@@ -181,11 +187,9 @@ def _layout(recording: layers.Recording, choice: layers.Choice, source: Tensor) 
     cells = grid.find(before, source) if of_tokens else None
     classifier, scale = _classifier(recording)
     dropout = recording.dropout_after(choice.index)
-    drops = (
-        f"a dropout of rate {dropout:g} behind it drops nearly all that is explained"
-        if dropout >= _MUCH_DROPOUT
-        else ""
-    )
+    notes = [choice.note] if choice.note else []
+    if dropout >= _MUCH_DROPOUT:
+        notes.append(f"a dropout of rate {dropout:g} behind it drops nearly all that is explained")
     return Plan(
         layer=layer.name,
         channel_dim=channel_dim,
@@ -199,7 +203,7 @@ def _layout(recording: layers.Recording, choice: layers.Choice, source: Tensor) 
         before=cells.before if cells else 0,
         after=cells.after if cells else 0,
         dropout=dropout,
-        note="; ".join(note for note in (choice.note, drops if dropout >= _MUCH_DROPOUT else "") if note),
+        note="; ".join(notes),
     )
 
 
@@ -207,20 +211,14 @@ def _classifier(recording: layers.Recording) -> tuple[str | None, float]:
     """The linear layer whose outputs are the logits, up to a factor and a copy, and that factor."""
     logits = recording.logits
     for record in reversed(recording.records):
-        if record.output is logits and isinstance(record.module, nn.Linear):
-            return record.name, 1.0
-        if (
-            isinstance(record.module, nn.Linear)
-            and record.edge is not None
-            and record.output.shape == logits.shape
-            and logits.grad_fn is not None
-        ):
-            (slope,) = torch.autograd.grad(
-                [logits], [record.edge], [torch.ones_like(logits)], retain_graph=True, allow_unused=True
-            )
-            if slope is not None and slope.amin() == slope.amax():
-                return record.name, float(slope[0, 0])
-            return None, 1.0
+        is_like = isinstance(record.module, nn.Linear) and record.output.shape == logits.shape
+        if not is_like or record.edge is None or logits.grad_fn is None:
+            continue
+        (slope,) = torch.autograd.grad(
+            [logits], [record.edge], [torch.ones_like(logits)], retain_graph=True, allow_unused=True
+        )
+        if slope is not None and bool(slope.amin() == slope.amax()):
+            return record.name, float(slope[0, 0])
     return None, 1.0
 
 
@@ -233,7 +231,7 @@ def _rehearsed(
     """What one more forward pass leaves to be explained."""
     rules = ExplanationRules()
     captured = capture(module, plan, rules)
-    with captured, rules, mode or nullcontext():
+    with layers.recorded_everywhere(module), captured, rules, mode or nullcontext():
         captured.run(forward)
     return head_of(module, plan, captured, rules)
 
@@ -249,6 +247,8 @@ def head_of(
 ) -> Head:
     """What a forward pass recorded behind a plan's layer."""
     classifier = None if plan.classifier is None else module.get_submodule(plan.classifier)
+    if classifier is not None and is_parametrized(classifier):
+        classifier = None  # to ask for its weights would make them anew, and move what makes them
     return Head(
         captured,
         rules,
@@ -307,9 +307,10 @@ def _degenerate(head: Head) -> tuple[str, type[ExplanationError]] | None:
     if bool(maps.abs().amax() <= tolerance(head) * added.amax()):
         return "are nothing but rounding, since no gradient reaches it or all of it cancels", ExplanationError
     # Two classes' maps may be each other's opposite by right.
-    if maps.shape[1] < 3 or not _are_alike(maps, torch.linalg.vector_norm(added, dim=(1, 2))):
+    eps = rounding(head)
+    if maps.shape[1] < 3 or not _are_alike(maps, torch.linalg.vector_norm(added, dim=(1, 2)), eps):
         return None
-    if _are_alike(alpha, torch.linalg.vector_norm(alpha, dim=(1, 2))) or bool(
+    if _are_alike(alpha, torch.linalg.vector_norm(alpha, dim=(1, 2)), eps) or bool(
         (fields == fields[:, :, :1]).all()
     ):
         return "are one map times a number for each class", ExplanationError
@@ -317,10 +318,10 @@ def _degenerate(head: Head) -> tuple[str, type[ExplanationError]] | None:
     return f"{hint} statistics, that were never trained?)", DegenerateMapsError
 
 
-def _are_alike(rows: Tensor, size: Tensor) -> bool:
+def _are_alike(rows: Tensor, size: Tensor, eps: float) -> bool:
     """Whether the rows of every sample (b, K, n) are one row times a number each, but for rounding of their `size`."""
     second = torch.linalg.svdvals(rows)[:, 1]
-    return bool((second <= _ROUNDINGS * torch.finfo(rows.dtype).eps * size).all())
+    return bool((second <= (_ROUNDINGS if is_fine(eps) else _COARSE_ROUNDINGS) * eps * size).all())
 
 
 def _some_classes(head: Head) -> list[int]:

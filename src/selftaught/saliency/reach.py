@@ -33,6 +33,7 @@ _GATES = {
 _DROPOUTS = {name for name in _GATES if "dropout" in name}
 _MAX_POOLS = {f"{kind}max_pool{axes}d" for kind in ("", "adaptive_") for axes in (1, 2, 3)}
 _MAXIMA = {"amax", "max", "topk"}
+_KNOWN = _GATES | _MAX_POOLS | _MAXIMA
 _PRIME = 2**61 - 1
 
 
@@ -70,7 +71,7 @@ class Leaks(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        if name not in _GATES | _MAX_POOLS | _MAXIMA:
+        if name not in _KNOWN:
             return func(*args, **kwargs)
         source, rest = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
         if not (isinstance(source, Tensor) and source.is_floating_point() and source.requires_grad):

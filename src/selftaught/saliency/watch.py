@@ -9,7 +9,8 @@ from torch import Tensor
 from selftaught.errors import DegenerateMapsError, ShortcutError
 from selftaught.saliency.heads import not_finite
 
-_MAY_DROP_ALL = 0.5
+_POSSIBLE = 1e-6
+"""What is less probable was no chance."""
 
 
 def peak(maps: Tensor) -> Tensor:
@@ -33,20 +34,21 @@ class Watch:
         self._least: Tensor | None = None
         self._largest: Tensor | None = None
         self._recorded = False
-        self._dropout = 0.0
+        self._chance = 0.0
+        self._tolerated = False
 
-    def look(self, largest: Tensor, dropout: float = 0.0) -> None:
+    def look(self, largest: Tensor, chance: float = 0.0) -> None:
         """Judge a batch by the `peak` of its maps, and on CUDA the batch before.
 
         Args:
             largest: the peak.
-            dropout: the highest rate of an active dropout behind what is explained. Where one may have dropped
-                everything, maps that are all zero are told and not refused: the next batch's are not.
+            chance: how probable it is that dropout dropped all that is explained. Where that may happen, one batch of
+                maps that are all zero is told and not refused; a second one in a row is.
 
         Raises:
             DegenerateMapsError: the maps are all zero or not finite.
         """
-        self._dropout = dropout
+        self._chance = chance
         if not largest.is_cuda:
             self._judge(float(largest))
         elif torch.cuda.is_current_stream_capturing():
@@ -89,14 +91,15 @@ class Watch:
             self._largest.copy_(torch.maximum(self._largest, largest))
 
     def _judge(self, largest: float) -> None:
-        if largest == 0 and self._dropout >= _MAY_DROP_ALL:
+        dropped = largest == 0 and self._chance > _POSSIBLE and not self._tolerated
+        self._tolerated = dropped
+        if dropped:
             warnings.warn(
-                f"every {self.saliency} map of a batch is zero, since a dropout of rate {self._dropout:g} dropped all: "
-                "its soft labels are even; lower the rate",
+                f"every {self.saliency} map of a batch is zero, since dropout dropped all that is explained: its soft "
+                "labels are even; lower the rate",
                 stacklevel=2,
             )
-            return
-        if largest == 0:
+        elif largest == 0:
             raise DegenerateMapsError(
                 f"every {self.saliency} map is zero, no gradient reaches what is explained: choose another layer= or "
                 "saliency=, or initialise the classifier with weights that are not zero"
