@@ -2,8 +2,10 @@
 
 import os
 import sys
+import warnings
 from contextlib import suppress
 from io import BufferedWriter, FileIO, TextIOWrapper, UnsupportedOperation
+from pathlib import Path
 from typing import Any
 
 
@@ -14,12 +16,29 @@ def prepare() -> None:
     """
     _replace_closed()
     sys.stdout, sys.stderr = _forgiving(sys.stdout), _forgiving(sys.stderr)
+    plain_warnings()
 
 
 def discard_output() -> None:
     """The interpreter must not try at its end to write what stdout still holds."""
     with suppress(UnsupportedOperation):  # it need not be a file
         _to_nowhere(sys.stdout.fileno())
+
+
+def plain_warnings() -> None:
+    """Our own warnings are for who typed a command: a line without the code that it came from."""
+    warnings.formatwarning = _plainly
+
+
+def _plainly(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    if Path(filename).is_relative_to(Path(__file__).parent):
+        return f"selftaught: note: {' '.join(str(message).split())}\n"
+    return _as_python_does(message, category, filename, lineno, line)
+
+
+_as_python_does = warnings.formatwarning
 
 
 class _Forgiving(FileIO):

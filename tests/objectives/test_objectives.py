@@ -38,6 +38,7 @@ def test_the_register():
         "relu",
         "refresh",
         "upsample",
+        "centre",
     ]
     assert all(objectives.summary(key) for key in METHODS)
 
