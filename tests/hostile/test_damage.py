@@ -256,13 +256,15 @@ class TestReports:
         assert seen["told"] + seen["exit 2"] >= 12
 
 
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The folder of a comparison that was trained."""
+    return made(tmp_path_factory.mktemp("compare") / "home", [*COMPARE, "--out", "study"])
+
+
 @pytest.mark.slow
 class TestEverything:
     """Studies that were trained, with all commands that read them."""
-
-    @pytest.fixture(scope="class")
-    def study(self, tmp_path_factory):
-        return made(tmp_path_factory.mktemp("compare") / "home", [*COMPARE, "--out", "study"])
 
     def check(self, template: Template, count: int, seed: int) -> None:
         wrong, seen = template.examine(count, seed, 4)
