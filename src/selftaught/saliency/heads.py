@@ -255,10 +255,10 @@ def _error_of_combination(head: Head, form: Form, classes: Sequence[int]) -> Ten
         )
     with torch.no_grad():
         gradient, given = head.over_positions(grad), as_float(activation)
-        size = torch.linalg.vector_norm(given, ord=1, dim=2) / head.positions
+        size = given.abs().mean(2)  # a tenth of the time of a norm along the positions
         fields = torch.stack([given.mean(2), size * _wave(size.shape[1], size)], 2)
         expected = (gradient.mean(2)[:, :, None] * fields).sum(1)
-        terms = torch.linalg.vector_norm(gradient, ord=1, dim=2) / head.positions * size
+        terms = gradient.abs().mean(2) * size
         found = (form.maps(fields, slice(None)) * direction[:, None]).sum(1)
         # Roundings of many terms add up as their squares do.
         return _worst(found - expected, torch.linalg.vector_norm(terms, dim=1, keepdim=True) + expected.abs())
