@@ -393,3 +393,17 @@ class TestRefusals:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(network())
         with pytest.raises(ExplanationError, match="SyncBatchNorm"):
             IntrospectiveLoss(model, saliency="grad")(*batch())
+
+
+class TestLikeCrossEntropy:
+    """What a user of `nn.CrossEntropyLoss` would be told."""
+
+    def test_a_model_that_cannot_learn(self):
+        model = models.create("resnet8", 4, 3, 16).requires_grad_(False)
+        loss = IntrospectiveLoss(model)(torch.randn(4, 3, 16, 16), torch.arange(4))
+        with pytest.raises(RuntimeError, match="does not require grad"):
+            loss.backward()
+
+    def test_labels_that_are_a_list(self):
+        with pytest.raises(InputError, match="labels must be an int64 tensor of class indices, not list"):
+            IntrospectiveLoss(models.create("resnet8", 4, 3, 16))(torch.randn(4, 3, 16, 16), [0, 1, 2, 3])

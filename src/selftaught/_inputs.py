@@ -47,6 +47,8 @@ def check_labels(labels: Tensor, batch: int, classes: int) -> None:
     Raises:
         InputError: another shape or dtype than int64 of shape (B,), or a label outside 0..C-1.
     """
+    if not isinstance(labels, Tensor):
+        raise InputError(f"labels must be an int64 tensor of class indices, not {type(labels).__name__}")
     if labels.dtype != torch.int64 or labels.shape != (batch,):
         raise InputError(
             f"labels must be int64 class indices of shape ({batch},), got {labels.dtype} of shape {tuple(labels.shape)}"

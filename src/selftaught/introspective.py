@@ -130,7 +130,7 @@ class IntrospectiveLoss(nn.Module):
 
         Raises:
             ExplanationError: the model cannot be explained, or every map is zero or one is not finite; of maps on CUDA
-                the next call that explains says it, so that no step waits for the GPU (of calls that a CUDA graph of
+                the next call that explains says it (of calls that a CUDA graph of
                 your own replays, `criterion.explainer.settle()`).
             InputError: labels or ids that are none, or no ids where they are needed.
         """
@@ -141,11 +141,15 @@ class IntrospectiveLoss(nn.Module):
             self.similarities = None
             return F.cross_entropy(logits, y)
         logits, similarity = self._exact(x, y) if self.amortised is None else self._amortised(x, y, index)
-        logits = logits if torch.is_grad_enabled() else logits.detach()
+        if not (torch.is_grad_enabled() and self._learns(x)):
+            logits = logits.detach()  # the graph was the explanation's own: there is nothing to be learned
         self.logits, self.similarities = logits.detach(), similarity
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             self.targets = self.soften(similarity, y)
         return losses.soft_cross_entropy(logits, self.targets) + self.weight * F.cross_entropy(logits, y)
+
+    def _learns(self, x: Tensor) -> bool:
+        return x.requires_grad or any(parameter.requires_grad for parameter in self.model.parameters())
 
     def _exact(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Logits with their graph and similarities, both (B, C), of the model as it is now."""

@@ -71,7 +71,7 @@ class Leaks(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        if name not in _KNOWN:
+        if name not in _KNOWN or not (args or "input" in kwargs):
             return func(*args, **kwargs)
         source, rest = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
         if not (isinstance(source, Tensor) and source.is_floating_point() and source.requires_grad):
@@ -109,8 +109,10 @@ def _pooled(
     output = func(source, *rest, **kwargs)
     values = output[0] if isinstance(output, tuple) else output
     if name in _MAX_POOLS:
-        mean = source.flatten(2).mean(2) if source.dim() > 2 else None
-        spread = None if mean is None else mean.view(*mean.shape, *[1] * (source.dim() - 2)).expand_as(values)
+        spread = None
+        if source.dim() == values.dim() > 2 and source.shape[:2] == values.shape[:2]:
+            mean = source.flatten(2).mean(2)
+            spread = mean.view(*mean.shape, *[1] * (source.dim() - 2)).expand_as(values)
     else:
         place, otherwise = (1, -1) if name == "topk" else (0, None)
         dim = kwargs.get("dim", rest[place] if len(rest) > place else otherwise)
