@@ -98,6 +98,44 @@ def test_quotes_and_spaces(tmp_path):
     assert (found.classes, found.train.labels.tolist()) == (("big cat", "dog"), [0, 0, 1, 1])
 
 
+@pytest.mark.parametrize("name", ["dataset", "Train/Test", "group"])
+def test_a_column_of_nothing_but_parts_divides_whatever_its_name(tmp_path, name):
+    fill(tmp_path, IMAGES)
+    column = [name, "train", "Train", "test", "Test"]
+    lines = [f"{a},{b}" for a, b in zip(LINES, column, strict=True)]
+    found = open_source(str(write(tmp_path / "a.csv", lines)))
+    assert (contents(found.train), contents(found.test)) == (LABELLED[:2], LABELLED[2:])
+    assert f"the column {name!r} divides the images" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("column", "note"),
+    [
+        (["group", "train", "train", "bus", "test"], None),
+        (["group", "train", "train", "train", "train"], None),
+        (["group", "test", "val", "test", "val"], "none of its values (test, val) is train"),
+        (["test", "0", "1", "0", "1"], "call it is_test if it should"),
+        (["ill", "0", "1", "0", "1"], None),
+    ],
+)
+def test_another_column_does_not(tmp_path, column, note):
+    fill(tmp_path, IMAGES)
+    lines = [f"{a},{b}" for a, b in zip(LINES, column, strict=True)]
+    found = open_source(str(write(tmp_path / "a.csv", lines)))
+    assert (contents(found.train), found.test) == (LABELLED, None)
+    expected = note and (f"the column {column[0]!r} does not divide the images: {note}",)
+    assert found.notes == (expected or ())
+
+
+def test_of_two_columns_of_parts_one_divides(tmp_path):
+    fill(tmp_path, IMAGES)
+    column = ["group,split", "train,train", "test,train", "train,test", "test,test"]
+    lines = [f"{a},{b}" for a, b in zip(LINES, column, strict=True)]
+    found = open_source(str(write(tmp_path / "a.csv", lines)))
+    assert contents(found.test) == LABELLED[2:]
+    assert found.notes == ("the column 'group' does not divide the images: 'split' does",)
+
+
 def test_the_split_column_divides(tmp_path):
     fill(tmp_path, IMAGES)
     parts = ["Split", "train", "train", "TEST", "test"]
