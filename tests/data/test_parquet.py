@@ -228,6 +228,48 @@ def test_a_column_of_bytes_is_told_by_its_name(tmp_path):
     assert "no column of pictures" in refusal(tmp_path)
 
 
+def write_column(path, **column):
+    """Six pictures whose labels take turns, and a column more."""
+    write_parquet(path, BLOBS[:6], [0, 1] * 3)
+    table = pq.read_table(path)
+    for name, values in column.items():
+        table = table.append_column(name, pa.array(values))
+    pq.write_table(table, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("split", ["test", "test", "train", "train", "train", "train"]),
+        ("origin", ["Test", "test", "train", "train", "train", "train"]),
+        ("is_test", [True, True, False, False, False, False]),
+        ("is_train", [0, 0, 1, 1, 1, 1]),
+    ],
+)
+def test_a_column_divides_the_rows(tmp_path, name, values):
+    write_column(tmp_path / "all.parquet", **{name: values})
+    found = collect(tmp_path)
+    assert (read(found.train), found.train.labels.tolist()) == (BLOBS[2:6], [0, 1, 0, 1])
+    assert (read(found.test), found.test.labels.tolist()) == (BLOBS[:2], [0, 1])
+    assert found.train.pictures.name(0) == f"{tmp_path / 'all.parquet'}, row 2"
+    assert found.notes == (() if name == "split" else (f"the column {name!r} divides the images",))
+    assert [pickle.loads(pickle.dumps(found.test.pictures)).read(i) for i in range(2)] == BLOBS[:2]
+
+
+def test_columns_that_do_not_divide_the_rows_are_told(tmp_path):
+    write_column(tmp_path / "all.parquet", fold=[0, 1, 2, 0, 1, 2], caption=["train", "bus", None] * 2)
+    [note] = collect(tmp_path).notes
+    assert note == "the column 'fold' does not divide the images: its values (0, 1, 2) name no parts"
+    write_column(tmp_path / "all.parquet", split=["train", "test", None, "train", "train", "train"])
+    assert "all.parquet: column 'split', row 2: unknown '': write train, test or val" in refusal(tmp_path)
+    (tmp_path / "all.parquet").unlink()
+    for part in ("train", "test"):
+        write_column(tmp_path / f"{part}.parquet", split=[part] * 6)
+    found = collect(tmp_path)
+    assert (read(found.train), read(found.test)) == (BLOBS[:6], BLOBS[:6])
+    assert found.notes == ("the column 'split' does not divide the images: each part has files of its own",)
+
+
 def test_several_data_sets_in_one_folder_are_refused(tmp_path):
     for name in ("plain/train", "plain/test", "bent/train"):
         write_parquet(tmp_path / f"{name}.parquet", BLOBS[:4], [0, 1, 0, 1])

@@ -21,6 +21,25 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Chosen:
+    """Those of some pictures that are at the given positions, int64 (N,)."""
+
+    pictures: Pictures
+    positions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, index: int) -> bytes:
+        """See `Pictures.read`."""
+        return self.pictures.read(int(self.positions[index]))
+
+    def name(self, index: int) -> str:
+        """See `Pictures.name`."""
+        return self.pictures.name(int(self.positions[index]))
+
+
+@dataclass(frozen=True, eq=False)
 class Part:
     """Pictures and their labels, int64 (N,)."""
 

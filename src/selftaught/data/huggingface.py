@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from selftaught.data.encoded import Collection, Part, Pictures
+from selftaught.data.encoded import Chosen, Collection, Part, Pictures
 from selftaught.data.labels import Labels, are_withheld, check_kind, encode, is_text
 from selftaught.data.parts import absent, check_classes, divide
 from selftaught.errors import InputError, shown
@@ -177,7 +178,13 @@ def blob(cell: Mapping[str, Any] | bytes | None, where: str, folders: Sequence[P
     )
 
 
-def collection(splits: Mapping[str, Split], where: str, key: str, notes: Sequence[str] = ()) -> Collection:
+def collection(
+    splits: Mapping[str, Split],
+    where: str,
+    key: str,
+    notes: Sequence[str] = (),
+    division: Mapping[str, Tensor] | None = None,
+) -> Collection:
     """The splits as a collection.
 
     Args:
@@ -185,6 +192,7 @@ def collection(splits: Mapping[str, Split], where: str, key: str, notes: Sequenc
         where: the source, for messages.
         key: see `Collection`.
         notes: what is known already.
+        division: by part, int64 (N,), the rows of a single split that is divided by a column of its own.
 
     Raises:
         InputError: labels that are no labels, classes that differ between the pieces or are fewer than two, no
@@ -200,6 +208,9 @@ def collection(splits: Mapping[str, Split], where: str, key: str, notes: Sequenc
     classes, codes = encode([*train.labels, *(test.labels if test else [])])
     learned = Part(train.pictures, torch.cat(codes[: len(train.labels)]))
     tested = Part(test.pictures, torch.cat(codes[len(train.labels) :])) if test else None
+    if division:
+        rows = {part: Part(Chosen(learned.pictures, at), learned.labels[at]) for part, at in division.items()}
+        learned, tested, more = divide(rows, where)
     tested_labels = tested.labels if tested else None
     check_classes(classes, learned.labels, tested_labels, where)
     missing = [f"{where}: {problem}" for problem in absent(classes, learned.labels, tested_labels)]

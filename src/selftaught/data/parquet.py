@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from selftaught.data import cache, huggingface, parquet_column
+from selftaught.data import cache, huggingface, parquet_column, parquet_division
 from selftaught.data.encoded import Collection
 from selftaught.data.labels import Labels
 from selftaught.data.parquet_files import Found
@@ -34,16 +34,28 @@ def collect(found: Found, where: str) -> Collection:
         InputError: a file is no Parquet, has no such columns or unpacks to far more than its size, a label is none;
             the message names the file and the row. And see `selftaught.data.huggingface.collection`.
     """
-    splits = {}
+    splits, used = {}, set[str]()
     content = hashlib.sha256()
     for part in PARTS:
         if part in found.parts:
             files, labels = zip(*map(_open, found.parts[part]), strict=True)
+            used.update(file.column for file in files)
+            used.update(piece.column for piece in labels)
             splits[part] = huggingface.Split(Rows(files), labels)
             content.update(
                 repr((part, [(file.path.name, file.state, file.column) for file in files])).encode()
             )
-    return huggingface.collection(splits, where, content.hexdigest(), found.notes)
+    division = _division(found, used)
+    if division.column is not None:
+        content.update(repr(("divided by", division.column)).encode())
+    notes = [*found.notes, *division.notes]
+    return huggingface.collection(splits, where, content.hexdigest(), notes, division.positions)
+
+
+def _division(found: Found, used: set[str]) -> parquet_division.Division:
+    by_file = None if list(found.parts) == ["train"] else "each part has files of its own"
+    paths = [path for part in PARTS for path in found.parts.get(part, [])]
+    return parquet_division.find(paths, used, by_file)
 
 
 @dataclass(frozen=True)
