@@ -270,6 +270,27 @@ def test_columns_that_do_not_divide_the_rows_are_told(tmp_path):
     assert found.notes == ("the column 'split' does not divide the images: each part has files of its own",)
 
 
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        (["train-00000-of-00003", "train-00002-of-00003"], "train-00001-of-00003"),
+        (["train-00000-of-00003", "train-00001-of-00003"], "train-00002-of-00003"),
+        (["train-1-of-2", "test-0-of-1"], "train-0-of-2"),
+        (["data/train-2-of-3", "data/train-3-of-3"], "data/train-1-of-3"),
+        (["pets_train_1of3-00000-of-999999999"], "pets_train_1of3-00001-of-999999999"),
+        (["train-00001-of-00002", "train-00002-of-00002"], None),
+        (["train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"], None),
+    ],
+)
+def test_a_missing_file_of_several_is_named(tmp_path, there, missing):
+    for name in there:
+        write_parquet(tmp_path / f"{name}.parquet", BLOBS[:4], [0, 1, 0, 1])
+    if missing is None:
+        collect(tmp_path)
+    else:
+        assert refusal(tmp_path).startswith(f"{tmp_path / missing}.parquet is missing, of ")
+
+
 def test_several_data_sets_in_one_folder_are_refused(tmp_path):
     for name in ("plain/train", "plain/test", "bent/train"):
         write_parquet(tmp_path / f"{name}.parquet", BLOBS[:4], [0, 1, 0, 1])

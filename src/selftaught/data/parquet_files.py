@@ -1,8 +1,10 @@
 """Which Parquet files below a folder make up a data set, and which part each of them holds."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from selftaught.data.files import check_link, is_image, offered, scan
@@ -12,6 +14,8 @@ from selftaught.errors import InputError, listed, shown
 SUFFIX = ".parquet"
 
 _DEPTH = 3
+
+_NUMBERED = re.compile(r"(.*?)(\d{1,9})-of-(\d{1,9})", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def find(folder: Path, trusted: bool = False) -> Found | None:
         trusted: whether links may lead out of it, because it is the user's own.
 
     Raises:
-        InputError: there is more than one data set; a link leaves the folder.
+        InputError: there is more than one data set; a numbered file is missing; a link leaves the folder.
     """
     beside: list[Path] = []
     paths = list(_below(folder, folder, _DEPTH, beside))
@@ -60,6 +64,7 @@ def find(folder: Path, trusted: bool = False) -> Found | None:
         notes.append(f"not used, because of another data set: {listed([shown(path) for path in others])}")
     for path in [] if trusted else chosen:
         _check_links(path, folder)
+    _check_whole(chosen)
     parts: dict[str | None, list[Path]] = {}
     for path in chosen:
         parts.setdefault(_part(path.relative_to(folder)), []).append(path)
@@ -109,6 +114,24 @@ def _has_images(folder: Path) -> bool:
 def _check_links(path: Path, folder: Path) -> None:
     if path.is_symlink():
         check_link(path, offered(folder))
+
+
+def _check_whole(paths: Sequence[Path]) -> None:
+    """Refuse files that number themselves (``train-00000-of-00003``) where one of them is missing."""
+    sets: dict[tuple[Path, str, str], dict[int, str]] = {}
+    for path in paths:
+        if named := _NUMBERED.fullmatch(path.stem):
+            before, number, total = named.groups()
+            sets.setdefault((path.parent, before, total), {})[int(number)] = number
+    for (folder, before, total), numbers in sets.items():
+        first = int(int(total) in numbers)  # some count from 1
+        missing = next(number for number in count(first) if number not in numbers)
+        if missing < int(total) + first:
+            name = f"{before}{missing:0{len(next(iter(numbers.values())))}}-of-{total}{SUFFIX}"
+            raise InputError(
+                f"{shown(folder / name)} is missing, of {int(total):,} files only {len(numbers):,} are there: add it, "
+                f"or rename the others, without -of-{total}, if they are to count alone"
+            )
 
 
 def _part(path: Path) -> str | None:
