@@ -360,6 +360,16 @@ def test_the_key_follows_every_change(tmp_path, change):
     assert folder.collect(tmp_path).key == after
 
 
+def test_masks_beside_their_images_are_left_aside(tmp_path):
+    masks = ["cat/1 (1)_mask.png", "cat/1 (1)_mask_1.png", "cat/2_segmentation.jpg", "dog/deep/3-Seg.png"]
+    masks += ["dog/4_label.png"]
+    kept = ["cat/1 (1).png", "cat/2.png", "cat/_mask.png", "cat/9_mask.png", "dog/4.jpg", "dog/deep/3.png"]
+    found = folder.collect(fill(tmp_path, masks + kept))
+    assert {name for name, _ in contents(found.train)} == set(kept)
+    note = "not used, because they describe the images of the same name beside: 5 images (such as 1 (1)_mask.png)"
+    assert found.notes == (note,)
+
+
 def test_the_key_ignores_what_is_not_used(tmp_path, monkeypatch):
     before = folder.collect(fill(tmp_path)).key
     fill(tmp_path, ["README.md", "cat/.DS_Store"])

@@ -39,11 +39,18 @@ def collect(folder: Path) -> Collection:
 def _descriptions(found: layout.Layout) -> list[str]:
     """What lies within classes and describes other pictures there, such as masks."""
     folders = [tree for place in found.places for tree in place.tree.all_descriptions()]
-    if not folders:
-        return []
-    count = sum(1 for tree in folders for _ in tree.walk())
-    where = listed([shown(tree.path) for tree in folders])
-    return [f"not used, because they describe the images beside them: {count:,} images in {where}"]
+    masks = [path for place in found.places for path in place.tree.all_masks()]
+    notes = []
+    if folders:
+        count = sum(1 for tree in folders for _ in tree.walk())
+        where = listed([shown(tree.path) for tree in folders])
+        notes.append(f"not used, because they describe the images beside them: {count:,} images in {where}")
+    if masks:
+        what = "it describes the image" if len(masks) == 1 else "they describe the images"
+        count, such = len(masks), shown(masks[0].name)
+        images = "1 image" if count == 1 else f"{count:,} images"
+        notes.append(f"not used, because {what} of the same name beside: {images} (such as {such})")
+    return notes
 
 
 def _companions(found: layout.Layout) -> list[str]:

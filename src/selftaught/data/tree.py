@@ -19,6 +19,8 @@ _DESCRIPTIONS = frozenset(
     """.split()  # noqa: SIM905  (easier to read than quotes)
 )
 
+_MASK = re.compile(r"(.+)[ _-](?:masks?|seg|segmentation|labels?)(?:[ _-]?\d+)?", re.IGNORECASE | re.DOTALL)
+
 
 class Tree:
     """A folder and all that is below it, read as it is needed. Links are followed, but not out of the root.
@@ -81,9 +83,16 @@ class Tree:
         below = [path for folder in self._below() for path in folder._found[1]]
         return bool(below) and all(is_plain_companion(path.name) for path in below)
 
+    @cached_property
+    def masks(self) -> list[Path]:
+        """The pictures that describe one beside them by its name and a word more: ``1_mask.png`` beside ``1.png``."""
+        stems = {path.stem for path in self.pictures}
+        return [p for p in self.pictures if (named := _MASK.fullmatch(p.stem)) and named[1] in stems]
+
     def walk(self) -> Iterator[Path]:
-        """All pictures in it and below it, in an order that does not depend on the file system."""
-        yield from self.pictures
+        """All pictures of examples in it and below it, in an order that does not depend on the file system."""
+        masks = set(self.masks)
+        yield from (path for path in self.pictures if path not in masks)
         for child in self.folders:
             yield from child.walk()
 
@@ -92,6 +101,12 @@ class Tree:
         yield from self.descriptions
         for child in self.folders:
             yield from child.all_descriptions()
+
+    def all_masks(self) -> Iterator[Path]:
+        """The masks in it and below it, as far as `walk` goes."""
+        yield from self.masks
+        for child in self.folders:
+            yield from child.all_masks()
 
     @property
     def others(self) -> list[Path]:
