@@ -291,6 +291,20 @@ def test_a_missing_file_of_several_is_named(tmp_path, there, missing):
         assert refusal(tmp_path).startswith(f"{tmp_path / missing}.parquet is missing, of ")
 
 
+def test_further_columns_of_pictures_and_labels_are_told(tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", BLOBS[:6], [0, 1] * 3, label="fine_label")
+    write_parquet(tmp_path / "test-0.parquet", BLOBS[6:8], [0, 1], label="fine_label")
+    for path in tmp_path.glob("*.parquet"):
+        columns = pq.read_table(path)
+        columns = columns.append_column("mask", columns["image"])
+        columns = columns.append_column("coarse_label", pa.array(["a"] * len(columns)))
+        pq.write_table(columns.append_column("hash", pa.array([b"1"] * len(columns))), path)
+    assert collect(tmp_path).notes == (
+        "the pictures are those of the column 'image', not of 'mask'",
+        "the labels are those of the column 'fine_label', not of 'coarse_label'",
+    )
+
+
 def test_several_data_sets_in_one_folder_are_refused(tmp_path):
     for name in ("plain/train", "plain/test", "bent/train"):
         write_parquet(tmp_path / f"{name}.parquet", BLOBS[:4], [0, 1, 0, 1])

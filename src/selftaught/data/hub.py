@@ -65,16 +65,17 @@ def collect(hub_id: str) -> Collection:
     """
     where = f"{hub_id} on the Hub"
     splits, notes = _named(_load(hub_id), where)
-    found = {}
+    found, unused = {}, list[str]()
     content = hashlib.sha256()
     for part, dataset in splits.items():
         origin = f"{where}, split {str(dataset.split or part)!r}"
         layout = huggingface.layout(dataset.features.arrow_schema, origin)
+        unused += huggingface.unused(dataset.features.arrow_schema, layout, origin)
         labels = dataset.select_columns([layout.labels]).with_format("arrow")[:][layout.labels]
         pictures = Rows(dataset, layout.pictures, origin)
         found[part] = huggingface.Split(pictures, [Labels(origin, layout.labels, layout.classes, labels)])
         content.update(repr((part, dataset._fingerprint, layout)).encode())
-    return huggingface.collection(found, where, content.hexdigest(), notes)
+    return huggingface.collection(found, where, content.hexdigest(), [*notes, *dict.fromkeys(unused)])
 
 
 def _load(hub_id: str) -> "Mapping[str, Dataset]":

@@ -17,7 +17,7 @@ from torch import Tensor
 from selftaught.data.encoded import Chosen, Collection, Part, Pictures
 from selftaught.data.labels import Labels, are_withheld, check_kind, encode, is_text
 from selftaught.data.parts import absent, check_classes, divide
-from selftaught.errors import InputError, shown
+from selftaught.errors import InputError, listed, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +70,32 @@ def layout(schema: "pa.Schema", origin: str) -> Layout:
     names = features.get(labels, {}).get("names")
     classes = tuple(map(shown, names)) if names and isinstance(names, list) else None
     return Layout(_picture_column(schema, features, origin), labels, classes)
+
+
+def unused(schema: "pa.Schema", found: Layout, origin: str) -> list[str]:
+    """What to say of further columns that could be those of the pictures or the labels, one line each.
+
+    Args:
+        schema: that of the file or split.
+        found: its `layout`.
+        origin: see `layout`.
+    """
+    features = _features(schema, origin)
+    kind = _is_picture_struct if _is_picture_struct(schema.field(found.pictures).type) else _is_bytes
+    others = {
+        "pictures": (found.pictures, [field.name for field in schema if kind(field.type)]),
+        "labels": (found.labels, [name for name in schema.names if _may_be_labels(name, features)]),
+    }
+    lines = []
+    for what, (taken, all_of_them) in others.items():
+        if left := [repr(shown(name)) for name in all_of_them if name != taken]:
+            lines.append(f"the {what} are those of the column {shown(taken)!r}, not of {listed(left)}")
+    return lines
+
+
+def _may_be_labels(name: str, features: Mapping[str, dict[str, Any]]) -> bool:
+    declared = features.get(name, {}).get("_type") == "ClassLabel"
+    return declared or name in _LABEL_COLUMNS or name.lower().endswith(("_label", "_class", "_category"))
 
 
 def _features(schema: "pa.Schema", origin: str) -> dict[str, dict[str, Any]]:

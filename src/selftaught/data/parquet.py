@@ -34,11 +34,12 @@ def collect(found: Found, where: str) -> Collection:
         InputError: a file is no Parquet, has no such columns or unpacks to far more than its size, a label is none;
             the message names the file and the row. And see `selftaught.data.huggingface.collection`.
     """
-    splits, used = {}, set[str]()
+    splits, used, more = {}, set[str](), list[str]()
     content = hashlib.sha256()
     for part in PARTS:
         if part in found.parts:
-            files, labels = zip(*map(_open, found.parts[part]), strict=True)
+            files, labels, unused = zip(*map(_open, found.parts[part]), strict=True)
+            more += [note for notes in unused for note in notes]
             used.update(file.column for file in files)
             used.update(piece.column for piece in labels)
             splits[part] = huggingface.Split(Rows(files), labels)
@@ -48,7 +49,7 @@ def collect(found: Found, where: str) -> Collection:
     division = _division(found, used)
     if division.column is not None:
         content.update(repr(("divided by", division.column)).encode())
-    notes = [*found.notes, *division.notes]
+    notes = [*found.notes, *dict.fromkeys(more), *division.notes]
     return huggingface.collection(splits, where, content.hexdigest(), notes, division.positions)
 
 
@@ -73,14 +74,15 @@ class File:
     state: tuple[int, ...]
 
 
-def _open(path: Path) -> tuple[File, Labels]:
-    """A file's outline and labels; of the pictures nothing is read."""
+def _open(path: Path) -> tuple[File, Labels, list[str]]:
+    """A file's outline and labels, and what to say of other columns; of the pictures nothing is read."""
     import pyarrow as pa
 
     origin = shown(path)
     try:
         with parquet_column.reading(path) as file:
             found = huggingface.layout(file.schema_arrow, origin)
+            unused = huggingface.unused(file.schema_arrow, found, origin)
             rows, size = file.metadata.num_rows, parquet_column.size(file.metadata)
             parquet_column.check(path, file.metadata)
             kind = file.schema_arrow.field(found.labels).type
@@ -94,9 +96,8 @@ def _open(path: Path) -> tuple[File, Labels]:
             f"{origin} is damaged: {rows:,} rows, but {len(values):,} labels: replace or remove it"
         )
     state = (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-    return File(path, origin, found.pictures, rows, size, state), Labels(
-        origin, found.labels, found.classes, values
-    )
+    outline = File(path, origin, found.pictures, rows, size, state)
+    return outline, Labels(origin, found.labels, found.classes, values), unused
 
 
 class Rows:
