@@ -104,3 +104,19 @@ def test_names_side_by_side(names, groups):
 )
 def test_only_numbers_are_in_the_order_of_their_values(names, order):
     assert ordered(names) == order
+
+
+@pytest.mark.parametrize(
+    "pair", [("Dress", "dress"), ("T-Shirt", "t shirt"), ("01", "1"), ("cat 007", "Cat_7")]
+)
+def test_an_absent_class_that_looks_like_another_is_told(pair):
+    found = absent((*pair, "hat"), torch.tensor([0, 2]), torch.tensor([1, 2]))
+    first, second = pair
+    assert found == [
+        f"class {second!r} has no images in the training part (if {second!r} and {first!r} are one class, write both "
+        "alike)",
+        f"class {first!r} has no images in the test part (if {first!r} and {second!r} are one class, write both alike)",
+    ]
+    many = ("10", "100", "1", "11", "012", "12")
+    [line] = absent(many, torch.tensor([0]), None)
+    assert line.endswith("'1', '11', '012', '12' (if '012' and '12' are one class, write both alike)")

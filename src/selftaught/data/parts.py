@@ -188,12 +188,30 @@ def absent(classes: Sequence[str], train: Tensor, test: Tensor | None) -> list[s
         if labels is None:
             continue
         missing = torch.nonzero(torch.bincount(labels, minlength=len(classes)) == 0).flatten().tolist()
-        names = [repr(classes[label]) for label in missing]
+        names = [classes[label] for label in missing]
         if len(names) > 3:
-            lines.append(f"{len(names):,} classes have no images in the {part} part: {listed(names)}")
+            twin = next(filter(None, (_twin(name, classes) for name in names)), "")
+            shortened = listed([repr(name) for name in names])
+            lines.append(f"{len(names):,} classes have no images in the {part} part: {shortened}{twin}")
         else:
-            lines += [f"class {name} has no images in the {part} part" for name in names]
+            lines += [
+                f"class {name!r} has no images in the {part} part{_twin(name, classes)}" for name in names
+            ]
     return lines
+
+
+def _twin(name: str, classes: Sequence[str]) -> str:
+    """What to add about a class that another one may be, written in another way: Dress, dress; 1, 01."""
+    form = _form(name)
+    for other in classes:
+        if other != name and _form(other) == form:
+            return f" (if {name!r} and {other!r} are one class, write both alike)"
+    return ""
+
+
+def _form(name: str) -> str:
+    """A name without capitals, without what separates words and without leading zeros."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\s_-]+", "", name.casefold()))
 
 
 def ordered(names: Iterable[str]) -> list[str]:
