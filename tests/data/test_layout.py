@@ -217,3 +217,13 @@ def test_classes_that_are_numbers_are_in_the_order_of_their_values(tmp_path):
     assert dict(contents(found.train))["10/1.png"] == 10
     found = folder.collect(fill(tmp_path / "mixed", flat("10", "9", "x")))
     assert found.classes == ("10", "9", "x")
+
+
+def test_classes_that_are_themselves_divided_are_told(tmp_path):
+    names = [f"{name}/{n}.png" for name in ("animals/cat", "animals/dog", "things/bus") for n in range(2)]
+    found = folder.collect(fill(tmp_path, names))
+    assert found.classes == ("animals", "things")
+    assert found.notes == (
+        f"each class in {tmp_path} is one with all of its sub-folders, 3 in all (bus, cat, dog): if those are the "
+        "classes, move them up beside each other",
+    )

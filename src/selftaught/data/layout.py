@@ -248,6 +248,11 @@ def _refuse_pieces(home: Tree, children: Sequence[Tree], found: Layout) -> None:
             f"each class in {shown(home.path)} holds folders called {same}, whose images are taken together: if those "
             "are the classes, put the images of each into one folder"
         )
+    elif all(inner) and any(len(names) > 1 for names in inner):
+        found.notes.append(
+            f"each class in {shown(home.path)} is one with all of its sub-folders, {len(everything):,} in all "
+            f"({shown(listed(sorted(everything)))}): if those are the classes, move them up beside each other"
+        )
 
 
 def _past_generic(tree: Tree) -> Tree:

@@ -184,29 +184,29 @@ def absent(classes: Sequence[str], train: Tensor, test: Tensor | None) -> list[s
         test: those of the test part; None where there is none yet.
     """
     lines = []
+    forms: dict[str, list[str]] = {}
+    for name in classes:
+        forms.setdefault(_form(name), []).append(name)
     for part, labels in {"training": train, "test": test}.items():
         if labels is None:
             continue
         missing = torch.nonzero(torch.bincount(labels, minlength=len(classes)) == 0).flatten().tolist()
         names = [classes[label] for label in missing]
         if len(names) > 3:
-            twin = next(filter(None, (_twin(name, classes) for name in names)), "")
+            twin = next(filter(None, (_twin(name, forms) for name in names)), "")
             shortened = listed([repr(name) for name in names])
             lines.append(f"{len(names):,} classes have no images in the {part} part: {shortened}{twin}")
         else:
             lines += [
-                f"class {name!r} has no images in the {part} part{_twin(name, classes)}" for name in names
+                f"class {name!r} has no images in the {part} part{_twin(name, forms)}" for name in names
             ]
     return lines
 
 
-def _twin(name: str, classes: Sequence[str]) -> str:
+def _twin(name: str, forms: Mapping[str, Sequence[str]]) -> str:
     """What to add about a class that another one may be, written in another way: Dress, dress; 1, 01."""
-    form = _form(name)
-    for other in classes:
-        if other != name and _form(other) == form:
-            return f" (if {name!r} and {other!r} are one class, write both alike)"
-    return ""
+    others = [other for other in forms[_form(name)] if other != name]
+    return f" (if {name!r} and {others[0]!r} are one class, write both alike)" if others else ""
 
 
 def _form(name: str) -> str:
