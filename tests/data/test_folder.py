@@ -370,6 +370,20 @@ def test_masks_beside_their_images_are_left_aside(tmp_path):
     assert found.notes == (note,)
 
 
+@pytest.mark.parametrize(
+    "name", ["metadata.jsonl", "train/metadata.jsonl", "Labels.XLSX", "images/labels.xls"]
+)
+def test_a_table_of_a_kind_that_is_not_read_is_told(tmp_path, name):
+    fill(tmp_path, [name, "images/1.png", "images/2.png"])
+    advice = f"{tmp_path / name} is not read: if it holds the labels, save it as CSV"
+    assert refusal(tmp_path).endswith(f"; {advice}")
+
+
+def test_a_table_that_is_not_read_is_told_beside_classes(tmp_path):
+    found = folder.collect(fill(tmp_path, [*GOOD, "metadata.jsonl"]))
+    assert f"{tmp_path / 'metadata.jsonl'} is not read: if it holds the labels, save it as CSV" in found.notes
+
+
 def test_the_key_ignores_what_is_not_used(tmp_path, monkeypatch):
     before = folder.collect(fill(tmp_path)).key
     fill(tmp_path, ["README.md", "cat/.DS_Store"])

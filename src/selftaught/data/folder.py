@@ -5,8 +5,11 @@ from pathlib import Path
 
 from selftaught.data import layout
 from selftaught.data.encoded import Collection
-from selftaught.data.files import Labelled, collection, state
+from selftaught.data.files import Labelled, collection, listing, state
+from selftaught.data.parts import is_generic, part_of
 from selftaught.errors import InputError, listed, shown, together
+
+_TABLES_NOT_READ = {".jsonl", ".ndjson", ".xlsx", ".xls", ".ods"}
 
 
 def collect(folder: Path) -> Collection:
@@ -20,6 +23,15 @@ def collect(folder: Path) -> Collection:
         InputError: what `layout.read` refuses; a file that should be an image and is of no use, a class without
             images; and see `selftaught.data.files.collection`.
     """
+    try:
+        return _collect(folder)
+    except InputError as error:
+        if unread := _unread(folder):
+            raise InputError(f"{error}; {unread}") from error
+        raise
+
+
+def _collect(folder: Path) -> Collection:
     found = layout.read(folder)
     labelled: list[Labelled] = []
     problems: list[str] = []
@@ -32,8 +44,21 @@ def collect(folder: Path) -> Collection:
     problems += found.problems
     if problems:
         raise InputError(together(problems))
-    notes = [*found.notes, *_descriptions(found), *_companions(found)]
+    notes = [*found.notes, *_descriptions(found), *_companions(found), *filter(None, [_unread(folder)])]
     return collection(folder, labelled, shown(folder), notes)
+
+
+def _unread(folder: Path) -> str:
+    """What to say of a file in the folder or those of its parts that may hold the labels; empty without one."""
+    try:
+        folders, files = listing(folder)
+        for inner in folders:
+            if not inner.is_symlink() and (part_of(inner.name) or is_generic(inner.name)):
+                files += listing(inner)[1]
+    except InputError:
+        return ""  # told already
+    found = [path for path in files if path.suffix.lower() in _TABLES_NOT_READ]
+    return f"{shown(found[0])} is not read: if it holds the labels, save it as CSV" if found else ""
 
 
 def _descriptions(found: layout.Layout) -> list[str]:

@@ -52,10 +52,10 @@ def find(paths: Sequence[Path], used: set[str], by_file: str | None) -> Division
     for position in candidates.positions:
         for path in paths:
             _look(path, names[position], position, candidates)
-    position, parts, notes = candidates.choose(by_file)
-    if position is None:
+    chosen, parts, notes = candidates.choose(by_file)
+    if chosen is None:
         return Division(notes=notes)
-    column = names[position]
+    column = names[chosen]
     values = np.array([part for path in paths for part in _parts(path, column, parts)], dtype=str)
     positions = {
         part: torch.from_numpy(np.flatnonzero(values == part)) for part in sorted(set(values.tolist()))
