@@ -127,3 +127,12 @@ def test_a_kill_between_a_table_and_its_digest_is_no_damage(study, monkeypatch):
     manifest.write(study, {"table.md": b"a new table\n"})
     (study / "table.md").write_bytes(b"another\n")
     assert len(check(study).faults) == 1
+
+
+def test_a_study_without_all_that_describes_it_is_no_whole_one(study):
+    """With each of its own files alone something else tells; without any, that has to be told too."""
+    for path in study.iterdir():
+        if path.is_file():
+            path.unlink()
+    [fault] = check(study).faults
+    assert "whether trials are missing too cannot be told" in str(fault)

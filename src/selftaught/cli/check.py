@@ -27,7 +27,8 @@ def _summary(found: Checked) -> str:
     if found.unfinished:
         runs += f" and {found.unfinished} unfinished"
     if found.faults:
-        return f"{found.directory}: {len(found.faults)} faults in {runs}"
+        count = len(found.faults)
+        return f"{found.directory}: {count} fault{'' if count == 1 else 's'} in {runs}"
     line = f"{found.directory}: {runs}, {found.files} files with a digest: each is what was written"
     if found.unsealed:
         line += (

@@ -58,6 +58,10 @@ def _check_study(found: Checked) -> None:
     directory = found.directory
     found.files += sum(exists(directory / name) for name in (folder.STUDY, folder.GRAPH))
     described = _try(found, lambda: folder.read_study(directory))
+    if not any(exists(directory / name) for name in (folder.STUDY, folder.GRAPH)):
+        reason = f"it is missing, as is {folder.STUDY}: whether trials are missing too cannot be told"
+        again = "the command that started the study writes it again"
+        found.faults.append(DamagedError(directory / folder.GRAPH, reason, again))
     found.faults += _try(found, lambda: list(folder.missing(directory))) or ()
     _check_files(found)
     trials = sorted(path for path in (directory / folder.TRIALS).glob("*") if folder.is_trial(path))
