@@ -1,6 +1,7 @@
 """Finished runs and studies that nobody trained, with the digests that they have today."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from selftaught.files import manifest
@@ -35,6 +36,12 @@ def weights(header: dict | None = None, content: bytes = b"\0" * 16) -> bytes:
 def study(directory: Path, methods: tuple[str, ...] = ("ce", "le"), seeds: int = 2) -> list[record.Record]:
     """A comparison with its files; returns its runs."""
     runs = [run(directory / folder.TRIALS, method, seed) for method in methods for seed in range(seeds)]
+    describe(directory, runs)
+    return runs
+
+
+def describe(directory: Path, runs: Sequence[record.Record]) -> None:
+    """What a comparison writes beside its runs."""
     ids = [made.config.trial_id for made in runs]
     nodes = [
         folder.Node(
@@ -49,8 +56,8 @@ def study(directory: Path, methods: tuple[str, ...] = ("ce", "le"), seeds: int =
     ]
     folder.write_graph(directory, folder.Graph(title="a study", nodes=tuple(nodes)))
     command = ("selftaught", "compare")
+    methods = tuple(dict.fromkeys(made.config.method for made in runs))
     described = folder.StudyFile(methods=methods, trials=tuple(ids), command=command)
     folder.write_study(directory, described)
     folder.write_costs(directory, {ids[0]: 1.0, ids[-1]: 1.25})
     manifest.write(directory, {"table.md": b"| a table |\n", "figure.png": b"\x89PNG"})
-    return runs

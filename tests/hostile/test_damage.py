@@ -22,7 +22,8 @@ from PIL import Image
 
 import selftaught
 from selftaught.files import sealing
-from selftaught.training import cost
+from selftaught.training import cost, record
+from tests.files import sealed
 from tests.hostile.damage import DAMAGES, copied, damage, files
 from tests.hostile.harness import Case, Ended, Said, each, faults
 from tests.report import factory
@@ -239,7 +240,7 @@ class TestReports:
     """A few in every run of the tests: records written by hand, which only pages are made of."""
 
     def test_no_page_changes_without_a_word(self, tmp_path):
-        home = tmp_path / "home"
+        home, runs = tmp_path / "home", []
         for method in ("ce", "le"):
             for seed in (0, 1):
                 trials, classes = home / "study" / "trials", factory.names(3)
@@ -250,6 +251,8 @@ class TestReports:
                     name: sealing.sha256((run.directory / name).read_bytes(), name) for name in told
                 }
                 (run.directory / "result.json").write_bytes(sealing.seal(result))
+                runs.append(record.read(run.directory))
+        sealed.describe(home / "study", runs)
         wrong, seen = Template(home, some("report", "check", "archive"), tmp_path / "work").examine(24, 1, 1)
         assert not wrong, "\n".join(wrong)
         assert seen["files"] == 24
