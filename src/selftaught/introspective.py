@@ -130,8 +130,8 @@ class IntrospectiveLoss(nn.Module):
 
         Raises:
             ExplanationError: the model cannot be explained, or every map is zero or one is not finite; of maps on CUDA
-                the next call that explains says it (of calls that a CUDA graph of
-                your own replays, `criterion.explainer.settle()`).
+                the next call that explains says it (of calls that a CUDA graph of your own replays,
+                `criterion.explainer.settle()`).
             InputError: labels or ids that are none, or no ids where they are needed.
         """
         if self.warmup:

@@ -7,7 +7,7 @@ shortcuts, which hold for some networks and batches only: `error` says whether o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -79,9 +79,9 @@ class Changes:
         layers: the last layers, from the logits back.
     """
 
+    of_logits: ClassVar[bool] = False
     entrance: Tensor
     layers: list[Layer]
-    of_logits: bool = False
 
     @property
     def width(self) -> int:
