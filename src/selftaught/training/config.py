@@ -34,6 +34,12 @@ NEUTRAL = {"refresh": 1.0, "upsample": False, "centre": False}
 A configuration leaves them out where they have it: a run keeps the name that it had before there was the setting.
 """
 
+LATER: dict[str, Any] = {"crop_originals": False}
+"""Fields of `RunConfig` that were added later, likewise.
+
+Whoever adds a field that changes the result adds it here, with the value that trains as before there was the field.
+"""
+
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Device = Literal["cpu", "cuda"]
 Optimizer = Literal["sgd", "adamw"]
@@ -133,8 +139,7 @@ class RunConfig(BaseModel):
 
     def _json(self, exclude: set[str]) -> str:
         values = self.model_dump(mode="json", exclude={"teacher", *exclude})
-        if not self.crop_originals:
-            del values["crop_originals"]  # runs keep the names that they had before there was the field
+        values = {n: value for n, value in values.items() if n not in LATER or value != LATER[n]}
         if self.teacher is not None:
             values["teacher"] = self.teacher.trial_id
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
