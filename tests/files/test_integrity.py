@@ -142,6 +142,45 @@ def test_an_accuracy_by_class_that_does_not_follow_is_found(made):
     assert "its accuracies by class are not those of the predictions" in refusal(made)
 
 
+@pytest.mark.parametrize("name", ["balanced_accuracy", "macro_f1"])
+def test_what_counts_classes_alike_follows_from_the_predictions_too(made, name):
+    told = getattr(record.read(made).result, name)
+    unseal(made, **{name: told - 0.001})
+    assert f"result.json is damaged (its {name} is {told - 0.001:.6g}, of the predictions" in refusal(made)
+    unseal(made, **{name: None})  # as older records have it
+    record.read(made)
+
+
+def test_the_numbers_of_images_by_class_are_those_of_the_predictions(made):
+    told = record.read(made).result.per_class_images
+    unseal(made, per_class_images=[told[0] + 1, told[1] - 1, *told[2:]])
+    assert "its numbers of images by class are not those of the predictions" in refusal(made)
+
+
+def test_what_an_archive_says_of_classes_must_fit_together(tmp_path):
+    """It keeps no labels, of which it could be computed again."""
+    sealed.run(tmp_path / "study" / "trials")
+    archive(tmp_path / "study", tmp_path / "kept")
+    [kept] = (tmp_path / "kept" / "trials").iterdir()
+    unseal(kept)
+    told = record.read(kept).result
+    images = list(told.per_class_images)
+    wrong = {
+        "its balanced_accuracy is": {"balanced_accuracy": told.balanced_accuracy + 0.01},
+        "its classes have 61 test images together, not 60": {
+            "per_class_images": [images[0] + 1, *images[1:]]
+        },
+        "by class do not make its accuracy": {"per_class_images": [*images[:-1], images[-1] - 1, 1]},
+        "the last point of its learning curve is not its accuracy": {
+            "learning": [{"images": 9, "accuracy": told.accuracy - 0.01, "seconds": 0.1}]
+        },
+    }
+    for message, changes in wrong.items():
+        unseal(kept, **changes)
+        assert message in refusal(kept)
+        unseal(kept, **{name: getattr(told, name) for name in changes})
+
+
 def test_held_out_numbers_of_the_last_epoch_follow_from_predictions_too(made):
     unseal(made)
     lines = [json.loads(line) for line in (made / record.METRICS).read_text().splitlines()]

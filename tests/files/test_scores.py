@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftaught.files import scores
-from selftaught.training import metrics
+from selftaught.training import evaluate, metrics
 
 
 def predictions(images: int, classes: int, spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +39,41 @@ def test_half_precision_is_near_enough(images, classes, spread, seed):
     half = [np.minimum(values, 65504).astype(np.float16) for values in (of.nll, of.brier, of.confidence)]
     found = scores.scores(scores.archived(of.right, *half))
     assert list(found.differences(trainers(logits, labels))) == []
+
+
+OF_CLASSES = ("balanced_accuracy", "macro_f1", "top5_accuracy")
+
+
+def told_of_classes(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    told = evaluate.by_class(torch.from_numpy(logits), torch.from_numpy(labels))
+    return {name: told[name] for name in OF_CLASSES}
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 60), st.sampled_from([2, 5, 20, 30]), st.booleans(), st.integers(0, 2**31))
+def test_what_counts_classes_alike_is_that_of_the_trainer(images, classes, ties, seed):
+    logits, labels = predictions(images, classes, 2.0, seed)
+    if ties:
+        logits = logits.round()
+    found = scores.by_class(logits, labels)
+    assert list(found.differences(told_of_classes(logits, labels))) == []
+    assert found.images.tolist() == np.bincount(labels, minlength=classes).tolist()
+    assert found.right.sum() == (logits.argmax(1) == labels).sum()
+
+
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_what_is_wrong_of_the_classes_is_noticed(name):
+    logits, labels = predictions(3_000, 20, 1.0, 0)
+    told = told_of_classes(logits, labels)
+    [difference] = scores.by_class(logits, labels).differences(told | {name: told[name] - 1e-4})
+    assert difference.startswith(f"its {name} is ")
+
+
+def test_of_few_classes_there_is_no_top_5():
+    logits, labels = predictions(50, 19, 1.0, 0)
+    assert told_of_classes(logits, labels)["top5_accuracy"] is None
+    [difference] = scores.by_class(logits, labels).differences({"top5_accuracy": 0.9})
+    assert "not measured of so few classes" in difference
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])

@@ -1,8 +1,15 @@
-"""Accuracy and negative log-likelihood one sample at a time; ECE from torchmetrics."""
+"""Accuracy and NLL one sample at a time; ECE and top-k accuracy from torchmetrics, what counts classes alike from both
+scikit-learn and torchmetrics."""
 
 import math
+import warnings
 
-from torchmetrics.functional.classification import multiclass_calibration_error
+from sklearn.metrics import balanced_accuracy_score, f1_score
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_calibration_error,
+    multiclass_f1_score,
+)
 
 
 def accuracy(logits, labels):
@@ -33,3 +40,23 @@ def carried(similarities, labels):
 
 def ece(logits, labels, bins=15):
     return multiclass_calibration_error(logits, labels, logits.shape[1], n_bins=bins, norm="l1").item()
+
+
+def balanced_accuracy(logits, labels):
+    """By scikit-learn and, where torchmetrics would not count a class that is only predicted, by torchmetrics."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class that is predicted and not there
+        found = [balanced_accuracy_score(labels.numpy(), logits.argmax(1).numpy())]
+    if set(logits.argmax(1).tolist()) <= set(labels.tolist()):
+        found.append(multiclass_accuracy(logits.double(), labels, logits.shape[1], average="macro").item())
+    return found
+
+
+def macro_f1(logits, labels):
+    of_torchmetrics = multiclass_f1_score(logits.double(), labels, logits.shape[1], average="macro").item()
+    return [f1_score(labels.numpy(), logits.argmax(1).numpy(), average="macro"), of_torchmetrics]
+
+
+def top_accuracy(logits, labels, k):
+    found = multiclass_accuracy(logits.double(), labels, logits.shape[1], average="micro", top_k=k)
+    return [found.item()]

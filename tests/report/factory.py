@@ -88,6 +88,25 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"accuracy": accuracy, "nll": nll(logits, labels), "ece": ece(logits, labels)}
 
 
+def by_class(logits: np.ndarray, labels: np.ndarray) -> dict:
+    """What it would say of the classes, one after another."""
+    predicted, classes = logits.argmax(axis=1), range(logits.shape[1])
+    images = [int((labels == k).sum()) for k in classes]
+    right = [int(((labels == k) & (predicted == k)).sum()) for k in classes]
+    either = [images[k] + int((predicted == k).sum()) for k in classes]
+    accuracies = [right[k] / images[k] if images[k] else None for k in classes]
+    fifth = np.sort(logits, axis=1)[:, -min(5, len(classes))]
+    return {
+        "balanced_accuracy": float(np.mean([value for value in accuracies if value is not None])),
+        "macro_f1": float(np.mean([2 * right[k] / either[k] for k in classes if either[k]])),
+        "top5_accuracy": float((logits[np.arange(len(labels)), labels] >= fifth).mean())
+        if len(classes) >= 20
+        else None,
+        "per_class_accuracy": accuracies,
+        "per_class_images": images,
+    }
+
+
 def nll(logits: np.ndarray, labels: np.ndarray) -> float:
     """Nats per image."""
     return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
@@ -179,6 +198,7 @@ def _result(
     return {
         "trial_id": of.trial_id,
         **scores(logits, labels),
+        **by_class(logits, labels),
         "temperature": temperature,
         "nll_scaled": None if scaled is None else nll(scaled, labels),
         "ece_scaled": None if scaled is None else ece(scaled, labels),

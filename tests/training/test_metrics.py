@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,14 @@ from selftaught.errors import InputError
 from selftaught.training import metrics
 from tests.oracles import metrics as oracle
 
-ALL = [metrics.accuracy, metrics.nll, metrics.ece]
+ALL = [
+    metrics.accuracy,
+    metrics.nll,
+    metrics.ece,
+    metrics.balanced_accuracy,
+    metrics.macro_f1,
+    partial(metrics.top_accuracy, k=2),
+]
 
 
 def predictions(count, classes, sharpness, dtype=torch.float32):
@@ -54,12 +62,12 @@ def test_half_precision_is_computed_in_float32_or_better(dtype):
 
 def test_perfect_predictions():
     logits, labels = 1000 * torch.eye(5), torch.arange(5)
-    assert [metric(logits, labels) for metric in ALL] == [1.0, 0.0, 0.0]
+    assert [metric(logits, labels) for metric in ALL] == [1.0, 0.0, 0.0, 1.0, 1.0, 1.0]
 
 
 def test_confidently_wrong_predictions():
     logits, labels = 1000 * torch.eye(5), (torch.arange(5) + 1) % 5
-    assert [metric(logits, labels) for metric in ALL] == [0.0, 1000.0, 1.0]
+    assert [metric(logits, labels) for metric in ALL[:5]] == [0.0, 1000.0, 1.0, 0.0, 0.0]
 
 
 def test_uniform_predictions():
@@ -106,6 +114,40 @@ def test_bad_input_is_refused(metric):
         metric(torch.zeros(2, 5), torch.tensor([0, 1, 2]))
     with pytest.raises(InputError, match="logits must be floating point"):
         metric(torch.zeros(5), torch.tensor([0]))
+
+
+@settings(max_examples=25)
+@given(
+    count=st.integers(1, 60),
+    classes=st.sampled_from([2, 5, 20, 100]),
+    seed=st.integers(0, 2**31),
+)
+def test_what_counts_classes_alike_equals_both_oracles(count, classes, seed):
+    """Most of the classes are rare; some have no sample, some of these are predicted."""
+    torch.manual_seed(seed)
+    logits, labels = predictions(count, classes, 3.0)
+    labels = labels.clamp_max(torch.randint(classes, (1,)))
+    for expected in oracle.balanced_accuracy(logits, labels):
+        assert metrics.balanced_accuracy(logits, labels) == pytest.approx(expected, abs=1e-6)
+    for expected in oracle.macro_f1(logits, labels):
+        assert metrics.macro_f1(logits, labels) == pytest.approx(expected, abs=1e-6)
+    for k in {2, min(5, classes)}:
+        [expected] = oracle.top_accuracy(logits, labels, k)
+        assert metrics.top_accuracy(logits, labels, k) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ties_are_broken_as_topk_breaks_them():
+    logits, labels = torch.tensor([[1.0, 3, 3, 3, 0]]), torch.tensor([[0], [1], [2], [3], [4]])
+    taken = logits.topk(2, dim=1).indices[0].tolist()
+    assert [metrics.top_accuracy(logits, label, 2) for label in labels] == [
+        float(k in taken) for k in range(5)
+    ]
+
+
+@pytest.mark.parametrize("k", [0, 6])
+def test_no_top_of_more_classes_than_there_are(k):
+    with pytest.raises(InputError, match="k must be a number of classes, 1 to 5"):
+        metrics.top_accuracy(torch.zeros(2, 5), torch.tensor([0, 1]), k)
 
 
 @pytest.mark.parametrize("bins", [0, -1])

@@ -9,9 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from selftaught.files import answers, scores
 from selftaught.files.contents import PARTS, Run, content, has_predictions, predictions, remedy, size
@@ -28,6 +26,9 @@ from selftaught.files.names import (
     WEIGHTS,
 )
 from selftaught.files.reading import DamagedError, exists
+
+if TYPE_CHECKING:
+    from selftaught.training.record import Result
 
 _TRIAL = re.compile("[0-9a-f]{12}")
 
@@ -112,6 +113,7 @@ def _contents(run: Run, network: bool) -> Iterator[DamagedError]:
 def _numbers(run: Run) -> Iterator[DamagedError]:
     try:
         found = [(RESULT, difference) for difference in _differences(run)]
+        found += [(RESULT, difference) for difference in _by_its_own_words(run.result)]
         found += [(METRICS, difference) for difference in _held_out(run)]
     except DamagedError as fault:
         yield fault
@@ -135,20 +137,49 @@ def _differences(run: Run) -> Iterator[str]:
     logits, labels = predictions(run)
     found = scores.judged(logits, labels)
     yield from scores.scores(found).differences(told)
-    if result.per_class_accuracy and not _same_by_class(run, found.right, labels):
+    by_class = scores.by_class(logits, labels)
+    yield from by_class.differences({name: getattr(result, name) for name in _OF_CLASSES})
+    if result.per_class_accuracy and not _same_by_class(run, by_class):
         yield "its accuracies by class are not those of the predictions"
+    if result.per_class_images and list(result.per_class_images) != by_class.images.tolist():
+        yield "its numbers of images by class are not those of the predictions"
     if result.temperature is not None:
         scaled = scores.scores(scores.judged(logits, labels, result.temperature))
         for difference in scaled.differences({"nll": result.nll_scaled, "ece": result.ece_scaled}):
             yield f"after temperature scaling {difference}"
 
 
-def _same_by_class(run: Run, right: np.ndarray, labels: np.ndarray) -> bool:
-    told, classes = run.result.per_class_accuracy, len(run.result.data.classes)
-    counts, found = (np.bincount(labels, weights, classes) for weights in (None, right))
-    return len(told) == classes and all(
+_OF_CLASSES = ("balanced_accuracy", "macro_f1", "top5_accuracy")
+"""Fields of a result that older records have not."""
+
+
+def _by_its_own_words(result: "Result") -> Iterator[str]:
+    """What of a result contradicts the rest of it: all that can be told of an archive, which keeps no predictions."""
+    classes = [value for value in result.per_class_accuracy if value is not None]
+    balanced, images = result.balanced_accuracy, result.per_class_images
+    if balanced is not None and classes and abs(balanced - sum(classes) / len(classes)) > 1e-6:
+        yield f"its balanced_accuracy is {balanced:.6g}, of its classes {sum(classes) / len(classes):.6g}"
+    if images and sum(images) != result.data.test:
+        yield f"its classes have {sum(images)} test images together, not {result.data.test}"
+    elif images and not _adds_up(result):
+        yield "its accuracies and numbers of images by class do not make its accuracy"
+    if result.learning and abs(result.learning[-1].accuracy - result.accuracy) > 1e-6:
+        yield "the last point of its learning curve is not its accuracy"
+
+
+def _adds_up(result: "Result") -> bool:
+    images, accuracies = result.per_class_images, result.per_class_accuracy
+    if len(images) != len(accuracies):
+        return False
+    right = sum(n * (of or 0.0) for n, of in zip(images, accuracies, strict=True))
+    return abs(right / sum(images) - result.accuracy) < 1e-6
+
+
+def _same_by_class(run: Run, found: scores.ByClass) -> bool:
+    told = run.result.per_class_accuracy
+    return len(told) == len(found.images) and all(
         (value is None) == (not n) and (value is None or abs(value - r / n) < 1 / n)
-        for value, n, r in zip(told, counts, found, strict=True)
+        for value, n, r in zip(told, found.images, found.right, strict=True)
     )
 
 

@@ -15,6 +15,9 @@ BINS = 15
 ROUNDING = 1e-5
 """By how much NLL (relative to it, where it is above 1) and ECE may differ through rounding alone."""
 
+MANY_CLASSES = 20
+"""From so many classes on the top-5 accuracy is measured."""
+
 _AT_ONCE = 2**21
 """Logits that are looked at in one go."""
 
@@ -55,10 +58,43 @@ class Scores:
 
     def differences(self, told: Mapping[str, float | None]) -> Iterator[str]:
         """What of the numbers that are `told` (None for one that is not) does not follow from the predictions."""
-        for name, value in told.items():
-            found, tolerance = getattr(self, name)
-            if value is not None and not abs(value - found) <= tolerance:
-                yield f"its {name} is {value:.6g}, of the predictions {found:.6g}"
+        return _differences(told, {name: getattr(self, name) for name in told})
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """What is known of C classes; the fractions each with how far another computation may be from it.
+
+    Attributes:
+        images: int64 (C,), those of each class.
+        right: int64 (C,), how many of them are right.
+        balanced_accuracy: the mean of the classes' accuracies.
+        macro_f1: the mean of their F1.
+        top5_accuracy: None for fewer than `MANY_CLASSES` classes.
+    """
+
+    images: np.ndarray
+    right: np.ndarray
+    balanced_accuracy: tuple[float, float]
+    macro_f1: tuple[float, float]
+    top5_accuracy: tuple[float, float] | None
+
+    def differences(self, told: Mapping[str, float | None]) -> Iterator[str]:
+        """As of `Scores`."""
+        return _differences(told, {name: getattr(self, name) for name in told})
+
+
+def _differences(
+    told: Mapping[str, float | None], of_predictions: Mapping[str, tuple[float, float] | None]
+) -> Iterator[str]:
+    for name, value in told.items():
+        known = of_predictions[name]
+        if value is None:
+            continue
+        if known is None:
+            yield f"it has {name}, which is not measured of so few classes"
+        elif not abs(value - known[0]) <= known[1]:
+            yield f"its {name} is {value:.6g}, of the predictions {known[0]:.6g}"
 
 
 @np.errstate(all="ignore")  # records may hold numbers of any size
@@ -87,6 +123,42 @@ def _parts(logits: np.ndarray, labels: np.ndarray, temperature: float) -> Iterat
         true = np.take_along_axis(p, of, 1)[:, 0]
         brier = np.square(p).sum(axis=1) - 2 * true + 1
         yield right, np.log(total) - log_true, np.maximum(brier, 0), p.max(axis=1), ties
+
+
+def by_class(logits: np.ndarray, labels: np.ndarray) -> ByClass:
+    """What is known of the classes, from logits float32 (N, C) and labels int64 (N,), at least one."""
+    count, classes = logits.shape
+    predicted, tied, above, beside = (np.concatenate(of) for of in zip(*_ranks(logits, labels), strict=True))
+    images, taken, right = (
+        np.bincount(of, minlength=classes) for of in (labels, predicted, labels[predicted == labels])
+    )
+    there, either = images > 0, images + taken > 0
+    # Of equal largest logits another one may be taken: an image of a class of n images is worth 1 / n of it, and of
+    # F1 moves two classes by 1 at most, which may be counted or not.
+    of_recall = (1 / images[labels[tied]]).sum() / there.sum()
+    of_f1 = 4 * tied.sum() / max(1, there.sum())
+    # One that equals the label's may come before it or after.
+    sure, perhaps = above + beside < 5, above < 5
+    return ByClass(
+        images,
+        right,
+        (float((right[there] / images[there]).mean()), float(of_recall) + 1e-9),
+        (float((2 * right[either] / (images + taken)[either]).mean()), float(of_f1) + 1e-9),
+        (float(perhaps.mean()), float((perhaps & ~sure).sum() / count) + 1e-9)
+        if classes >= MANY_CLASSES
+        else None,
+    )
+
+
+def _ranks(logits: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Of parts of the images the predicted class, whether others have as large a logit, and how many logits are above
+    the label's or beside it."""
+    size = max(1, _AT_ONCE // logits.shape[1])
+    for start in range(0, len(labels), size):
+        some, of = logits[start : start + size], labels[start : start + size, None]
+        tied = (some == some.max(axis=1, keepdims=True)).sum(axis=1) > 1
+        true = np.take_along_axis(some, of, 1)
+        yield some.argmax(axis=1), tied, (some > true).sum(axis=1), (some == true).sum(axis=1) - 1
 
 
 def archived(right: np.ndarray, nll: np.ndarray, brier: np.ndarray, confidence: np.ndarray) -> Judged:

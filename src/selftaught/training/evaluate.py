@@ -1,9 +1,22 @@
 """A model on held-out images."""
 
+from typing import Any
+
 import torch
 
 from selftaught.data.streaming import Images
-from selftaught.training.metrics import accuracy, ece, fit_temperature, nll
+from selftaught.files.scores import MANY_CLASSES
+from selftaught.training.metrics import (
+    accuracy,
+    balanced_accuracy,
+    ece,
+    fit_temperature,
+    macro_f1,
+    nll,
+    per_class_accuracy,
+    per_class_images,
+    top_accuracy,
+)
 from selftaught.training.session import Session
 
 
@@ -27,6 +40,17 @@ def scores(logits: torch.Tensor, labels: torch.Tensor, prefix: str = "") -> dict
         f"{prefix}accuracy": accuracy(logits, labels),
         f"{prefix}nll": nll(logits, labels),
         f"{prefix}ece": ece(logits, labels, bins=15),
+    }
+
+
+def by_class(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+    """What a `record.Result` says of the classes: fractions, and top-5 from `MANY_CLASSES` classes on."""
+    return {
+        "balanced_accuracy": balanced_accuracy(logits, labels),
+        "macro_f1": macro_f1(logits, labels),
+        "top5_accuracy": top_accuracy(logits, labels, 5) if logits.shape[1] >= MANY_CLASSES else None,
+        "per_class_accuracy": per_class_accuracy(logits, labels),
+        "per_class_images": per_class_images(labels, logits.shape[1]),
     }
 
 

@@ -1,4 +1,4 @@
-"""What is measured of a set of predictions: accuracy, negative log-likelihood, calibration error, temperature.
+"""What is measured of a set of predictions: accuracies, F1, negative log-likelihood, calibration error, temperature.
 
 And of soft labels: how much they say.
 
@@ -111,6 +111,62 @@ def per_class_accuracy(logits: Tensor, labels: Tensor) -> tuple[float | None, ..
     counts = torch.bincount(labels, minlength=classes).tolist()
     right = torch.bincount(labels[logits.argmax(1) == labels], minlength=classes).tolist()
     return tuple(r / n if n else None for r, n in zip(right, counts, strict=True))
+
+
+def per_class_images(labels: Tensor, classes: int) -> tuple[int, ...]:
+    """How many samples each of so many classes has.
+
+    >>> per_class_images(torch.tensor([0, 1, 1]), 3)
+    (1, 2, 0)
+    """
+    return tuple(torch.bincount(labels, minlength=classes).tolist())
+
+
+@torch.no_grad()
+def balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
+    """The mean of the classes' accuracies, in 0..1: a rare class counts as much as a frequent one.
+
+    Classes without samples are left out, as scikit-learn's `balanced_accuracy_score` does.
+
+    >>> balanced_accuracy(torch.eye(3), torch.tensor([0, 1, 1]))
+    0.75
+    """
+    found = [value for value in per_class_accuracy(logits, labels) if value is not None]
+    return sum(found) / len(found)
+
+
+@torch.no_grad()
+def macro_f1(logits: Tensor, labels: Tensor) -> float:
+    """The mean over the classes of F1 = 2·right / (predicted + true), in 0..1.
+
+    As in scikit-learn's `f1_score(average="macro")` a class that is neither predicted nor true is left out; one that is
+    predicted and has no sample counts with 0.
+
+    >>> round(macro_f1(torch.eye(3), torch.tensor([0, 1, 1])), 4)  # 1, 2/3 and 0
+    0.5556
+    """
+    _check(logits, labels)
+    classes, predicted = logits.shape[1], logits.argmax(1)
+    true, taken = (torch.bincount(of, minlength=classes) for of in (labels, predicted))
+    right = torch.bincount(labels[predicted == labels], minlength=classes)
+    either = true + taken > 0
+    return (2 * right[either].double() / (true + taken)[either]).mean().item()
+
+
+@torch.no_grad()
+def top_accuracy(logits: Tensor, labels: Tensor, k: int = 5) -> float:
+    """The fraction, in 0..1, of samples whose label is among the k largest logits, ties as `torch.topk` breaks them.
+
+    Raises:
+        InputError: also for a k below 1 or above the number of classes.
+
+    >>> top_accuracy(torch.eye(3), torch.tensor([0, 1, 0]), k=2)  # of equal logits topk takes the first
+    1.0
+    """
+    _check(logits, labels)
+    if not 1 <= k <= logits.shape[1]:
+        raise InputError(f"k must be a number of classes, 1 to {logits.shape[1]}, got {k}")
+    return (logits.topk(k, dim=1).indices == labels[:, None]).any(1).double().mean().item()
 
 
 def moved(soft: Tensor, labels: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ __all__ = [
     "SOURCE",
     "WEIGHTS",
     "DataSummary",
+    "LearningPoint",
     "Record",
     "Result",
     "claim",
@@ -75,6 +76,9 @@ TEMPERATURES = (0.05, 20.0)
 
 OPPOSITE = -0.8
 """From this similarity down two classes' maps are nearly opposite: of s + 1, by which Eq. 6 shares, little is left."""
+
+PROBE = "probe"
+"""The method of a run that trains no network: a linear classifier on the features of a pretrained one."""
 
 OWN_TEST_PART = "the source's own"
 """What `test_part` says where the data come with a test part that is used whole: the same images for every seed."""
@@ -135,16 +139,34 @@ class SoftLabels(BaseModel):
     classes: Annotated[float, Field(ge=1 - 1e-6)]
 
 
+class LearningPoint(BaseModel):
+    """How well the linear probe does on the test images when it is fitted on so many training images.
+
+    Accuracies are fractions; `seconds` is the time of the fit.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    images: Annotated[int, Field(ge=1)]
+    accuracy: _Fraction
+    balanced_accuracy: _Fraction | None = None
+    seconds: Annotated[float, Field(ge=0)]
+
+
 class Result(BaseModel):
     """What a finished run came to: the last epoch's model on the test images.
 
     `accuracy` and `ece` (15 bins) are fractions, `nll` is in nats per image, `seconds` counts training only,
     over all sessions of an interrupted run. `temperature` was fitted on the held-out training images; `nll_scaled`
     and `ece_scaled` are those of the test logits divided by it. They are None where nothing was held out.
-    `per_class_accuracy` has a value per class, None for one without test images, `peer_accuracy` one for each other
-    network that was trained at the same time (DML). `soft_labels` is None for methods without explanations, and in
-    older records. `sha256` are the digests of the run's files, by name, and `digest` that of the result itself
-    (`selftaught.files.sealing`), which older versions did not write.
+    `balanced_accuracy`, `macro_f1` and `top5_accuracy` are fractions; they are None in older records, and the last one
+    for fewer than 20 classes. `per_class_accuracy` has a value per class, None for one without test images,
+    `per_class_images` how many it has (empty in older records), `peer_accuracy` one for each other network that was
+    trained at the same time (DML). `soft_labels` is None for methods without explanations, and in older records. The
+    linear probe alone has `learning`, from few training images to all of them, whose accuracy is the run's own, and
+    `strength`, the C that was chosen (the inverse of the regularisation's strength). `sha256` are the digests of the
+    run's files, by name, and `digest` that of the result itself (`selftaught.files.sealing`), which older versions did
+    not write.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -153,12 +175,18 @@ class Result(BaseModel):
     accuracy: _Fraction
     nll: float
     ece: _Fraction
+    balanced_accuracy: _Fraction | None = None
+    macro_f1: _Fraction | None = None
+    top5_accuracy: _Fraction | None = None
     temperature: Annotated[float, Field(gt=0)] | None = None
     nll_scaled: float | None = None
     ece_scaled: _Fraction | None = None
     per_class_accuracy: tuple[_Fraction | None, ...] = ()
+    per_class_images: tuple[_Count, ...] = ()
     peer_accuracy: tuple[_Fraction, ...] = ()
     soft_labels: SoftLabels | None = None
+    learning: tuple[LearningPoint, ...] = ()
+    strength: Annotated[float, Field(gt=0)] | None = None
     epochs: int
     seconds: float
     images_per_second: float

@@ -17,9 +17,9 @@ from selftaught.errors import InputError, ShortcutError
 from selftaught.files.sealing import sha256
 from selftaught.training import checkpoint, environment, explanations, record, seeds, teachers, trace
 from selftaught.training.config import RunConfig
-from selftaught.training.evaluate import calibrate, predict, scores
+from selftaught.training.evaluate import by_class, calibrate, predict, scores
 from selftaught.training.loop import Autosave, DivergedError, Stopped, diverged, train_epoch
-from selftaught.training.metrics import accuracy, per_class_accuracy
+from selftaught.training.metrics import accuracy
 from selftaught.training.presets import data_of
 from selftaught.training.progress import Progress
 from selftaught.training.record import Result
@@ -186,8 +186,11 @@ class _Run:
         data = _summary(images)
         result = Result(
             trial_id=session.config.trial_id,
-            **{**scores(logits, images.test_labels), **calibrated},
-            per_class_accuracy=per_class_accuracy(logits, images.test_labels),
+            **{
+                **scores(logits, images.test_labels),
+                **by_class(logits, images.test_labels),
+                **calibrated,
+            },
             peer_accuracy=self.peers(),
             soft_labels=_soft_labels(self.saved.lines[-1]),
             epochs=position.epoch,
