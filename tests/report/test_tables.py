@@ -319,6 +319,20 @@ def test_trials_that_share_their_test_images_are_compared_over_them_whatever_the
     assert "and test images (bootstrap)" in " ".join(own.caption)
 
 
+def test_trials_with_training_images_of_their_own_are_compared_over_the_test_images_as_well(make):
+    def subset(method, seed, right, **changes):
+        return make(method, seed, right, data=f"of seed {seed}", subset_seed=seed, train_size=40, **changes)
+
+    runs = [subset(method, seed, 100 + 9 * (method == "le")) for method in ("ce", "le") for seed in (0, 1, 2)]
+    caption = " ".join(tabulate(runs, ["ce", "le"], {}).caption)
+    assert "Each seed has training images of its own; the test images are the same." in caption
+    assert "and test images (bootstrap)" in caption
+    with pytest.raises(InputError, match="different data"):
+        tabulate(
+            [*runs[:-1], make("le", 2, 100, data="other", subset_seed=2, train_size=40)], ["ce", "le"], {}
+        )
+
+
 def test_the_own_test_part_of_the_data_is_called_what_tables_look_for():
     assert data.load("digits", split_seed=1).test_part == record.OWN_TEST_PART
 

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from selftaught.errors import InputError
 from selftaught.training import presets, run
@@ -30,6 +31,8 @@ OTHER = {
     "test_size": 20,
     "split_seed": 1,
     "split_per_trial": True,
+    "split_by": "patient",
+    "subset_seed": 3,
     "model": "n",
     "model_fingerprint": "h",
     "method": "ce",
@@ -45,6 +48,9 @@ OTHER = {
     "flip": True,
     "min_scale": 0.5,
     "crop_originals": True,
+    "policy": "rand",
+    "erasing": 0.1,
+    "sampling": "balanced",
     "seed": 1,
     "threads": 2,
     "precision": "bf16-mixed",
@@ -221,12 +227,35 @@ def test_own_data_is_held_out_of_where_it_is_large_enough():
 
 
 def test_a_split_of_its_own_for_each_trial():
-    shared = [quick.config(seed=seed, split_seed=5) for seed in (0, 1)]
+    shared = [quick.config(seed=seed, split_seed=5, subset_per_trial=False) for seed in (0, 1)]
     assert shared[0].data_fingerprint == shared[1].data_fingerprint
     own = [quick.config(seed=seed, split_seed=5, split_per_trial=True) for seed in (0, 1)]
     assert [config.split_seed for config in own] == [5, 6]
     assert own[0].data_fingerprint != own[1].data_fingerprint
     assert own[0].protocol_id == own[1].protocol_id
+
+
+def test_each_seed_has_a_subset_of_its_own_and_all_have_the_same_test_images():
+    own = [quick.config(seed=seed, split_seed=5) for seed in (0, 1)]
+    assert [(config.split_seed, config.subset_seed) for config in own] == [(5, 5), (5, 6)]
+    assert own[0].data_fingerprint != own[1].data_fingerprint
+    assert own[0].protocol_id == own[1].protocol_id
+    first, second = map(data_of, own)
+    assert torch.equal(first.test_images, second.test_images)
+    assert not torch.equal(first.train_images, second.train_images)
+    assert torch.equal(first.train_labels.bincount(), second.train_labels.bincount())
+    # Under the older name: whoever goes on with a study that was begun before has its first trial.
+    assert own[0].trial_id == quick.config(seed=0, split_seed=5, subset_per_trial=False).trial_id
+    assert quick.config(seed=1, split_per_trial=True).subset_seed is None
+    assert quick.config(seed=1, train_size=None).subset_seed is None
+
+
+def test_a_teacher_has_the_subset_of_its_student():
+    config = quick.config("kd", model="resnet8", teacher="resnet14", seed=3)
+    assert config.teacher.data_fingerprint == config.data_fingerprint
+    assert config.teacher.subset_seed == config.subset_seed == 3
+    with pytest.raises(InputError, match="train both with --one-subset"):
+        quick.config("kd", model="resnet8", teacher=config.teacher, seed=4)
 
 
 def test_data_that_changed_is_noticed():

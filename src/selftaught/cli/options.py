@@ -123,6 +123,14 @@ class RunOptions:
         bool | None,
         _flag("Divide the data anew for each trial.", _DATA, "--split-per-trial/--one-split"),
     ] = None
+    subset_per_trial: Annotated[
+        bool | None,
+        _flag(
+            "With --train-size: other training images for each seed (the default), or the same for all.",
+            _DATA,
+            "--subset-per-trial/--one-subset",
+        ),
+    ] = None
     threads: Annotated[
         int | None,
         _flag("CPU threads of a trial (compare: 1, train: up to 4).", _MACHINE),

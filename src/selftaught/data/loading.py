@@ -53,6 +53,7 @@ def load(
     memory: int | None = None,
     on_progress: OnProgress | None = None,
     for_crops: bool = False,
+    subset_seed: int | None = None,
 ) -> ImageData:
     """Labelled images, decoded, resized and divided.
 
@@ -73,6 +74,7 @@ def load(
         on_progress: told how many pictures are done, of how many, as headers are read and again as they are decoded.
         for_crops: whether to keep the training pictures large as well (`ImageData.originals`), for
             `selftaught.data.batches.Batches` to cut random parts from.
+        subset_seed: seeds the choice of training and validation images in place of `split_seed`; the test images stay.
 
     Raises:
         InputError: unknown name, a value out of range, data that cannot be found or decoded.
@@ -83,7 +85,9 @@ def load(
     """
     asked = _pair(image_size)
     collection = open_source(name)
-    division = _divide(collection, train_size, val_fraction, split_seed, test_fraction, test_size)
+    division = _divide(
+        collection, train_size, val_fraction, split_seed, test_fraction, test_size, subset_seed
+    )
     train = division.parts.train
     everything = store.fill(collection, train, asked, preparation, memory, on_progress or _ignore, for_crops)
     return _assemble(name, collection, division, everything, preparation)
@@ -152,6 +156,7 @@ def _divide(
     split_seed: int,
     test_fraction: float,
     test_size: int | None,
+    subset_seed: int | None,
 ) -> _Division:
     labels, classes = collection.train.labels, collection.classes
     notes: tuple[str, ...] = ()
@@ -166,7 +171,8 @@ def _divide(
     if test_size is not None:
         test_part = f"{test_size:,} of {len(test):,}, stratified: {test_part}"
         test = splits.choose(labels, test, test_size, split_seed)
-    train, val = splits.hold_out(labels[before], train_size, val_fraction, split_seed, len(classes))
+    chosen_by = split_seed if subset_seed is None else subset_seed
+    train, val = splits.hold_out(labels[before], train_size, val_fraction, chosen_by, len(classes))
     return _Division(labels, Parts(before[train], before[val], test), test_part, notes)
 
 

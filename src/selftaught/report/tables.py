@@ -8,7 +8,7 @@ from pathlib import PurePath
 import numpy as np
 
 from selftaught.errors import InputError
-from selftaught.files import integrity
+from selftaught.files import answers, integrity
 from selftaught.report import carried, chance, evidence
 from selftaught.report.differences import LEVEL, Correct, Difference, differences, planned
 from selftaught.report.numbers import p_value, points
@@ -57,7 +57,7 @@ _SCHEMES = ("hf:", "hub:")
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """An owner and a name: paths are recorded as absolute ones."""
 
-_FREE = {"data_fingerprint": "", "split_seed": 0, "threads": 1, "device": "cpu"}
+_FREE = {"data_fingerprint": "", "split_seed": 0, "subset_seed": None, "threads": 1, "device": "cpu"}
 """What else may differ between the runs of a table; whether they share their data is looked at apart."""
 
 
@@ -125,9 +125,11 @@ def check_comparable(records: Sequence[Record]) -> None:
     for fault in integrity.same_labels(records):
         raise fault
     first, firsts = records[0], dict[str, Record]()
-    parts = {(run.config.seed if run.config.split_per_trial else None, _data(run)) for run in records}
+    parts = {(run.config.seed if run.config.divided_per_trial else None, _data(run)) for run in records}
     if len(parts) != len({seed for seed, _ in parts}):
         raise InputError("these runs were trained on different data and cannot share a table")
+    if len({answers.labels_digest(run, "test") for run in records if _has_a_subset(run)} - {None}) > 1:
+        raise InputError("these runs were tested on different images and cannot share a table")
     for run in records:
         ours, theirs = (config.shared().model_copy(update=_FREE) for config in (first.config, run.config))
         changes = ours.differences(theirs)
@@ -184,8 +186,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _have_their_own_test_images(records: Sequence[Record]) -> bool:
     """Whether each seed has test images of its own, rather than all seeds the whole test part of the data."""
-    splits = {record.config.data_fingerprint for record in records}
+    splits = {record.config.data_fingerprint for record in records if record.config.split_per_trial}
     return len(splits) > 1 and records[0].result.data.test_part != OWN_TEST_PART
+
+
+def _has_a_subset(run: Record) -> bool:
+    """Whether its training images are those of its seed, and its test images those of all seeds."""
+    return run.config.subset_seed is not None and not run.config.split_per_trial
 
 
 def _data(run: Record) -> tuple[object, ...]:
@@ -265,6 +272,7 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
     config, data, rows = records[0].config, records[0].result.data, table.rows
     counts = "-".join(map(str, sorted({row.trials for row in rows})))
     held_out = f", {data.val} held out" if data.val else ""
+    subsets = any(map(_has_a_subset, records)) and len({run.config.data_fingerprint for run in records}) > 1
     of_chance = chance.caution(max(row.accuracy for row in rows), data.classes, evidence.class_sizes(records))
     lines = [
         *([of_chance] if of_chance else []),
@@ -272,6 +280,7 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
         f"{called(config.data)}: {data.train} training images{held_out}, {data.test} test images; "
         f"{called(config.model)}, {config.epochs} epochs, {counts} trial{'s' if counts != '1' else ''} per method; "
         "the last epoch counts.",
+        *(["Each seed has training images of its own; the test images are the same."] if subsets else []),
         "Accuracy and ECE (15 bins) in %, mean over trials, ± standard deviation (n−1).",
         *_about_differences(table, correct, per_trial),
         *_about_others(records, [row.method for row in rows]),

@@ -151,6 +151,7 @@ def _protocol_options(protocol: Protocol, group: Group, budget: Budget) -> dict[
         "test_size": bound.test_size,
         "val_fraction": protocol.val_fraction if bound.val_fraction is None else bound.val_fraction,
         "split_seed": 0,
+        "subset_per_trial": False,
         "epochs": epochs,
         "batch_size": bound.batch_size or protocol.batch_size,
         "optimizer": "sgd",

@@ -42,9 +42,9 @@ def plan(
         raise InputError(f"trials is {trials} but should be at least 1")
     check_methods(methods)
     check_used(methods, (name for name, value in options.items() if value is not None))
-    configs = [
-        resolve(data, method, seed=seed + offset, **options) for method in methods for offset in range(trials)
-    ]
+    # Seed by seed: each may have images of its own, and those of one run are kept in memory for the next.
+    by_seed = [[resolve(data, m, seed=seed + offset, **options) for m in methods] for offset in range(trials)]
+    configs = [config for of_method in zip(*by_seed, strict=True) for config in of_method]
     _rehearse(configs[::trials], options)
     return configs
 

@@ -25,6 +25,8 @@ DATA_OPTIONS = (
     "test_size",
     "split_seed",
     "split_per_trial",
+    "split_by",
+    "subset_seed",
 )
 """What leads from a source to the data fingerprint, and is superfluous beside it."""
 
@@ -34,7 +36,14 @@ NEUTRAL = {"refresh": 1.0, "upsample": False, "centre": False}
 A configuration leaves them out where they have it: a run keeps the name that it had before there was the setting.
 """
 
-LATER: dict[str, Any] = {"crop_originals": False}
+LATER: dict[str, Any] = {
+    "crop_originals": False,
+    "policy": "none",
+    "erasing": 0.0,
+    "sampling": "shuffle",
+    "split_by": None,
+    "subset_seed": None,
+}
 """Fields of `RunConfig` that were added later, likewise.
 
 Whoever adds a field that changes the result adds it here, with the value that trains as before there was the field.
@@ -44,6 +53,8 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Device = Literal["cpu", "cuda"]
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["steps", "cosine"]
+Policy = Literal["none", "trivial", "rand"]
+Sampling = Literal["shuffle", "balanced"]
 
 
 class RunConfig(BaseModel):
@@ -70,6 +81,8 @@ class RunConfig(BaseModel):
     test_size: Annotated[int, Field(ge=2)] | None = None
     split_seed: int = Field(0, ge=0, lt=2**63)
     split_per_trial: bool = False
+    split_by: Annotated[str, Field(min_length=1)] | None = None
+    subset_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     model: str
     model_fingerprint: str = ""
     method: str
@@ -86,6 +99,9 @@ class RunConfig(BaseModel):
     flip: bool = False
     min_scale: Annotated[float, Field(gt=0, le=1)] | None = None
     crop_originals: bool = False
+    policy: Policy = "none"
+    erasing: float = Field(0.0, ge=0, lt=1)
+    sampling: Sampling = "shuffle"
     seed: int = Field(0, ge=0, lt=2**63)
     threads: int = Field(1, ge=1, le=1024)
     precision: Precision = "32-true"
@@ -154,7 +170,16 @@ class RunConfig(BaseModel):
         if self.split_per_trial:
             # The divisions differ; what is divided does not.
             own |= {"split_seed": 0, "data_fingerprint": f"divisions of {self.data}"}
+        elif self.subset_seed is not None:
+            # The name of a study says of what: `canonical` leaves it to the fingerprint.
+            of = f"{self.train_size} images each of {self.data}, split {self.split_seed}"
+            own |= {"subset_seed": 0, "data_fingerprint": of}
         return self.model_copy(update=own)
+
+    @property
+    def divided_per_trial(self) -> bool:
+        """Whether each seed has training images of its own, and with `split_per_trial` test images as well."""
+        return self.split_per_trial or self.subset_seed is not None
 
     @property
     def warmup(self) -> int:

@@ -115,6 +115,9 @@ TRAINING_OPTIONS = (
     "padding",
     "flip",
     "min_scale",
+    "policy",
+    "erasing",
+    "sampling",
     "seed",
     "threads",
     "precision",
@@ -152,6 +155,8 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     of_data = {name: given[name] for name in DATA_OPTIONS if name in given}
     if of_data.get("split_per_trial"):
         of_data["split_seed"] = of_data.get("split_seed", 0) + training.get("seed", 0)
+    elif given.get("subset_per_trial", True) and "train_size" in given:
+        of_data.setdefault("subset_seed", of_data.get("split_seed", 0) + training.get("seed", 0))
     values = {**of_data, "model": model, "method": method, "settings": settings, **training}
     values["crop_originals"] = training["min_scale"] is not None
     # Refuses the rest before the data is read and resized.
@@ -177,15 +182,19 @@ def _teacher(data: str, config: RunConfig, given: dict[str, Any]) -> RunConfig |
         return None
     if ready is None or (lesson.method, lesson.model) != ("ce", ready.model):
         options = {name: value for name, value in given.items() if name != "split_per_trial"}
-        options |= {"split_seed": config.split_seed, "val_fraction": config.val_fraction}
+        options |= {name: getattr(config, name) for name in ("split_seed", "subset_seed", "val_fraction")}
+        options["subset_per_trial"] = False  # that of the student
         options["seed"] = teaching.teacher_seed(config.seed, bool(given.get("teacher_per_trial")))
         if options["seed"] == config.seed and lesson.model == config.model:
             options["seed"] += teaching.TEACHER_SEED  # a twin must not begin with its student's weights
         ready = resolve(data, lesson.method, lesson.model, **options)
     if ready.data_fingerprint != config.data_fingerprint:
+        remedy = "choose another --teacher"
+        if config.subset_seed is not None:
+            remedy += ", or train both with --one-subset: else each seed has training images of its own"
         raise InputError(
             f"the teacher {ready.model} is not trained on the same images in the same size and division as "
-            f"{config.model}: choose another --teacher"
+            f"{config.model}: {remedy}"
         )
     return ready
 
@@ -223,7 +232,9 @@ def data_of_options(config: RunConfig, preparation: Preparation | None = None) -
 
 
 def _load_options(config: RunConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in DATA_OPTIONS if name != "split_per_trial"}
+    return {
+        name: getattr(config, name) for name in DATA_OPTIONS if name not in ("split_per_trial", "split_by")
+    }
 
 
 def data_of(config: RunConfig, preparation: Preparation | None = None) -> ImageData:
@@ -260,7 +271,13 @@ def _augmented(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_options(given: dict[str, Any]) -> None:
-    known = [*DATA_OPTIONS, *TRAINING_OPTIONS, *teaching.OPTIONS, *sorted(method_settings())]
+    known = [
+        *DATA_OPTIONS,
+        "subset_per_trial",
+        *TRAINING_OPTIONS,
+        *teaching.OPTIONS,
+        *sorted(method_settings()),
+    ]
     for name in given:
         if name not in known:
             raise errors.unknown("option", name, known)
