@@ -12,7 +12,7 @@ from selftaught.training import cost, teaching
 from tests.training import quick
 
 OPTIONS = {**quick.OPTIONS, "epochs": 1}
-TAUGHT = {**OPTIONS, "teacher": "resnet14"}
+TAUGHT = {**OPTIONS, "teacher": "resnet14", "subset_per_trial": False}
 
 
 def test_teachers_come_once_and_before_their_students(tmp_path):
