@@ -1,6 +1,7 @@
 """Run directories written by hand, with numbers that look like those of real runs."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ SETTINGS = {
     "ls": {"alpha": 0.9},
     "le": {"alpha": 0.9, "weight": 0.1, "warmup": 2, "saliency": "grad-cam", "similarity": "cosine"},
 }
-SKILL = {"ce": 1.0, "ls": 1.05, "le": 1.2}
+SKILL = {"ce": 1.0, "ls": 1.05, "le": 1.2, "probe": 1.1}
 """How far the true class's logit stands out."""
 
 
@@ -54,18 +55,23 @@ def write_run(
     size: int = 32,
     channels: int = 3,
     soft_labels: dict[str, float] | None = None,
+    sizes: Sequence[int] | None = None,
+    told: Mapping[str, object] | None = None,
     **changes,
 ) -> record.Record:
     """A finished run in `parent`/trial id: all files but the weights; `val=0` holds nothing out.
 
-    `soft_labels` is as in its result; by default it is a record from before that was measured.
+    `soft_labels` is as in its result; by default it is a record from before that was measured. `sizes` are the test
+    images of each class, by default as many of each, and `told` is what else its result says.
     """
     of = config(method, seed, **changes)
     directory = parent / of.trial_id
     directory.mkdir(parents=True)
     rng = np.random.default_rng([seed, *method.encode()])
-    labels, logits = _predictions(rng, len(classes), images, SKILL.get(method, 1.0), val=False)
-    val_labels, val_logits = _predictions(rng, len(classes), max(val, 2), SKILL.get(method, 1.0), val=True)
+    images = images if sizes is None else sum(sizes)
+    skill = SKILL.get(method, 1.0)
+    labels, logits = _predictions(rng, len(classes), images, skill, val=False, sizes=sizes)
+    val_labels, val_logits = _predictions(rng, len(classes), max(val, 2), skill, val=True)
     kept = {"logits": logits, "labels": labels}
     kept |= {"val_logits": val_logits, "val_labels": val_labels} if val else {}
     save_file(kept, directory / record.PREDICTIONS)
@@ -77,7 +83,7 @@ def write_run(
     temperature = _temperature(val_logits, val_labels) if val else None
     (directory / record.CONFIG).write_text(of.model_dump_json())
     result = _result(of, classes, logits, labels, temperature, val, (size, size), channels)
-    result |= {"soft_labels": soft_labels} if soft_labels else {}
+    result |= ({"soft_labels": soft_labels} if soft_labels else {}) | dict(told or {})
     (directory / record.RESULT).write_text(json.dumps(result))
     return record.read(directory)
 
@@ -126,11 +132,16 @@ def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _predictions(
-    rng: np.random.Generator, classes: int, images: int, skill: float, val: bool
+    rng: np.random.Generator,
+    classes: int,
+    images: int,
+    skill: float,
+    val: bool,
+    sizes: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     # The images are the same for every method and seed: their difficulty comes from a generator of its own.
     hard = np.random.default_rng(1 + val)
-    labels = np.arange(images) % classes
+    labels = np.arange(images) % classes if sizes is None else np.repeat(np.arange(classes), sizes)
     logits = hard.normal(0, 0.9, (images, classes)) + rng.normal(0, 0.7, (images, classes))
     logits[np.arange(images), labels] += skill * (1.5 + np.log(classes) / 2 + 0.5 * np.sin(labels))
     return labels.astype(np.int64), (2.2 * logits).astype(np.float32)

@@ -57,7 +57,9 @@ def test_what_a_run_did_not_keep_is_none(tmp_path):
         (run.directory / name).unlink()
     found = evidence.gather("ce", [run])
     assert (found.reliability, found.scaled, found.confusion, found.examples) == (None, None, None, None)
-    assert evidence.class_sizes([run]) is None
+    assert evidence.class_sizes([run]).tolist() == [50] * 10
+    older = record.Record(run.directory, run.config, run.result.model_copy(update={"per_class_images": ()}))
+    assert evidence.class_sizes([older]) is None
     assert found.curves == {}
 
 

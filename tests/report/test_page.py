@@ -89,7 +89,7 @@ def test_the_table_and_its_downloads_say_what_the_table_says(html, records):
     shown = [
         re.findall(r"<t[hd][^>]*>(?:<bdi>)?(.*?)(?:</bdi>)?</t[hd]>", row) for row in body.split("</tr>")[:-1]
     ]
-    assert shown == [render.cells(row, table) for row in table.rows]
+    assert shown == [render.cells(row, table, page=True) for row in table.rows]
     for line in table.caption:
         assert line in found.words
     links = {attrs["download"]: attrs["href"] for attrs in found.all("a") if "download" in attrs}
@@ -173,7 +173,8 @@ def test_a_most_frequent_class_that_is_always_named_is_told_and_counted(tmp_path
         logits = np.tile(np.float32([9, 0, 0]), (500, 1))
         kept = load_file(run.directory / record.PREDICTIONS) | {"logits": logits, "labels": labels}
         save_file(kept, run.directory / record.PREDICTIONS)
-        result = run.result.model_copy(update={"accuracy": 0.9})
+        older = {"balanced_accuracy": None, "per_class_images": (), "per_class_accuracy": ()}
+        result = run.result.model_copy(update={"accuracy": 0.9, **older})
         records.append(record.Record(run.directory, run.config, result))
     html = page.html(records)
     assert frequent not in html

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from selftaught.report import svg
 from selftaught.report.evidence import BINS
+from selftaught.report.learning import Learning
 from selftaught.report.numbers import points
 from selftaught.report.statistics import Interval
 
@@ -122,6 +123,28 @@ def curves(
             )
         told.append(f"{method} from {mean[0]:.4g} to {mean[-1]:.4g}")
     return svg.chart(222, f"{title} over {longest} epochs, mean over seeds: {'; '.join(told)}.", *parts)
+
+
+def learning(found: Learning, style: int) -> Markup:
+    """Accuracy over the number of training images, each point as far from the next: they double."""
+    ends = [100 * end for point in found.points for end in (point.lowest, point.highest)]
+    last = len(found.points) - 1
+    x = svg.Scale(0, last, 70, _RIGHT - 28, ())
+    y = svg.scale(ends, 186, 8)
+    parts = [svg.line([(42, y(tick)), (_RIGHT, y(tick))], "grid") for tick in y.ticks]
+    parts += [svg.text(36, y(tick) + 3.5, y.label(tick), "end") for tick in y.ticks]
+    parts.append(svg.line([(42, 186), (_RIGHT, 186)], "base"))
+    parts.append(svg.text(x(last / 2), 218, "training images", "middle", "axis"))
+    means = [(x(i), y(100 * point.accuracy)) for i, point in enumerate(found.points)]
+    parts.append(svg.line(means, "curve", style))
+    for (at, mean), point in zip(means, found.points, strict=True):
+        parts.append(svg.text(at, 202, f"{point.images:,}", "middle"))
+        if point.lowest < point.highest:
+            reach = [(at, y(100 * end)) for end in (point.lowest, point.highest)]
+            parts.append(svg.line(reach, "interval", style, dashed=False))
+        parts.append(svg.marker(style, at, mean, f"{point.images:,} images: {100 * point.accuracy:.2f} %"))
+    told = "; ".join(f"{point.images:,} images {100 * point.accuracy:.2f}" for point in found.points)
+    return svg.chart(224, f"Test accuracy in % of the linear probe by training images: {told}.", *parts)
 
 
 def reliability(method: str, before: np.ndarray, after: np.ndarray | None, style: int) -> Markup:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from selftaught.report.statistics import Interval, Test, holm, paired_test, resampled_test
+from selftaught.training.record import PROBE
 
 LEVEL = 0.05
 """Corrected p-values below it are called a difference."""
@@ -34,7 +35,7 @@ def verdict(gain: float, p: float | None) -> str:
 class Difference:
     """The accuracy of `method` minus that of `base`, fractions, with its 95 % interval over `pairs` seeds.
 
-    The interval is not corrected. `p` is, after Holm, for all comparisons of the table; None for one seed.
+    The interval is not corrected. `p` is, after Holm, for all comparisons that are `planned`; None for one seed.
     """
 
     method: str
@@ -52,10 +53,15 @@ class Difference:
 def planned(methods: Sequence[str], baseline: str) -> list[tuple[str, str]]:
     """What is compared with what: every method with the baseline, and LE with all others, its controls among them.
 
+    The linear probe is none of them: nobody asked for its row, which must not make the answers to what was asked any
+    harder. What it differs by is a question of its own.
+
     >>> planned(["ce", "ls", "le-uniform", "le"], "ce")
     [('ls', 'ce'), ('le-uniform', 'ce'), ('le', 'ce'), ('le', 'ls'), ('le', 'le-uniform')]
+    >>> planned(["ce", "le", "probe"], "ce")
+    [('le', 'ce')]
     """
-    others = [method for method in methods if method != baseline]
+    others = [method for method in methods if method not in (baseline, PROBE)]
     of_le = [("le", base) for base in others if base != "le"] if "le" in others else []
     return [*((method, baseline) for method in others), *of_le]
 

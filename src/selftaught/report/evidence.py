@@ -10,6 +10,7 @@ import numpy as np
 
 from selftaught.errors import InputError
 from selftaught.files import contents, tensors
+from selftaught.files import scores as recomputed
 from selftaught.files.answers import correct, has_answers
 from selftaught.files.contents import PARTS, has_predictions, predictions, remedy
 from selftaught.files.names import EXAMPLES, METRICS, RESULT
@@ -21,9 +22,11 @@ __all__ = [
     "BINS",
     "CURVES",
     "PARTS",
+    "Classes",
     "Evidence",
     "Examples",
     "class_sizes",
+    "classes",
     "correct",
     "examples",
     "gather",
@@ -162,15 +165,59 @@ def reliability_bins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(index, weights, BINS) for weights in (None, right, confidence)])
 
 
+@dataclass(frozen=True)
+class Classes:
+    """What is known of C classes; fractions are None, and the others empty, where nobody knows.
+
+    `accuracies` and `images` have a value per class, and the accuracy of a class without test images is None.
+    """
+
+    balanced_accuracy: float | None
+    macro_f1: float | None
+    top5_accuracy: float | None
+    accuracies: tuple[float | None, ...]
+    images: tuple[int, ...]
+
+
+def classes(record: Record) -> Classes:
+    """What a run says of the classes; of an older record what its predictions, or its archive's numbers, make of it.
+
+    Raises:
+        DamagedError: an older record's predictions are damaged.
+    """
+    result = record.result
+    if result.balanced_accuracy is None and result.data.test and has_predictions(record):
+        found = recomputed.by_class(*predictions(record))
+        right, images = found.right.tolist(), found.images.tolist()
+        return Classes(
+            found.balanced_accuracy[0],
+            found.macro_f1[0],
+            found.top5_accuracy and found.top5_accuracy[0],
+            tuple(r / n if n else None for r, n in zip(right, images, strict=True)),
+            tuple(images),
+        )
+    accuracies = result.per_class_accuracy
+    known = [value for value in accuracies if value is not None]
+    balanced = float(np.mean(known)) if known else None
+    return Classes(
+        balanced if result.balanced_accuracy is None else result.balanced_accuracy,
+        result.macro_f1,
+        result.top5_accuracy,
+        accuracies,
+        result.per_class_images,
+    )
+
+
 def class_sizes(records: Sequence[Record]) -> np.ndarray | None:
-    """Test images of each class, int64 (C,), by a run that kept its predictions; None where none has.
+    """Test images of each class, int64 (C,), by a run that kept its predictions or says so; None where none does.
 
     Every trial has as many, also where it has test images of its own: those are chosen by class.
     """
     kept = next((run for run in records if has_predictions(run)), None)
-    if kept is None:
-        return None
-    return np.bincount(predictions(kept)[1], minlength=len(kept.result.data.classes))
+    if kept is not None:
+        return np.bincount(predictions(kept)[1], minlength=len(kept.result.data.classes))
+    told = next((run.result.per_class_images for run in records if run.result.per_class_images), None)
+    return None if told is None else np.array(told, dtype=np.int64)
 
 
 def scores(record: Record, part: str = "test") -> tuple[float, float, float]:

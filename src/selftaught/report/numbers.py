@@ -31,3 +31,14 @@ def p_value(p: float | None) -> str:
     if p is None:
         return ""
     return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """A time of training, two digits of it in its unit.
+
+    >>> duration(0.42), duration(9.96), duration(94), duration(720), duration(20_000)
+    ('0.4 s', '10 s', '94 s', '12 min', '5.6 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

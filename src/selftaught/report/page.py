@@ -13,7 +13,7 @@ import numpy as np
 import selftaught
 from selftaught.report import render, sections, svg, words
 from selftaught.report.evidence import class_sizes, gather
-from selftaught.report.tables import Table, called, tabulate
+from selftaught.report.tables import MACRO_F1, Table, called, tabulate
 from selftaught.training import record
 from selftaught.training.record import Record
 
@@ -76,9 +76,11 @@ def html(
         "headline": words.headline(table),
         "findings": list(words.findings(table)),
         "notes": list(notes),
+        "remarks": list(table.remarks),
         "cautions": list(words.cautions(table, ordered, sizes)),
         "keys": [(method, svg.key(styles[method])) for method in shown],
         "trials": sections.trials(evidence, table, styles),
+        "learning": sections.learning(evidence, table, styles),
         "curves": sections.curves(evidence, styles),
         "reliability": sections.reliability(evidence, table, styles),
         "classes": sections.classes(evidence, styles),
@@ -110,11 +112,13 @@ def _title(first: Record, methods: Sequence[str]) -> dict[str, str]:
 
 def _comparison(table: Table, notes: int) -> dict[str, Any]:
     texts = {"md": render.markdown(table), "csv": render.as_csv(table)}
+    headers = render.headers(table, page=True)
+    caption = table.caption[notes:]  # the notes stand above already
     return {
-        "headers": render.headers(table),
-        "rows": [render.cells(row, table) for row in table.rows],
-        "verdict": render.VERDICT,
-        "caption": table.caption[notes:],  # the notes stand above already
+        "headers": headers,
+        "rows": [render.cells(row, table, page=True) for row in table.rows],
+        "verdict": headers.index(render.VERDICT),
+        "caption": caption if table.uneven else (*caption, MACRO_F1),
         "files": {
             end: f"data:text/{'markdown' if end == 'md' else end};charset=utf-8;base64,"
             + base64.b64encode(text.encode(errors="replace")).decode()

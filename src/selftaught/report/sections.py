@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from selftaught.report import charts, pixels
+from selftaught.report import charts, pixels, probe
 from selftaught.report.evidence import BINS, Evidence, Examples
+from selftaught.report.evidence import classes as of_classes
 from selftaught.report.numbers import signed
 from selftaught.report.render import ABSENT
 from selftaught.report.tables import Table, called
-from selftaught.training.record import DataSummary, Record
+from selftaught.training.record import PROBE, DataSummary, Record
 
 _QUANTITIES = (
     ("Accuracy", "accuracy %", "accuracy", 100.0),
@@ -48,6 +49,32 @@ def trials(evidence: Sequence[Evidence], table: Table, styles: Mapping[str, int]
         "baseline": table.baseline,
         "headers": ["seed", *accuracy],
         "rows": [[str(seed), *(_number(of.get(seed), ".2f") for of in accuracy.values())] for seed in seeds],
+    }
+
+
+def learning(evidence: Sequence[Evidence], table: Table, styles: Mapping[str, int]) -> Shown | None:
+    """What the linear probe makes of fewer images; None where it was not tried."""
+    found = table.learning
+    if found is None:
+        return None
+    runs = [run for item in evidence if item.method == PROBE for run in item.records]
+    return {
+        "sentence": found.sentence,
+        "chart": charts.learning(found, styles.get(PROBE, 0)),
+        "trials": found.trials,
+        "strength": probe.strength(runs),
+        "test": runs[0].result.data.test,
+        "headers": ["training images", "accuracy %", "lowest to highest", "balanced %", "seconds"],
+        "rows": [
+            [
+                f"{point.images:,}",
+                f"{100 * point.accuracy:.2f}",
+                f"{100 * point.lowest:.2f} to {100 * point.highest:.2f}",
+                _number(_percent(point.balanced_accuracy), ".2f"),
+                f"{point.seconds:.2f}",
+            ]
+            for point in found.points
+        ],
     }
 
 
@@ -185,6 +212,8 @@ def examples(evidence: Sequence[Evidence]) -> list[Shown]:
 
 def making(records: Sequence[Record], sizes: np.ndarray | None) -> Shown:
     """Data, configuration, environment and trials; `sizes` are the test images of each class, None where unknown."""
+    found = [of_classes(run) for run in records]
+    top5 = any(of.top5_accuracy is not None for of in found)
     return {
         "data": list(_data_facts(records, sizes)),
         "settings": _settings(records),
@@ -197,6 +226,9 @@ def making(records: Sequence[Record], sizes: np.ndarray | None) -> Shown:
             "seed",
             "trial",
             "accuracy %",
+            "balanced %",
+            "macro F1 %",
+            *(["top-5 %"] if top5 else []),
             "NLL",
             "ECE %",
             "temperature",
@@ -209,13 +241,16 @@ def making(records: Sequence[Record], sizes: np.ndarray | None) -> Shown:
                 str(run.config.seed),
                 run.result.trial_id,
                 f"{100 * run.result.accuracy:.2f}",
+                _number(_percent(of.balanced_accuracy), ".2f"),
+                _number(_percent(of.macro_f1), ".2f"),
+                *([_number(_percent(of.top5_accuracy), ".2f")] if top5 else []),
                 f"{run.result.nll:.3f}",
                 f"{100 * run.result.ece:.2f}",
                 _number(run.result.temperature, ".2f"),
                 f"{run.result.seconds / 60:.1f}",
                 f"{run.result.images_per_second:,.0f}",
             ]
-            for run in records
+            for run, of in zip(records, found, strict=True)
         ],
     }
 

@@ -14,7 +14,7 @@ from selftaught.report import page, render
 from selftaught.report.tables import tabulate
 from selftaught.study import folder
 from selftaught.training import record
-from selftaught.training.record import Record
+from selftaught.training.record import PROBE, Record
 
 _GENERATOR = b'<meta name="generator" content="selftaught'
 """What a page of a report holds near its beginning."""
@@ -76,11 +76,17 @@ def read(directories: Sequence[Path]) -> Found:
     found.records = list({run.result.trial_id: run for run in found.records}.values())
     if not found.records:
         raise InputError(f"no trial in {directories[0]} is finished: the command that started it resumes it")
-    others = sorted((run.config.method for run in found.records), key=lambda method: (method != "ce", method))
-    found.methods = list(dict.fromkeys([*found.methods, *others]))
+    others = sorted((run.config.method for run in found.records), key=_place)
+    methods = dict.fromkeys([*found.methods, *others])
+    found.methods = sorted(methods, key=lambda method: method == PROBE)
     # Names on disk may hold bytes that are no text, which cannot be printed.
     found.notes = [note.encode(errors="replace").decode() for note in found.notes]
     return found
+
+
+def _place(method: str) -> tuple[bool, bool, str]:
+    """Where a method stands that nobody gave a place: plain training first, the linear probe last."""
+    return method == PROBE, method != "ce", method
 
 
 def write(directories: Sequence[Path], out: Path) -> list[Path]:

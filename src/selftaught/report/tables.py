@@ -9,11 +9,13 @@ import numpy as np
 
 from selftaught.errors import InputError
 from selftaught.files import answers, integrity
-from selftaught.report import carried, chance, evidence
+from selftaught.report import balance, carried, chance, evidence, probe
 from selftaught.report.differences import LEVEL, Correct, Difference, differences, planned
+from selftaught.report.learning import Learning, learning
 from selftaught.report.numbers import p_value, points
 from selftaught.report.statistics import mean_std
-from selftaught.training.record import OWN_TEST_PART, Record
+from selftaught.training.config import DATA_OPTIONS, RunConfig
+from selftaught.training.record import OWN_TEST_PART, PROBE, Record
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Row:
     `accuracy_std` is that of a sample (n−1), None for a single trial. `difference` is to the baseline; None for the
     baseline itself, and where the runs kept no predictions or have no seeds in common.
     `nll_scaled` and `ece_scaled` are those after temperature scaling, None unless every trial has a temperature.
-    `cost` is the time of a step relative to plain training.
+    `cost` is the time of a step relative to plain training, `seconds` a trial's time of training. `balanced_accuracy`,
+    `macro_f1` and `top5_accuracy` are None unless every trial has them.
     """
 
     method: str
@@ -36,6 +39,11 @@ class Row:
     nll_scaled: float | None
     ece_scaled: float | None
     cost: float | None
+    balanced_accuracy: float | None = None
+    balanced_accuracy_std: float | None = None
+    macro_f1: float | None = None
+    top5_accuracy: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,9 @@ class Table:
     """The rows in the order asked for, the method that their differences are taken to, and what the reader must know.
 
     `further` are differences to other methods than the baseline. P-values are corrected for all that are `planned`, a
-    method and what it is compared with, whether there are trials for them or not.
+    method and what it is compared with, whether there are trials for them or not. `remarks` are what is to be known
+    before the numbers are looked at: that accuracy alone misleads (`uneven`), that fine-tuning was in vain. `learning`
+    is what the linear probe makes of fewer images.
     """
 
     rows: tuple[Row, ...]
@@ -51,7 +61,25 @@ class Table:
     caption: tuple[str, ...]
     further: tuple[Difference, ...] = ()
     planned: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
+    uneven: bool = False
+    learning: Learning | None = None
 
+    @property
+    def contestants(self) -> tuple[Row, ...]:
+        """The rows without the linear probe's, which only shows what they have to beat; it too where it is alone."""
+        return tuple(row for row in self.rows if row.method != PROBE) or self.rows
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether the linear probe stands beside other methods."""
+        return len(self.contestants) < len(self.rows)
+
+
+MACRO_F1 = "Macro F1: mean over the classes of F1, the harmonic mean of precision and recall, in %."
+BALANCED = f"Balanced: mean over the classes of their accuracies, in %. {MACRO_F1}"
+TOP5 = "Top-5: test images whose class is among the five most probable ones, in %."
+"""What columns mean that not every table has."""
 
 _SCHEMES = ("hf:", "hub:")
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -70,7 +98,8 @@ def tabulate(
 ) -> Table:
     """The table of `methods` over all their `records`.
 
-    Differences are to ``ce``, or to the first method where ``ce`` is not among them; those of ``le`` to all others.
+    Differences are to ``ce``, or to the first method where ``ce`` is not among them; those of ``le`` to all others. The
+    linear probe is compared with that one method alone, and nothing with it.
     Trials are paired by seed and test images by position; a seed that only one of the two methods has finished is left
     out of their difference. Methods without a finished trial have no row.
 
@@ -87,7 +116,7 @@ def tabulate(
     if not records:
         raise InputError("there is no finished trial to make a table of")
     check_comparable(records)
-    baseline = "ce" if "ce" in methods else methods[0]
+    baseline = baseline_of(methods)
     by_method = {method: _by_seed(records, method) for method in methods}
     correct = {
         method: {seed: evidence.correct(run) for seed, run in runs.items() if evidence.has_answers(run)}
@@ -96,15 +125,32 @@ def tabulate(
     per_trial = _have_their_own_test_images(records)
     data, pairs = records[0].result.data, tuple(planned(methods, baseline))
     made = differences(correct, pairs, data.test / max(data.train, 1) if per_trial else None)
+    if PROBE in methods and baseline != PROBE:
+        made += differences(
+            correct, [(PROBE, baseline)], data.test / max(data.train, 1) if per_trial else None
+        )
     to_baseline = {one.method: one for one in made if one.base == baseline}
     further = tuple(one for one in made if one.base != baseline)
+    classes = {method: [evidence.classes(run) for run in runs.values()] for method, runs in by_method.items()}
     rows = [
-        _row(method, list(runs.values()), to_baseline.get(method), costs.get(method))
+        _row(list(runs.values()), classes[method], to_baseline.get(method), costs.get(method))
         for method, runs in by_method.items()
         if runs
     ]
-    table = Table(tuple(rows), baseline, (), further, pairs)
+    table = Table(tuple(rows), baseline, (), further, pairs, learning=learning(records))
+    uneven = balance.remark(classes, data.classes)
+    remarks = tuple(filter(None, (uneven, _about_probe(table))))
+    table = replace(table, remarks=remarks, uneven=uneven is not None)
     return replace(table, caption=(*notes, *_caption(records, table, correct, per_trial)))
+
+
+def baseline_of(methods: Sequence[str]) -> str:
+    """What the others are compared with: ``ce``, else the first one that is not the linear probe.
+
+    >>> baseline_of(["le", "ce"]), baseline_of(["probe", "ls", "le"]), baseline_of(["probe"])
+    ('ce', 'ls', 'probe')
+    """
+    return "ce" if "ce" in methods else next((one for one in methods if one != PROBE), methods[0])
 
 
 def called(name: str) -> str:
@@ -124,15 +170,14 @@ def check_comparable(records: Sequence[Record]) -> None:
     """Refuse records that cannot stand side by side: other data, other settings, or one seed of a method twice."""
     for fault in integrity.same_labels(records):
         raise fault
-    first, firsts = records[0], dict[str, Record]()
+    first, firsts = _first(records), dict[str, Record]()
     parts = {(run.config.seed if run.config.divided_per_trial else None, _data(run)) for run in records}
     if len(parts) != len({seed for seed, _ in parts}):
         raise InputError("these runs were trained on different data and cannot share a table")
     if len({answers.labels_digest(run, "test") for run in records if _has_a_subset(run)} - {None}) > 1:
         raise InputError("these runs were tested on different images and cannot share a table")
     for run in records:
-        ours, theirs = (config.shared().model_copy(update=_FREE) for config in (first.config, run.config))
-        changes = ours.differences(theirs)
+        changes = _differences(first.config, run.config)
         if changes:
             raise InputError(
                 f"these runs differ in more than method and seed ({'; '.join(changes)}): report on them one by one"
@@ -144,6 +189,20 @@ def check_comparable(records: Sequence[Record]) -> None:
                 f"the runs of {same.method} have different settings ({'; '.join(changes)}): report on them one by one"
             )
     _check_that_none_is_there_twice(records)
+
+
+def _first(records: Sequence[Record]) -> Record:
+    """The record that speaks for all: not the linear probe's, which has no epochs, unless there is no other."""
+    return next((run for run in records if run.config.method != PROBE), records[0])
+
+
+def _differences(first: RunConfig, other: RunConfig) -> list[str]:
+    """What two trials differ in, beyond what may differ; the linear probe knows nothing of how networks are trained."""
+    ours, theirs = (config.shared().model_copy(update=_FREE) for config in (first, other))
+    if other.method == PROBE:
+        common = {name: getattr(theirs, name) for name in ("model", "model_fingerprint", *DATA_OPTIONS)}
+        theirs = ours.model_copy(update=common)
+    return ours.differences(theirs)
 
 
 def _check_that_none_is_there_twice(records: Sequence[Record]) -> None:
@@ -162,11 +221,17 @@ def _by_seed(records: Sequence[Record], method: str) -> dict[int, Record]:
     return {record.config.seed: record for record in sorted(of_method, key=lambda record: record.config.seed)}
 
 
-def _row(method: str, runs: list[Record], difference: Difference | None, cost: float | None) -> Row:
+def _row(
+    runs: list[Record],
+    classes: Sequence[evidence.Classes],
+    difference: Difference | None,
+    cost: float | None,
+) -> Row:
     results = [run.result for run in runs]
     accuracy, std = mean_std([result.accuracy for result in results])
+    balanced = [one.balanced_accuracy for one in classes if one.balanced_accuracy is not None]
     return Row(
-        method=method,
+        method=runs[0].config.method,
         trials=len(results),
         accuracy=accuracy,
         accuracy_std=std if len(results) > 1 else None,
@@ -176,6 +241,11 @@ def _row(method: str, runs: list[Record], difference: Difference | None, cost: f
         nll_scaled=_mean([result.nll_scaled for result in results]),
         ece_scaled=_mean([result.ece_scaled for result in results]),
         cost=cost,
+        balanced_accuracy=_mean([one.balanced_accuracy for one in classes]),
+        balanced_accuracy_std=mean_std(balanced)[1] if len(balanced) == len(runs) > 1 else None,
+        macro_f1=_mean([one.macro_f1 for one in classes]),
+        top5_accuracy=_mean([one.top5_accuracy for one in classes]),
+        seconds=float(np.mean([result.seconds for result in results])),
     )
 
 
@@ -197,6 +267,16 @@ def _has_a_subset(run: Record) -> bool:
 
 def _data(run: Record) -> tuple[object, ...]:
     return run.config.data_fingerprint, run.result.data.classes, run.result.data.test
+
+
+def _about_probe(table: Table) -> str | None:
+    """Whether plain fine-tuning was worth it; None without a probe, or without a trial of what is plain."""
+    rows = {row.method: row for row in table.rows}
+    ours, its = rows.get(table.baseline), rows.get(PROBE)
+    if ours is None or its is None or not table.has_probe:
+        return None
+    above = {row.method: row.accuracy for row in table.contestants if row.accuracy > its.accuracy}
+    return probe.remark(table.baseline, ours.accuracy, its.accuracy, its.difference, above)
 
 
 def _about_differences(table: Table, correct: Correct, per_trial: bool) -> Iterator[str]:
@@ -238,10 +318,11 @@ def _about_differences(table: Table, correct: Correct, per_trial: bool) -> Itera
 def _about_p(table: Table) -> str:
     """What the p-values are, and what follows from them."""
     count, rule = len(table.planned), f"better and worse mean p < {LEVEL}."
-    if count == 1:
+    if count < 2:
         return f"p: of the test against no difference; {rule}"
     le = ", le with all" if any(base != table.baseline for _, base in table.planned) else ""
-    return f"p: corrected after Holm over {count} comparisons (all methods with {table.baseline}{le}); {rule}"
+    apart = f"; {PROBE} is a question of its own" if table.has_probe else ""
+    return f"p: corrected after Holm over {count} comparisons (all methods with {table.baseline}{le}){apart}; {rule}"
 
 
 def _said(one: Difference) -> str:
@@ -269,11 +350,14 @@ def _about_others(records: Sequence[Record], methods: Sequence[str]) -> Iterator
 
 
 def _caption(records: Sequence[Record], table: Table, correct: Correct, per_trial: bool) -> tuple[str, ...]:
-    config, data, rows = records[0].config, records[0].result.data, table.rows
+    first, rows = _first(records), table.rows
+    config, data = first.config, first.result.data
     counts = "-".join(map(str, sorted({row.trials for row in rows})))
+    best = max(row.accuracy for row in table.contestants)
     held_out = f", {data.val} held out" if data.val else ""
     subsets = any(map(_has_a_subset, records)) and len({run.config.data_fingerprint for run in records}) > 1
-    of_chance = chance.caution(max(row.accuracy for row in rows), data.classes, evidence.class_sizes(records))
+    of_chance = chance.caution(best, data.classes, evidence.class_sizes(records))
+    of_probe = probe.caption(records)
     lines = [
         *([of_chance] if of_chance else []),
         *carried.cautions(records),
@@ -282,7 +366,10 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
         "the last epoch counts.",
         *(["Each seed has training images of its own; the test images are the same."] if subsets else []),
         "Accuracy and ECE (15 bins) in %, mean over trials, ± standard deviation (n−1).",
+        *([BALANCED] if table.uneven else []),
+        *([TOP5] if any(row.top5_accuracy is not None for row in rows) else []),
         *_about_differences(table, correct, per_trial),
+        *([of_probe] if of_probe else []),
         *_about_others(records, [row.method for row in rows]),
     ]
     if any(row.ece_scaled is not None for row in rows):
@@ -292,6 +379,10 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
     if any(row.cost is not None for row in rows):
         lines.append(
             "Step: time of an optimiser step relative to plain cross-entropy, median over alternating steps."
+        )
+    if table.has_probe:
+        lines.append(
+            "Time: of training a trial, mean over trials; the probe's is that of its features and its fit."
         )
     if table.baseline != "ce":
         lines.append(f"ce is not among the methods, so {table.baseline}, the first one, is the baseline.")

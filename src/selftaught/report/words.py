@@ -31,9 +31,9 @@ def headline(table: Table) -> str:
     """The answer to "did it help?", for accuracy, in one sentence without its full stop."""
     compared = _compared(table)
     if not compared and not table.further:
-        if len(table.rows) > 1:
+        if len(table.contestants) > 1:
             return f"No verdict: no other method has trials with the seeds of {table.baseline} and stored predictions"
-        [row] = table.rows
+        [row] = table.contestants
         return f"{row.method} is right on {100 * row.accuracy:.2f} % of the test images; one method, nothing to compare"
     parts = []
     for verdict in _HEADLINES:
@@ -51,8 +51,8 @@ def headline(table: Table) -> str:
 
 
 def _compared(table: Table) -> list[Difference]:
-    """The differences to the baseline."""
-    return [row.difference for row in table.rows if row.difference is not None]
+    """The differences to the baseline of what was asked for."""
+    return [row.difference for row in table.contestants if row.difference is not None]
 
 
 def _clause(verdict: str, methods: Sequence[str], bases: Sequence[str], in_what: str) -> str:
@@ -109,7 +109,7 @@ def cautions(table: Table, records: Sequence[Record], sizes: np.ndarray | None =
     if data.test < FEW_TEST:
         images = "image" if data.test == 1 else "images"
         yield f"With {data.test} test {images} each of them is {100 / data.test:.3g} points of accuracy."
-    of_chance = chance.caution(max(row.accuracy for row in table.rows), data.classes, sizes)
+    of_chance = chance.caution(max(row.accuracy for row in table.contestants), data.classes, sizes)
     if of_chance:
         yield of_chance
     yield from _about_temperatures(records)

@@ -214,12 +214,12 @@ def _missing(study: Study, failures: Sequence[tuple[Trial, str]] = ()) -> tuple[
 
 
 def _untimed(study: Study) -> list[RunConfig]:
-    """The first finished trial of each method whose steps costs.json does not know."""
+    """The first finished trial of each method that has steps, where costs.json does not know their time."""
     known = folder.usable_costs(study.directory)
     finished = [t.config for t in study.trials if record.is_finished(t.directory)]
     timed = {config.method for config in finished if config.trial_id in known}
     first = {config.method: config for config in reversed(finished) if config.method not in timed}
-    return [first[method] for method in study.methods if method in first]
+    return [first[method] for method in study.methods if method in first and method != record.PROBE]
 
 
 def _time_steps(study: Study, untimed: Sequence[RunConfig]) -> list[str]:
@@ -239,6 +239,13 @@ def _time_steps(study: Study, untimed: Sequence[RunConfig]) -> list[str]:
     ]
 
 
+_SUMMARY = {
+    *("accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "nll", "ece", "ece_scaled", "seconds"),
+    *("soft_labels", "learning", "strength"),
+}
+"""What of each result stands in comparison.json."""
+
+
 def summary(comparison: Comparison) -> dict[str, Any]:
     """The comparison as plain values: the table, and where each number comes from."""
     study = comparison.study
@@ -251,9 +258,7 @@ def summary(comparison: Comparison) -> dict[str, Any]:
                 "seed": run.config.seed,
                 "settings": run.config.settings,
                 "directory": str(run.directory.relative_to(study.directory)),
-                **run.result.model_dump(
-                    include={"accuracy", "nll", "ece", "ece_scaled", "seconds", "soft_labels"}
-                ),
+                **run.result.model_dump(include=_SUMMARY),
             }
             for run in study.records()
         ],
