@@ -31,6 +31,11 @@ def announcement(study: Study, jobs: int) -> list[str]:
         + (f"{jobs} at a time on {config.device}, " if study.pending() else "")
         + f"in {study.directory}",
     ]
+    if len({trial.config.data_fingerprint for trial in study.trials}) > 1 and config.subset_seed is not None:
+        lines.append(
+            f"each seed has {config.train_size:,} training images of its own, the test images are the same: "
+            "--one-subset trains all seeds on the same ones"
+        )
     return lines + notes(config, study.methods)
 
 

@@ -17,6 +17,7 @@ _SAID = {
     "data_fingerprint",
     "model_fingerprint",
     "split_seed",
+    "subset_seed",
 }
 """Fields of a configuration that a name has anyway, or that would tell people nothing."""
 
