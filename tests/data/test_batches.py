@@ -5,9 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.data import augment, decoding
-from selftaught.data.batches import Batches, _generator
+from selftaught.data import augment, decoding, policies
+from selftaught.data.batches import Batches
 from selftaught.data.decoding import Format
+from selftaught.data.policies import POLICIES
+from selftaught.data.sampling import seeded
 from selftaught.data.streaming import Selected, Streamed
 from selftaught.errors import InputError
 from tests.data.blobs import Blobs
@@ -118,7 +120,13 @@ def test_the_only_image_is_not_left_out():
 
 
 @pytest.mark.parametrize(
-    "options", [{"seed": 3, "padding": 2, "flip": True}, {"seed": 3, "min_scale": 0.3}, {}]
+    "options",
+    [
+        {"seed": 3, "padding": 2, "flip": True},
+        {"seed": 3, "min_scale": 0.3, "policy": "trivial", "sampling": "balanced"},
+        {"seed": 3, "policy": "rand", "erasing": 0.4},
+        {},
+    ],
 )
 def test_an_epoch_can_be_entered_anywhere(options):
     batches = _batches(22, 4, **options)
@@ -145,7 +153,12 @@ def _forms(count, size=(8, 7)):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"seed": 5}, {"seed": 5, "padding": 2, "flip": True}, {"seed": 5, "flip": True, "min_scale": 0.2}],
+    [
+        {},
+        {"seed": 5},
+        {"seed": 5, "padding": 2, "flip": True},
+        {"seed": 5, "flip": True, "min_scale": 0.2, "policy": "rand", "erasing": 0.5},
+    ],
 )
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_streamed_images_make_the_very_same_batches(monkeypatch, options, processes):
@@ -172,6 +185,68 @@ def test_skipped_batches_are_not_decoded(monkeypatch):
     assert streamed.source.reads == 8
     assert list(batches.epoch(0, first=5)) == []
     assert streamed.source.reads == 8
+
+
+def test_a_policy_comes_after_the_crops_and_leaves_them_as_they_are():
+    crops = _batches(30, 7, seed=4, min_scale=0.25)
+    both = _batches(30, 7, seed=4, min_scale=0.25, policy="trivial", erasing=0.5)
+    cut, labels = _join(crops, 2)
+    x, y = _join(both, 2)
+    assert torch.equal(y, labels)
+    as_bytes = (cut * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)).mul(255).round()
+    generator = seeded(4, 2, 1)
+    choices = POLICIES["trivial"].draw(30, (8, 7), generator)
+    holes = policies.draw_holes(30, (8, 7), 0.5, generator)
+    changed = policies.apply(as_bytes.to(torch.uint8), choices)
+    expected = torch.from_numpy(_normalised(changed.numpy()))
+    expected = policies.erase(expected, holes).numpy()
+    np.testing.assert_allclose(x.numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert (holes.heights > 0).sum() > 5
+
+
+def _uneven(sizes, batch_size=4, seed=0):
+    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
+    images = torch.zeros(len(labels), 3, 2, 2, dtype=torch.uint8)
+    return Batches(images, labels, batch_size, MEAN, STD, seed=seed, sampling="balanced")
+
+
+@settings(max_examples=30)
+@given(
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=5).filter(any),
+    seed=st.integers(0, 99),
+    skipped=st.integers(0, 9),
+)
+def test_balanced_sampling_gives_each_class_its_share_and_each_image_its_turn(sizes, seed, skipped):
+    batches = _uneven(sizes, 1, seed)
+    labels, present = batches.labels, sum(size > 0 for size in sizes)
+    seen = torch.zeros(len(labels), dtype=torch.int64)
+    # From the first epoch on an image comes as often as the others of its class, but for one time.
+    for epoch in range(3):
+        drawn = torch.cat(batches.samples(epoch))
+        assert len(drawn) == len(labels)
+        counts = labels[drawn].bincount(minlength=len(sizes))[torch.tensor(sizes) > 0]
+        assert set(counts.tolist()) <= {len(labels) // present, -(-len(labels) // present)}
+        seen += drawn.bincount(minlength=len(labels))
+        for label in labels.unique():
+            of_class = seen[labels == label]
+            assert of_class.max() - of_class.min() <= 1
+    totals = torch.zeros(len(sizes)).index_add_(0, labels, seen.float())[torch.tensor(sizes) > 0]
+    assert totals.max() - totals.min() <= 1
+    whole = torch.cat(batches.samples(skipped))
+    assert torch.equal(torch.cat(_uneven(sizes, 1, seed).samples(skipped)), whole)
+
+
+def test_balanced_sampling_mixes_classes_and_differs_between_epochs_and_seeds():
+    orders = {
+        tuple(torch.cat(_uneven([30, 6], seed=s).samples(n)).tolist()) for s in (0, 1) for n in (0, 1, 2)
+    }
+    assert len(orders) == 6
+    batches = _uneven([30, 6], 6)
+    per_batch = [int(y.sum()) for _, y in batches.epoch(0)]
+    assert sum(per_batch) == 18
+    assert max(per_batch) < 6
+    assert len(set(per_batch)) > 1
 
 
 def test_workers_start_once_per_epoch_and_end_with_it(monkeypatch):
@@ -203,7 +278,7 @@ def test_photographs_are_cropped_and_enlarged():
 
 
 def _after_order(seed, epoch, count):
-    generator = _generator(seed, epoch)
+    generator = seeded(seed, epoch)
     torch.randperm(count, generator=generator)
     return generator
 
@@ -250,6 +325,9 @@ def test_batches_do_not_share_memory_with_the_data():
         ({"seed": -1}, "seed.*at least 0, got -1"),
         ({"min_scale": 0.0}, "min_scale must be above 0 and at most 1, got 0.0"),
         ({"min_scale": 1.1}, "min_scale.*got 1.1"),
+        ({"erasing": 1.0}, "erasing must be at least 0 and below 1, got 1.0"),
+        ({"policy": "trival"}, "policy.*'trival'.*did you mean 'trivial'"),
+        ({"sampling": "balance"}, "sampling.*did you mean 'balanced'"),
         ({"min_scale": 0.5, "padding": 4}, "min_scale 0.5 and padding 4 are two ways to crop"),
     ],
 )
@@ -259,7 +337,10 @@ def test_bad_input_is_refused(change, complaint):
         Batches(**{**good, **change})
 
 
-@pytest.mark.parametrize("options", [{}, {"padding": 2, "flip": True}, {"min_scale": 0.3}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"padding": 2, "flip": True}, {"min_scale": 0.3}, {"policy": "trivial", "erasing": 0.5}],
+)
 @pytest.mark.parametrize("at_once", [2, 3, 100])
 @pytest.mark.parametrize("count", [16, 17, 19])
 def test_batches_made_in_one_go_are_those_made_one_by_one(monkeypatch, options, at_once, count):

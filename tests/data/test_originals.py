@@ -9,10 +9,11 @@ from PIL import Image, ImageOps
 
 from selftaught import data
 from selftaught.data import augment, loading
-from selftaught.data.batches import Batches, _generator
+from selftaught.data.batches import Batches
 from selftaught.data.decoding import Format
 from selftaught.data.originals import Decoded, Held, Uncut
 from selftaught.data.preparation import Preparation
+from selftaught.data.sampling import seeded
 from selftaught.errors import InputError
 from selftaught.training import presets
 from tests.data.blobs import collection
@@ -85,7 +86,7 @@ def test_a_part_of_a_quarter_is_the_originals_pixel_by_pixel():
 def test_batches_show_parts_of_the_originals_as_pillow_cuts_them(load, options):
     images = load(**options)
     x = torch.cat([x for x, _ in _batches(images).epoch(1)])
-    generator = _generator(3, 1)
+    generator = seeded(3, 1)
     order = torch.randperm(len(SIZES), generator=generator)
     uncut = Uncut(Format((3, 12, 12), **options))
     found = torch.tensor(SIZES)[order]
@@ -112,7 +113,7 @@ def test_parts_of_long_pictures_are_not_distorted_where_evaluation_does_not():
     sizes = torch.tensor([[100, 300]]).expand(2000, 2)
     for crop, low, high in ((0.875, 3 / 4, 4 / 3), (None, 3 * 3 / 4, 3 * 4 / 3)):
         proportions = Uncut(Format((3, 200, 200), crop=crop)).proportions(sizes)
-        boxes = augment.draw_boxes(2000, sizes, _generator(0, 0), 0.25, True, proportions)
+        boxes = augment.draw_boxes(2000, sizes, seeded(0, 0), 0.25, True, proportions)
         ratio = boxes.widths / boxes.heights
         assert low * 0.96 < ratio.min() < low * 1.05
         assert high * 0.95 < ratio.max() < high * 1.04

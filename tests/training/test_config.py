@@ -117,6 +117,9 @@ def test_differences_name_both_sides():
         ({"test_fraction": 0.0}, "test_fraction is 0"),
         ({"min_scale": 0.0}, "min_scale is 0"),
         ({"augment": "phot"}, "did you mean 'photo'"),
+        ({"policy": "trival"}, "policy is 'trival'"),
+        ({"sampling": "even"}, "sampling is 'even'"),
+        ({"erasing": 1.0}, "erasing is 1.0"),
         ({"optimizer": "adam"}, "optimizer is 'adam'"),
         ({"optimizer": "adamw", "momentum": 0.9}, "momentum belongs to --optimizer sgd"),
         ({"schedule": "cosine", "milestones": [1]}, "milestones belong to --schedule steps"),
@@ -216,6 +219,9 @@ def test_an_optimiser_or_schedule_of_ones_own_brings_its_defaults():
 def test_augmentations_by_name():
     photo, crop = quick.config(augment="photo"), quick.config(augment="crop", flip=False)
     assert (photo.padding, photo.flip, photo.min_scale) == (0, True, 0.25)
+    trivial = quick.config(augment="trivial", erasing=0.0)
+    assert (trivial.policy, trivial.erasing, trivial.min_scale) == ("trivial", 0.0, 0.25)
+    assert quick.config(augment="rand", policy="none", erasing=0).trial_id == photo.trial_id
     assert (crop.padding, crop.flip, crop.min_scale) == (4, False, None)
 
 

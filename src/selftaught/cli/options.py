@@ -94,11 +94,23 @@ class RunOptions:
     augment: Annotated[
         str | None,
         _flag(
-            "none, crop (the paper's, for small images) or photo (crops of any size and shape); crop and photo mirror.",
+            "none, crop (the paper's, for small images), photo (crops of any size and shape), or photo with more: "
+            "trivial, rand (see --policy, --erasing). All but none mirror.",
             _TRAINING,
         ),
     ] = None
+    policy: Annotated[
+        str | None,
+        _flag("Operations on top: trivial (TrivialAugment, wide), rand (RandAugment) or none.", _TRAINING),
+    ] = None
+    erasing: Annotated[
+        float | None, _flag("Share of the images that lose a random rectangle.", _TRAINING)
+    ] = None
     flip: Annotated[bool | None, _flag("Mirror half of the images.", _TRAINING, "--flip/--no-flip")] = None
+    sampling: Annotated[
+        str | None,
+        _flag("shuffle (each image once per epoch) or balanced (each class equally often).", _TRAINING),
+    ] = None
     seed: Annotated[int | None, _flag("Seed of the (first) trial.", _TRAINING)] = None
     image_size: Annotated[
         int | None, _flag("Resize images to a square of this many pixels a side.", _DATA)

@@ -2,14 +2,15 @@
 
 from collections.abc import Generator, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from selftaught.data import augment
+from selftaught.data import augment, policies
 from selftaught.data.originals import Alike, Originals
+from selftaught.data.policies import POLICIES, Choices, Holes
+from selftaught.data.sampling import SAMPLINGS, seeded
 from selftaught.data.streaming import Images, Streamed, fetch
-from selftaught.errors import InputError
+from selftaught.errors import InputError, unknown
 
 _BYTES_AT_ONCE = 2**26
 """How large the batches are that a GPU makes in one go."""
@@ -34,6 +35,9 @@ class Batches:
         padding: zero padding in pixels for random crops, see `augment.random_crop_flip`.
         flip: mirror at random.
         min_scale: in (0, 1], for crops as `augment.random_resized_crop` makes them, in place of padding.
+        policy: what is done to each image after that, one of `policies.POLICIES`, or "none".
+        erasing: the share in [0, 1) of the images that lose a random rectangle, see `policies.draw_holes`.
+        sampling: how an epoch's images are drawn, one of `sampling.SAMPLINGS`.
         originals: what these are cut from, see `selftaught.data.originals`; None for the images themselves.
         memory_format: of the batches; `torch.channels_last` for convolutions that like it.
 
@@ -60,9 +64,15 @@ class Batches:
         min_scale: float | None = None,
         memory_format: torch.memory_format = torch.contiguous_format,
         originals: Originals | None = None,
+        policy: str = "none",
+        erasing: float = 0.0,
+        sampling: str = "shuffle",
     ) -> None:
         _check_tensors(images, labels, mean, std)
         _check_options(batch_size, seed, padding, min_scale)
+        _check_augmentation(policy, erasing)
+        if sampling not in SAMPLINGS:
+            raise unknown("sampling", sampling, SAMPLINGS)
         self.device = torch.device(device)
         # What parts are cut from is used in place of the images.
         self.images = images if originals is not None else _moved(images, self.device)
@@ -73,6 +83,9 @@ class Batches:
         self.padding = padding
         self.flip = flip
         self.min_scale = min_scale
+        self.policy = POLICIES.get(policy)
+        self.erasing = erasing
+        self.draw_order = SAMPLINGS[sampling]
         self.memory_format = memory_format
         # (x / 255 - mean) / std in two passes over the batch.
         self._shift = 255 * torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
@@ -94,14 +107,19 @@ class Batches:
             for samples, x in zip(parts, fetch(self.images, parts), strict=True):
                 yield self._normalise(x.to(self.device)), self.labels[samples]
             return
-        generator = _generator(self.seed, n)
-        order = self._order(generator)
+        generator = seeded(self.seed, n)
+        order = self._order(n, generator)
         labels = self.labels[order.to(self.device)]
         joined = self._joined(parts)
         # Drawn for the whole epoch, so that a GPU waits for one transfer and not for one per batch.
         augmented = self._shifted if self.min_scale is None else self._cut
+        choices, holes = self._further(n)
         for samples, x in zip(joined, augmented(order, joined, generator), strict=True):
+            if choices is not None:
+                x = policies.apply(x, choices.take(samples))
             made = self._normalise(x)
+            if holes is not None:
+                policies.erase(made, holes.take(samples))
             yield from zip(made.split(self.batch_size), labels[samples].split(self.batch_size), strict=True)
 
     def samples(self, n: int, first: int = 0) -> list[Tensor]:
@@ -115,7 +133,7 @@ class Batches:
         True
         """
         count = len(self.labels)
-        order = torch.arange(count) if self.seed is None else self._order(_generator(self.seed, n))
+        order = torch.arange(count) if self.seed is None else self._order(n, seeded(self.seed, n))
         return [order[part] for part in self._parts(first)]
 
     def _parts(self, first: int) -> list[slice]:
@@ -134,9 +152,20 @@ class Batches:
         runs = [parts[first : first + count] for first in range(0, len(parts), count)]
         return [slice(run[0].start, run[-1].stop) for run in runs]
 
-    def _order(self, generator: torch.Generator) -> Tensor:
+    def _order(self, n: int, generator: torch.Generator) -> Tensor:
         """What is drawn first in an epoch."""
-        return torch.randperm(len(self.labels), generator=generator)
+        assert self.seed is not None
+        return self.draw_order(self.labels, self.seed, n, generator)
+
+    def _further(self, n: int) -> tuple[Choices | None, Holes | None]:
+        """What is done to the images at the places of epoch n beside cropping, which it leaves as it is without."""
+        if self.seed is None or not (self.policy or self.erasing):
+            return None, None
+        height, width = self.images.shape[2:]
+        count, size, generator = len(self.labels), (height, width), seeded(self.seed, n, 1)
+        choices = self.policy.draw(count, size, generator) if self.policy else None
+        holes = policies.draw_holes(count, size, self.erasing, generator) if self.erasing else None
+        return choices, holes
 
     def _cut(self, order: Tensor, joined: list[slice], generator: torch.Generator) -> Iterator[Tensor]:
         """Random parts of the originals at these places of an epoch's order, each as large as an image."""
@@ -175,12 +204,6 @@ def _moved(images: Images, device: torch.device) -> Images:
     return images[:].to(device)
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    """A generator of its own for every (seed, epoch): neighbouring seeds share no epoch."""
-    mixed = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(mixed[0] >> np.uint64(1)))
-
-
 def _check_tensors(images: Images, labels: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
     if isinstance(images, Tensor) and (images.dtype != torch.uint8 or images.ndim != 4):
         raise InputError(
@@ -192,6 +215,13 @@ def _check_tensors(images: Images, labels: Tensor, mean: Sequence[float], std: S
         )
     if not len(mean) == len(std) == images.shape[1]:
         raise InputError(f"mean and std must have {images.shape[1]} values, got {len(mean)} and {len(std)}")
+
+
+def _check_augmentation(policy: str, erasing: float) -> None:
+    if policy != "none" and policy not in POLICIES:
+        raise unknown("policy", policy, ["none", *POLICIES])
+    if not 0.0 <= erasing < 1.0:
+        raise InputError(f"erasing must be at least 0 and below 1, got {erasing}")
 
 
 def _check_options(batch_size: int, seed: int | None, padding: int, min_scale: float | None) -> None:

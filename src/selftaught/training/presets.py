@@ -37,12 +37,19 @@ class Preset:
     val_fraction: float = 0.0
 
 
+_PHOTO = {"padding": 0, "flip": True, "min_scale": 0.25, "policy": "none", "erasing": 0.0}
+
 AUGMENT: dict[str, dict[str, Any]] = {
-    "none": {"padding": 0, "flip": False, "min_scale": None},
-    "crop": {"padding": 4, "flip": True, "min_scale": None},
-    "photo": {"padding": 0, "flip": True, "min_scale": 0.25},
+    "none": {"padding": 0, "flip": False, "min_scale": None, "policy": "none", "erasing": 0.0},
+    "crop": {"padding": 4, "flip": True, "min_scale": None, "policy": "none", "erasing": 0.0},
+    "photo": _PHOTO,
+    "trivial": {**_PHOTO, "policy": "trivial", "erasing": 0.1},
+    "rand": {**_PHOTO, "policy": "rand", "erasing": 0.1},
 }
-"""Augmentations by name: the paper's crops of the padded image, and crops of any size and shape for photographs."""
+"""Augmentations by name: the paper's crops of the padded image, and crops of any size and shape for photographs.
+
+With a policy's operations on top, see `selftaught.data.policies`, and a tenth of the images with a rectangle erased.
+"""
 
 CIFAR = Preset(
     model="resnet14",

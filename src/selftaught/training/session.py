@@ -246,6 +246,9 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
         min_scale=config.min_scale,
         memory_format=memory_format(config),
         originals=images.originals,
+        policy=config.policy,
+        erasing=config.erasing,
+        sampling=config.sampling,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: lr_factor(config, step, len(batches))
