@@ -1,6 +1,7 @@
 """What every test shares: one thread per test process and the real data where it is present."""
 
 import gc
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+
+from selftaught.cli import busy
 
 # One core, whatever the machine has: by default `train` takes a thread per core, and threads that wait for one another
 # while a second test process wants the same cores are most of what they do.
@@ -24,6 +27,9 @@ HIDDEN = str(Path(__file__).parent / "hidden")
 collect_ignore = ["hidden"]
 sys.path.insert(0, HIDDEN)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (HIDDEN, os.environ.get("PYTHONPATH"))))
+
+# What is said depends on no clock: on a busy machine anything may take long enough to be told.
+busy.PATIENCE = math.inf
 
 # Small tensors: a second thread only fights with the other test process.
 torch.set_num_threads(1)

@@ -1,7 +1,8 @@
 import pytest
 
 from selftaught.errors import InputError
-from selftaught.study.plan import plan, split_methods
+from selftaught.study.demands import split_methods
+from selftaught.study.plan import plan
 from tests.training import quick
 
 

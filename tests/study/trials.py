@@ -24,7 +24,9 @@ def occupy(trial: Trial) -> None:
 
 def check_events(events: list[Event], index: int, outcome: Outcome) -> None:
     """Of a trial that went through at the first try."""
-    mine = [event for event in events if event.index == index and event.waits_for is None]
+    mine = [
+        event for event in events if event.index == index and event.waits_for is None and event.now is None
+    ]
     assert mine[0] == Event(index)
     assert mine[-1].outcome == outcome
     assert [e.progress.done for e in mine[1:-1] if e.progress.metrics] == [5, 10, 15]

@@ -45,10 +45,12 @@ def _call(arguments: list[str]) -> int:
     # Here, and not above: importing takes long enough for Ctrl-C to come in between.
     import typer
 
+    from selftaught.cli import busy
     from selftaught.cli.app import app
 
     try:
-        code = app(arguments, prog_name="selftaught", standalone_mode=False)
+        with busy.shown(quiet=not {"-q", "--quiet"}.isdisjoint(arguments)):
+            code = app(arguments, prog_name="selftaught", standalone_mode=False)
     except typer.Abort as error:
         if isinstance(error.__cause__, EOFError):  # which Typer takes for the end of what a user types
             raise error.__cause__ from None

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 import selftaught
+from selftaught.cli.busy import loading
 from selftaught.cli.options import OutputOptions, RunOptions, grouped
+from selftaught.study import demands
 
 app = typer.Typer(
     help="Train image classifiers that learn from their own explanations, and find out honestly whether it helped.",
@@ -34,6 +36,9 @@ ModelCode = Annotated[
 ]
 Executor = Annotated[
     str, typer.Option(help="Who runs the trials: local (processes of this machine) or ray (a cluster).")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done and what it would take, and stop.")
 ]
 Methods = Annotated[str, typer.Option(help="Methods, separated by commas (see `selftaught ls methods`).")]
 
@@ -65,15 +70,21 @@ def compare(
         int | None, typer.Option(help="Trials at once; by default as many as fit the cores.")
     ] = None,
     executor: Executor = "local",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and what it would take, and stop.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train each method over several seeds; ends with a table of differences, intervals and cost, and a report.
 
     Finished trials are kept: the same command resumes an interrupted comparison.
     """
-    from selftaught.cli.commands import compare as command
+    from selftaught.cli import early
+
+    demands.check_executor(executor, jobs)
+    demands.check_trials(trials)
+    early.check_options(options)
+    first = 0 if options.seed is None else options.seed
+    early.check_study(output.out, demands.split_methods(methods), range(first, first + trials))
+    with loading():
+        from selftaught.cli.commands import compare as command
 
     raise typer.Exit(command(data, methods, trials, jobs, executor, dry_run, options, output))
 
@@ -85,11 +96,17 @@ def train(
     options: RunOptions,
     output: OutputOptions,
     method: Annotated[str, typer.Option(help="A method (see `selftaught ls methods`).")] = "le",
+    dry_run: DryRun = False,
 ) -> None:
     """Train one model; the same command resumes it."""
-    from selftaught.cli.commands import train as command
+    from selftaught.cli import early
 
-    raise typer.Exit(command(data, method, options, output))
+    early.check_options(options)
+    early.check_run(output.out)
+    with loading():
+        from selftaught.cli.commands import train as command
+
+    raise typer.Exit(command(data, method, dry_run, options, output))
 
 
 @app.command(epilog="Example: selftaught reproduce table2 --budget quick")
@@ -124,9 +141,7 @@ def reproduce(
     threads: Annotated[int | None, typer.Option(help="CPU threads of a trial (1).")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and what it would take, and stop.")
-    ] = False,
+    dry_run: DryRun = False,
     tables_only: Annotated[
         bool,
         typer.Option("--tables-only", help="Train nothing: tables and figures of the trials in --out."),
@@ -136,7 +151,12 @@ def reproduce(
 
     Trials that several need are trained once; the same command resumes.
     """
-    from selftaught.cli.reproduce import reproduce as command
+    from selftaught.cli import early
+
+    demands.check_executor(executor, jobs)
+    early.check_device(device or "auto")
+    with loading():
+        from selftaught.cli.reproduce import reproduce as command
 
     options = {"trials": trials, "threads": threads, "precision": precision, "device": device}
     raise typer.Exit(
@@ -171,7 +191,8 @@ def archive(
 
     The same `selftaught reproduce`, or for a comparison `selftaught report`, makes tables and page of the copy.
     """
-    from selftaught.cli.commands import archive as command
+    with loading():
+        from selftaught.cli.commands import archive as command
 
     raise typer.Exit(command(study, out))
 
@@ -204,7 +225,11 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure what a step of each method costs relative to plain training, in time and memory, on this machine."""
-    from selftaught.cli.bench import bench as command
+    from selftaught.cli import early
+
+    early.check_options(options)
+    with loading():
+        from selftaught.cli.bench import bench as command
 
     raise typer.Exit(command(data, methods, options, as_json))
 
@@ -228,7 +253,8 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Say which class images are of, and how probable it is; CSV and JSON have every class's probability."""
-    from selftaught.cli.predict import predict as command
+    with loading():
+        from selftaught.cli.predict import predict as command
 
     raise typer.Exit(command(run, images, top, style, out, batch_size, device, calibrated, model, as_json))
 
@@ -266,7 +292,8 @@ def explain(
     ] = False,
 ) -> None:
     """Show what a trained model sees: one map per class, and how alike the classes look to it."""
-    from selftaught.cli.explain import explain as command
+    with loading():
+        from selftaught.cli.explain import explain as command
 
     raise typer.Exit(
         command(run, images or [], count, classes, saliency, layer, overlay, out, as_json, device, model)
@@ -285,7 +312,8 @@ def export(
 
     It takes float32 images (batch, channels, height, width) in [0, 1] and returns logits; class names are its metadata.
     """
-    from selftaught.cli.export import export as command
+    with loading():
+        from selftaught.cli.export import export as command
 
     raise typer.Exit(command(run, out, model))
 
@@ -298,7 +326,8 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="The page, an .html file.")] = Path("report.html"),
 ) -> None:
     """Write a page about finished runs, with everything in one file; nothing is trained."""
-    from selftaught.cli.commands import report as command
+    with loading():
+        from selftaught.cli.commands import report as command
 
     raise typer.Exit(command(runs, out))
 

@@ -11,7 +11,8 @@ from rich.table import Table
 from selftaught.cli import DONE
 from selftaught.cli.inputs import with_teacher
 from selftaught.cli.options import RunOptions
-from selftaught.study.plan import plan, plan_possible, split_methods
+from selftaught.study.demands import split_methods
+from selftaught.study.plan import plan, plan_possible
 from selftaught.training import cost
 from selftaught.training.config import RunConfig
 

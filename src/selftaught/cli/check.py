@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from selftaught.activities import activity
 from selftaught.cli import DONE, WRONG_INPUT
 from selftaught.errors import shown
 from selftaught.study.check import Checked
@@ -11,7 +12,8 @@ from selftaught.study.check import check as verify
 
 def check(directory: Path, as_json: bool) -> int:
     """Print a line for every fault, or how much was looked at."""
-    found = verify(directory)
+    with activity("checking"):
+        found = verify(directory)
     if as_json:
         print(json.dumps(_values(found), indent=2))
     else:

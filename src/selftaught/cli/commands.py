@@ -6,26 +6,28 @@ stdout is for the result: whatever a network of the user's own prints meanwhile 
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
+from selftaught.activities import activity
+from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain, early
 from selftaught.cli.announcement import announcement, announcement_of_run, notes, outlook, planned
 from selftaught.cli.inputs import with_teacher
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
-from selftaught.cli.progress import display, reading_shown
+from selftaught.cli.progress import display
 from selftaught.report import carried, render
 from selftaught.report.tables import called
 from selftaught.study import compare as studies
-from selftaught.study.estimate import StudyEstimate, estimate_study
+from selftaught.study.demands import split_methods
+from selftaught.study.estimate import StudyEstimate, estimate_trials
 from selftaught.study.executor import Event, Outcome, attempt
-from selftaught.study.executors import check, executor_for
-from selftaught.study.plan import Trial, plan, split_methods
+from selftaught.study.executors import executor_for
+from selftaught.study.plan import Trial, plan
 from selftaught.training import record
 from selftaught.training.config import RunConfig
 from selftaught.training.environment import usable_cores
@@ -46,28 +48,31 @@ def compare(
     output: OutputOptions,
 ) -> int:
     """Plan, say what will be done, do it, show the table."""
-    check(executor_name, jobs)
-    with reading_shown(output.quiet), redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr):
         given, ready = with_teacher(options.given())
-        configs = plan(data, split_methods(methods), trials, **given)
-    default = Path("runs") / f"compare-{_slug(data)}-{_slug(configs[0].model)}-{configs[0].protocol_id}"
-    study = studies.make_study(configs, output.out or default, ready, output.keep_checkpoints)
+
+        made: list[studies.Study] = []
+
+        def make(configs: list[RunConfig]) -> None:
+            default = (
+                Path("runs") / f"compare-{_slug(data)}-{_slug(configs[0].model)}-{configs[0].protocol_id}"
+            )
+            made.append(studies.make_study(configs, output.out or default, ready, output.keep_checkpoints))
+            for trial in made[0].pending():
+                early.check_begun(trial.directory)
+
+        plan(data, split_methods(methods), trials, on_resolved=make, **given)
+    [study] = made
     pending = study.pending()
     jobs, executor = executor_for(pending, jobs, executor_name)
-    # What is asked for with --dry-run is the answer, not talk on the way to it.
-    as_plan = dry_run and output.as_json
-    tell = teller(quiet=True) if as_plan else print if dry_run else teller(output.quiet)
+    tell = _teller_of_plan(dry_run, output)
     for line in announcement(study, jobs):
         tell(line)
-    estimate = None
-    if pending and (dry_run or not output.quiet):
-        with redirect_stdout(sys.stderr):
-            estimate = estimate_study(study, jobs)
-        for line in outlook(estimate, jobs):
-            tell(line)
-    if as_plan:
-        print(json.dumps(_plan(study, jobs, estimate), indent=2))
+    estimate = _outlook(pending, jobs, tell) if dry_run or not output.quiet else None
     if dry_run:
+        if output.as_json:
+            everything = (*study.teachers, *study.trials)
+            print(json.dumps(_plan(study.directory, study.trials[0], everything, jobs, estimate), indent=2))
         return DONE
     with (
         stop_on_interrupt() as should_stop,
@@ -94,18 +99,42 @@ def compare(
     return FAILED if comparison.failures else DONE
 
 
-def _plan(study: studies.Study, jobs: int, estimate: StudyEstimate | None) -> dict[str, Any]:
-    """What a comparison would do, as plain values; `seconds` and `memory` (bytes) are what remains would take."""
-    trials = (*study.teachers, *study.trials)
-    images = data_of(study.trials[0].config)
+def _teller_of_plan(dry_run: bool, output: OutputOptions) -> Callable[[str], None]:
+    """What is asked for with --dry-run is the answer, not talk on the way to it."""
+    if dry_run:
+        return teller(quiet=True) if output.as_json else print
+    return teller(output.quiet)
+
+
+def _outlook(pending: Sequence[Trial], jobs: int, tell: Callable[[str], None]) -> StudyEstimate | None:
+    """Measure what these trials will take, and tell it; None where nothing is to be done."""
+    if not pending:
+        return None
+    with redirect_stdout(sys.stderr):
+        estimate = estimate_trials([trial.config for trial in pending], jobs)
+    for line in outlook(estimate, jobs):
+        tell(line)
+    return estimate
+
+
+def _plan(
+    directory: Path, first: Trial, trials: Sequence[Trial], jobs: int, estimate: StudyEstimate | None
+) -> dict[str, Any]:
+    """What a command would do, as plain values; `seconds` and `memory` (bytes) are what remains would take.
+
+    `first` is the first of the `trials` that is no teacher of another one.
+    """
+    compared = trials[trials.index(first) :]
+    methods = list(dict.fromkeys(trial.config.method for trial in compared))
+    images = data_of(first.config)
     return {
-        "directory": str(study.directory),
-        "methods": study.methods,
+        "directory": str(directory),
+        "methods": methods,
         "classes": list(images.classes),
         "train": len(images.train_labels),
         "held_out": len(images.val_labels),
         "test": len(images.test_labels),
-        "notes": notes(study.trials[0].config, study.methods),
+        "notes": notes(first.config, methods),
         "trials": planned(trials, lambda trial: not record.is_finished(trial.directory)),
         "jobs": jobs,
         "seconds": estimate.seconds if estimate else 0.0,
@@ -113,24 +142,38 @@ def _plan(study: studies.Study, jobs: int, estimate: StudyEstimate | None) -> di
     }
 
 
-def train(data: str, method: str, options: RunOptions, output: OutputOptions) -> int:
-    """One trial in this process."""
+def train(data: str, method: str, dry_run: bool, options: RunOptions, output: OutputOptions) -> int:
+    """One trial in this process; with `dry_run` only what it would be and take."""
     # One run has the machine to itself; more threads than this only get in each other's way on small images.
     threads = min(usable_cores(), MOST_THREADS)
-    with reading_shown(output.quiet), redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr):
         given, ready = with_teacher(options.given())
-        [config] = plan(data, [method], trials=1, **{"threads": threads, **given})
-    *teachers, trial = _lineage(data, config, output, ready)
+
+        trials: list[Trial] = []
+
+        def place(configs: list[RunConfig]) -> None:
+            trials.extend(_lineage(data, configs[0], output, ready))
+            for trial in trials:
+                there = record.checked(trial.directory)
+                if there is not None:
+                    record.check_same(trial.directory, there, trial.config)
+                    early.check_begun(trial.directory)
+
+        plan(data, [method], trials=1, on_resolved=place, **{"threads": threads, **given})
+    trial = trials[-1]
+    config = trial.config
+    pending = [run for run in trials if not record.is_finished(run.directory)]
+    if dry_run:
+        return _dry_run(trials, pending, output)
     record.claim(trial.directory, config)
     tell = teller(output.quiet)
-    if record.is_finished(trial.directory):
+    if trial not in pending:
         tell(f"{trial.directory} is finished already: nothing to train")
         result = record.read(trial.directory).result
     else:
         record.note_command(trial.directory, ["selftaught", *sys.argv[1:]])
-        pending = [*(teacher for teacher in teachers if not record.is_finished(teacher.directory)), trial]
-        for planned in pending:
-            for line in announcement_of_run(planned):
+        for run in pending:
+            for line in announcement_of_run(run):
                 tell(line)
         with (
             stop_on_interrupt() as should_stop,
@@ -163,6 +206,21 @@ def train(data: str, method: str, options: RunOptions, output: OutputOptions) ->
     return DONE
 
 
+def _dry_run(trials: list[Trial], pending: list[Trial], output: OutputOptions) -> int:
+    """Say what a run, the last of `trials`, and its teachers would be and take; nothing is written."""
+    trial, tell = trials[-1], _teller_of_plan(True, output)
+    for run in pending:
+        for line in announcement_of_run(run):
+            tell(line)
+    if trial not in pending:
+        tell(f"{trial.directory} is finished already: nothing to train")
+        pending = []
+    estimate = _outlook(pending, 1, tell)
+    if output.as_json:
+        print(json.dumps(_plan(trial.directory, trial, trials, 1, estimate), indent=2))
+    return DONE
+
+
 def _one_by_one(
     trials: list[Trial], show: Callable[[Event], None], should_stop: Callable[[], bool]
 ) -> tuple[Trial, Outcome]:
@@ -170,7 +228,12 @@ def _one_by_one(
     outcome = Outcome(stopped=True)
     for index, trial in enumerate(trials):
         show(Event(index))
-        outcome = attempt(trial, lambda p, i=index: show(Event(i, progress=p)), should_stop)  # type: ignore[misc]
+        outcome = attempt(
+            trial,
+            lambda progress, i=index: show(Event(i, progress=progress)),  # type: ignore[misc]
+            should_stop,
+            on_activity=lambda now, i=index: show(Event(i, now=now)),  # type: ignore[misc]
+        )
         show(Event(index, outcome=outcome))
         if outcome.result is None:
             return trial, outcome
@@ -197,7 +260,9 @@ def report(runs: list[Path], out: Path) -> int:
     """The page about runs that are there."""
     from selftaught.report import study as pages
 
-    for path in pages.write(runs, out):
+    with activity("writing the report"):
+        written = pages.write(runs, out)
+    for path in written:
         print(f"wrote {path}", file=sys.stderr)
     return DONE
 
@@ -206,7 +271,8 @@ def archive(study: Path, out: Path) -> int:
     """Copy the records of a study."""
     from selftaught.study.archive import archive as copy
 
-    made = copy(study, out)
+    with activity("archiving"):
+        made = copy(study, out)
     for name in made.too_large:
         complain(f"{name} is left out: it is larger than 1 MB")
     without = f", without {made.unfinished} not finished" if made.unfinished else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from selftaught.activities import activity
 from selftaught.cli import DONE
 from selftaught.cli.inputs import batches, check_output, find_device, find_images, load_run, printable
 from selftaught.errors import InputError
@@ -59,8 +60,10 @@ def explain(
     explained, pictures = [], []
     with redirect_stdout(sys.stderr):  # a network of the user's own may print
         for names, x, labels in parts:
-            some = explain_images(trained, x, names, labels, saliency, layer, classes)
-            pictures.append(_draw(some, trained.classes, overlay, out.suffix[1:].lower()))
+            with activity("explaining"):
+                some = explain_images(trained, x, names, labels, saliency, layer, classes)
+            with activity("drawing"):
+                pictures.append(_draw(some, trained.classes, overlay, out.suffix[1:].lower()))
             explained += [
                 _values(item, trained.classes) if as_json else _line(item, trained.classes) for item in some
             ]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
-from selftaught import errors, models
+from selftaught import models
+from selftaught.activities import activity
+from selftaught.cli import early
 from selftaught.data import mending, pictures
 from selftaught.data.files import is_image, is_picture, regular, state, walk
 from selftaught.data.remarks import remarks
@@ -21,8 +21,6 @@ from selftaught.training import record
 from selftaught.training.environment import check_device, usable_cores
 from selftaught.training.trained import TrainedModel, load
 
-_DEVICES = ("auto", "cpu", "cuda")
-
 
 def load_run(run: Path, model: str | None = None) -> TrainedModel:
     """The model of a finished run; an `InputError` for a comparison names a run of each method in it."""
@@ -31,7 +29,8 @@ def load_run(run: Path, model: str | None = None) -> TrainedModel:
         found = _one_per_method(trials)
         advice = f"name one of its runs, such as {found}" if found else "none of its runs is finished"
         raise InputError(f"{run} is a comparison: {advice}")
-    return load(run, model=model)
+    with activity("loading the network"):
+        return load(run, model=model)
 
 
 def _one_per_method(trials: Path) -> str:
@@ -67,19 +66,9 @@ def with_teacher(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Pat
     return {**options, "teacher": run.config}, {run.config.trial_id: run.directory.absolute()}
 
 
-def known_device(name: str) -> None:
-    """Refuse a device that nobody knows.
-
-    Raises:
-        InputError: it is not cpu, cuda or auto.
-    """
-    if name not in _DEVICES:
-        raise errors.unknown("device", name, _DEVICES)
-
-
 def find_device(name: str) -> torch.device:
     """The device called cpu, cuda or auto (the GPU where there is one)."""
-    known_device(name)
+    early.check_device(name)
     check_device(name)
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
@@ -144,20 +133,19 @@ def _mark_of_a_run(folder: Path) -> str | None:
 def batches(paths: Sequence[Path], model: TrainedModel, size: int) -> Iterator[tuple[list[Path], Tensor]]:
     """Images as the model takes them, uint8 (B, K, H, W), at most `size` at a time, with their paths.
 
-    A bar on stderr shows how far it has come, where that is a terminal; what is odd about the files is said there.
+    What is odd about the files is said on stderr.
 
     Raises:
         InputError: a file that cannot be read or is no picture.
     """
     oddities = list[dict[str, bool]]()
     parts = [list(paths[start : start + size]) for start in range(0, len(paths), size)]
-    silent = len(parts) < 2 or not sys.stderr.isatty()
-    bar = Progress(console=Console(stderr=True), transient=True, disable=silent)
-    with ThreadPoolExecutor(usable_cores()) as pool, bar:
-        for part in bar.track(parts, description="reading images"):
+    with ThreadPoolExecutor(usable_cores()) as pool, activity("going through images", len(paths)) as advance:
+        for part in parts:
             found = list(pool.map(lambda path: _read(path, model), part))
-            oddities += [odd for _, odd in found]
             yield part, torch.stack([image for image, _ in found])
+            oddities += [odd for _, odd in found]
+            advance(len(oddities))
     by_matter = {matter: [odd[matter] for odd in oddities] for matter in oddities[0]} if oddities else {}
     for line in remarks(by_matter, lambda index: shown(paths[index])):
         print(line, file=sys.stderr)

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol
 
@@ -11,42 +11,17 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.text import Text
 
+from selftaught.activities import Activity, Now, listening
+from selftaught.cli import busy
 from selftaught.study.executor import Event, Outcome
 from selftaught.study.naming import names
 from selftaught.study.plan import Trial
-from selftaught.training.presets import ON_DECODING
 from selftaught.training.progress import Progress
 
 LINE_SECONDS = 10.0
 
-
-@contextmanager
-def reading_shown(quiet: bool) -> Iterator[None]:
-    """While inside, pictures that are being decoded are counted: a bar on a terminal, else a line now and then."""
-    terminal = sys.stderr.isatty()
-    bar = rich_progress.Progress(
-        *rich_progress.Progress.get_default_columns(),
-        rich_progress.MofNCompleteColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet or not terminal,
-    )
-    task = bar.add_task("reading images", total=None, visible=False)
-    printed = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal printed
-        bar.update(task, completed=done, total=total, visible=True)
-        if not (quiet or terminal) and time.monotonic() - printed >= LINE_SECONDS:
-            printed = time.monotonic()
-            print(f"reading images: {done} of {total}", file=sys.stderr, flush=True)
-
-    token = ON_DECODING.set(tell)
-    try:
-        with bar:
-            yield
-    finally:
-        ON_DECODING.reset(token)
+STARTING = (Activity("starting"),)
+"""A worker imports torch, and a run reads its data and makes its network, before the first step."""
 
 
 class Display(Protocol):
@@ -85,10 +60,11 @@ class Silent:
 
 
 class Lines(Silent):
-    """A line per trial about every ten seconds and one at its end."""
+    """A line per trial about every ten seconds, one at its end, and one where it takes long to start."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self.names = names(trials)
+        self.starting: dict[int, busy.Lines] = {}
         self.printed: dict[int, float] = {}
         self.resumed: set[int] = set()
         self.waiting: dict[int, int] = {}
@@ -102,9 +78,29 @@ class Lines(Silent):
         for teacher, count in self.waiting.items():
             self.print(teacher, f"{count} {'trial waits' if count == 1 else 'trials wait'} for it")
         self.waiting.clear()
+        self.watch(event)
         line = self.line(event)
         if line is not None:
             self.print(event.index, line)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self.starting:
+            self.starting.popitem()[1].close()
+
+    def watch(self, event: Event) -> None:
+        """Look after a trial until its first step is taken, since nobody tells anything of it while it is started."""
+        begins = event == Event(event.index)
+        if begins and event.index not in self.starting:
+            self.starting[event.index] = busy.Lines(f"{self.names[event.index]}: ")
+        watch = self.starting.get(event.index)
+        if watch is None:
+            return
+        if begins or event.now is not None:
+            watch.hear(STARTING + (event.now or ()))
+        else:
+            self.starting.pop(event.index).close()
 
     def line(self, event: Event) -> str | None:
         """What to say of an event, if anything."""
@@ -115,13 +111,22 @@ class Lines(Silent):
             self.resumed.discard(event.index)
             return event.again
         if progress is None:
-            self.printed[event.index] = now
-        elif progress.resumed_at and event.index not in self.resumed:
+            return self.line_of(event.index, event.now, now)
+        if progress.resumed_at and event.index not in self.resumed:
             self.resumed.add(event.index)
             return resumption(progress)
-        elif now - self.printed.get(event.index, now) >= LINE_SECONDS:
+        if now - self.printed.get(event.index, now) >= LINE_SECONDS:
             self.printed[event.index] = now
             return f"{moment(progress)}, {progress.seconds_left:.0f} s left"
+        return None
+
+    def line_of(self, index: int, busy_with: Now | None, now: float) -> str | None:
+        """What to say of a trial that starts, or of what it is busy with beside its steps."""
+        if busy_with is None:
+            self.printed[index] = now
+        elif busy_with and index not in self.starting and now - self.printed.get(index, now) >= LINE_SECONDS:
+            self.printed[index] = now
+            return busy.described(busy_with)
         return None
 
     def print(self, index: int, text: str) -> None:
@@ -147,15 +152,22 @@ class Bars(Silent):
         self.teachers: dict[int, int] = {}
         self.tasks: dict[int, rich_progress.TaskID] = {}
         self.overall = self.bars.add_task("all trials", total=len(trials), moment="", visible=len(trials) > 1)
+        self.listening: AbstractContextManager[None] = listening(self.hear)
 
     def __enter__(self) -> "Bars":
         self.bars.start()
+        self.listening.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.listening.__exit__(kind, error, trace)
         self.bars.stop()
+
+    def hear(self, now: Now) -> None:
+        """Say what is done beside the trials, such as the timing of steps after them."""
+        self.bars.update(self.overall, visible=True, moment=busy.described(now) or self.outlook())
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
@@ -166,6 +178,9 @@ class Bars(Silent):
             self.done[event.index] = 1.0
         elif event.again is not None:
             self.end(event.index, event.again)
+        elif event.now is not None:
+            if event.now and event.index in self.tasks:
+                self.bars.update(self.tasks[event.index], moment=busy.described(event.now))
         elif event.progress is None:
             self.tasks[event.index] = self.bars.add_task(
                 self.names[event.index], total=None, moment="starting"
@@ -193,8 +208,6 @@ class Bars(Silent):
 
     def outlook(self) -> str:
         """What is to come after the trials that are running."""
-        if all(done == 1.0 for done in self.done):
-            return "timing a step of each method"
         waiting = sum(self.done[teacher] < 1.0 for teacher in self.teachers.values())
         return (
             f"{waiting} {'waits for its teacher' if waiting == 1 else 'wait for their teachers'}"

@@ -9,17 +9,17 @@ from typing import Any
 
 from rich.console import Console
 
+from selftaught.activities import activity
 from selftaught.cli import DONE, FAILED, INTERRUPTED, complain
 from selftaught.cli.announcement import planned
 from selftaught.cli.commands import RESUME, teller
-from selftaught.cli.inputs import known_device
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions
-from selftaught.cli.progress import display, reading_shown
+from selftaught.cli.progress import display
 from selftaught.report import paper_render
 from selftaught.report.tables import called
 from selftaught.study import paper_results
-from selftaught.study.executors import check, executor_for
+from selftaught.study.executors import executor_for
 from selftaught.study.naming import names
 from selftaught.study.reproduce import Cells, Reproduction, prepare
 from selftaught.training.environment import check_device
@@ -40,14 +40,12 @@ def reproduce(
 ) -> int:
     """Plan, train what is missing, show the tables."""
     begun = time.monotonic()
-    check(executor, jobs)
     given = {key: value for key, value in options.items() if value is not None}
-    known_device(str(given.get("device", "cpu")))
     out = output.out or Path("runs") / f"paper-{budget}"
     study = prepare(asked, budget, out, given, ["selftaught", *sys.argv[1:]], variants, groups)
     study.keep_checkpoints = output.keep_checkpoints
     tell = teller(output.quiet)
-    with reading_shown(output.quiet), redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), activity("planning the trials"):
         cells = study.cells()
     if dry_run and output.as_json:
         print(json.dumps(_plan(study, cells), indent=2))

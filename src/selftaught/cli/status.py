@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from selftaught.activities import activity
 from selftaught.cli import DONE
 from selftaught.errors import shown
 from selftaught.study import status as studies
@@ -33,7 +34,8 @@ def status(directory: Path | None, as_json: bool) -> int:
     Raises:
         InputError: there is no study, or one of its files is damaged.
     """
-    found = studies.status(studies.newest() if directory is None else directory)
+    with activity("reading the study"):
+        found = studies.status(studies.newest() if directory is None else directory)
     if as_json:
         print(json.dumps(values(found), indent=2))
         return DONE

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
 
 from selftaught.errors import InputError
@@ -230,6 +229,9 @@ class _Error:
         """The value below which `share` of the errors lie."""
         if not self.scale:
             return float(np.quantile(self.draws, share))
+        # Here, because it takes a third of what all else takes to be imported that a command needs beside torch.
+        from scipy.optimize import brentq
+
         reach = float(stdtrit(self.freedom, share)) * self.scale
         ends = self.draws.min() + reach - self.scale, self.draws.max() + reach + self.scale
         return float(brentq(lambda value: self.below(value) - share, *ends, xtol=1e-12 * self.scale))

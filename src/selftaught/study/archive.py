@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from selftaught.activities import activity
 from selftaught.errors import InputError
 from selftaught.files import answers, contents, integrity, manifest
 from selftaught.files.reading import DamagedError, leads_out
@@ -74,7 +75,11 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
     found = [path.parent for path in sorted((source / folder.TRIALS).glob(f"*/{record.RESULT}"))]
     if not found:
         raise InputError(f"{source} has no finished trial: there is nothing to archive yet")
-    runs = [record.read(directory) for directory in found]  # before anything is written
+    runs = []
+    with activity("looking at runs", len(found)) as advance:
+        for directory in found:
+            runs.append(record.read(directory))  # before anything is written
+            advance(len(runs))
     _check_target(target, runs)
     for trial in (source / folder.TRIALS).glob("*"):
         integrity.check_unfinished(trial)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from selftaught.activities import activity
 from selftaught.errors import InputError
 from selftaught.files import checkpoints, integrity, manifest
 from selftaught.files.contents import remedy
@@ -65,7 +66,12 @@ def _check_study(found: Checked) -> None:
     found.faults += _try(found, lambda: list(folder.missing(directory))) or ()
     _check_files(found)
     trials = sorted(path for path in (directory / folder.TRIALS).glob("*") if folder.is_trial(path))
-    runs = [run for trial in trials if (run := _check_run(found, trial)) is not None]
+    runs: list[record.Record] = []
+    with activity("looking at runs", len(trials)) as advance:
+        for done, path in enumerate(trials, 1):
+            run = _check_run(found, path)
+            runs += [run] if run else []
+            advance(done)
     found.faults += integrity.same_labels(runs)
     absent = {trial.trial_id for trial in described.missing} if described else set()
     for trial in described.trials if described else ():

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from selftaught.activities import activity
 from selftaught.errors import InputError
 from selftaught.files import manifest
 from selftaught.report import page, render
@@ -145,11 +146,12 @@ def run(
 def _show(study: Study, failures: list[tuple[Trial, str]], notes: Sequence[str]) -> Comparison:
     """Write the tables and the report of what is finished."""
     # Read as `selftaught report` reads it: what is made here now can be made again from the files.
-    found = read([study.directory])
-    found.notes += notes
-    table = tabulate(found.records, found.methods, found.costs, found.notes)
-    comparison = Comparison(study, table, False, failures)
-    write(comparison, found)
+    with activity("writing the table and the report"):
+        found = read([study.directory])
+        found.notes += notes
+        table = tabulate(found.records, found.methods, found.costs, found.notes)
+        comparison = Comparison(study, table, False, failures)
+        write(comparison, found)
     return comparison
 
 

@@ -1,7 +1,9 @@
 """What a comparison will take, said before it begins."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from selftaught.activities import activity
 from selftaught.study.compare import Study
 from selftaught.training.config import RunConfig
 from selftaught.training.estimate import estimate
@@ -17,13 +19,22 @@ class StudyEstimate:
 
 
 def estimate_study(study: Study, jobs: int) -> StudyEstimate:
-    """Measure a few steps of each method and reckon up; `jobs` trials run at once.
+    """What the trials of a study take that are not finished, see `estimate_trials`."""
+    return estimate_trials([trial.config for trial in study.pending()], jobs)
+
+
+def estimate_trials(pending: Sequence[RunConfig], jobs: int = 1) -> StudyEstimate:
+    """Measure a few steps of each method and reckon up; `jobs` of at least one trial run at once.
 
     What is not training is left out: reading the data, starting processes, timing the steps for the table.
     """
-    pending = [trial.config for trial in study.pending()]
     first = {_kind(config): config for config in reversed(pending)}
-    found = {kind: estimate(config) for kind, config in first.items()}
+    found = {}
+    with activity("measuring a few steps of each method", len(first)) as advance:
+        for kind, config in first.items():
+            with activity(config.method):
+                found[kind] = estimate(config)
+            advance(len(found))
     times = sorted((found[_kind(config)].seconds for config in pending), reverse=True)
     # Each worker takes the next trial when it is done: the sum shared out, but never less than the longest.
     return StudyEstimate(

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from selftaught.activities import Listener, listening
 from selftaught.errors import SelftaughtError
 from selftaught.study.plan import Trial
 from selftaught.study.queue import Event, Outcome, Queue
@@ -48,7 +49,12 @@ def in_this_process(
     queue = Queue(trials, on_event)
     while not should_stop() and (index := queue.take()) is not None:
         on_event(Event(index))
-        outcome = attempt(trials[index], lambda p, i=index: on_event(Event(i, progress=p)), should_stop)  # type: ignore[misc]
+        outcome = attempt(
+            trials[index],
+            lambda progress, i=index: on_event(Event(i, progress=progress)),  # type: ignore[misc]
+            should_stop,
+            on_activity=lambda now, i=index: on_event(Event(i, now=now)),  # type: ignore[misc]
+        )
         queue.end(index, outcome)
     return queue.outcomes
 
@@ -58,18 +64,20 @@ def attempt(
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
     patience: float = LOCK_SECONDS,
+    on_activity: Listener = lambda now: None,
 ) -> Outcome:
     """Run one trial; whatever goes wrong becomes its outcome, so that the other trials go on.
 
     Where another process trains there its end is waited for, `patience` seconds at most: after a kill a worker may
-    still be about to notice that it is an orphan.
+    still be about to notice that it is an orphan. `on_activity` hears what the trial is busy with beside its steps.
     """
     _wait_for_lock(trial.directory, patience, should_stop)
     more: dict[str, Any] = {} if trial.teacher is None else {"teacher": trial.teacher}
     if trial.keep_checkpoint:
         more["keep_checkpoint"] = True
     try:
-        result = train(trial.config, trial.directory, on_progress, should_stop, **more)
+        with listening(on_activity):
+            result = train(trial.config, trial.directory, on_progress, should_stop, **more)
     except Stopped:
         return Outcome(stopped=True)
     except SelftaughtError as error:

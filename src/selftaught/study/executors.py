@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from selftaught import errors
-from selftaught.errors import InputError
+from selftaught.study.demands import check_executor
 from selftaught.study.executor import Executor, in_this_process
 from selftaught.study.plan import Trial
 from selftaught.study.processes import in_processes
@@ -20,21 +19,6 @@ def _ray(jobs: int | None) -> Executor:
     return in_ray(jobs)
 
 
-EXECUTORS = ("local", "ray")
-
-
-def check(name: str, jobs: int | None) -> None:
-    """Refuse what there is no executor for, before anything is planned.
-
-    Raises:
-        InputError: no such executor, or fewer jobs than one.
-    """
-    if name not in EXECUTORS:
-        raise errors.unknown("executor", name, EXECUTORS)
-    if jobs is not None and jobs < 1:
-        raise InputError(f"jobs is {jobs} but should be at least 1")
-
-
 def executor_for(
     trials: Sequence[Trial], jobs: int | None = None, name: str = "local"
 ) -> tuple[int, Executor]:
@@ -46,7 +30,7 @@ def executor_for(
     Raises:
         InputError: no such executor, or fewer jobs than one.
     """
-    check(name, jobs)
+    check_executor(name, jobs)
     if not trials:
         return 1, in_this_process
     config = trials[0].config

@@ -1,12 +1,14 @@
 """Which trials a comparison consists of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from selftaught import errors, objectives
+from selftaught.activities import activity
 from selftaught.errors import InputError
+from selftaught.study.demands import check_trials
 from selftaught.training import teaching
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import method_settings, resolve
@@ -28,23 +30,35 @@ class Trial:
 
 
 def plan(
-    data: str, methods: Sequence[str], trials: int = 5, seed: int = 0, **options: Any
+    data: str,
+    methods: Sequence[str],
+    trials: int = 5,
+    seed: int = 0,
+    on_resolved: Callable[[list[RunConfig]], object] = lambda configs: None,
+    **options: Any,
 ) -> list[RunConfig]:
     """One configuration per method and seed (``seed, seed + 1, ...``), all seeds of a method together.
 
-    `options` are those of `resolve`; each method takes the settings that it has.
+    Args:
+        data: as of `resolve`.
+        methods: their keys.
+        trials: seeds per method.
+        seed: the first of them.
+        on_resolved: hears the configurations before a first step of each method is tried, which takes long: whoever
+            finds a reason to refuse them raises it there.
+        **options: those of `resolve`; each method takes the settings that it has.
 
     Raises:
         InputError: an unknown or repeated method, no trial, a value out of range, or a setting that none of
             the methods has.
     """
-    if trials < 1:
-        raise InputError(f"trials is {trials} but should be at least 1")
+    check_trials(trials)
     check_methods(methods)
     check_used(methods, (name for name, value in options.items() if value is not None))
     # Seed by seed: each may have images of its own, and those of one run are kept in memory for the next.
     by_seed = [[resolve(data, m, seed=seed + offset, **options) for m in methods] for offset in range(trials)]
     configs = [config for of_method in zip(*by_seed, strict=True) for config in of_method]
+    on_resolved(configs)
     _rehearse(configs[::trials], options)
     return configs
 
@@ -89,23 +103,18 @@ def _rehearse(configs: Sequence[RunConfig], options: dict[str, Any]) -> None:
     """Take a first step of each and of all that they learn from, but for a teacher that is trained already."""
     ready = options.get("teacher")
     taught = {run.trial_id for run in lineage(ready)} if isinstance(ready, RunConfig) else set()
-    for run in _different([run for config in configs for run in lineage(config)]):
-        if run.trial_id not in taught:  # its data may have moved since
-            rehearse(run)
+    runs = _different([run for config in configs for run in lineage(config)])
+    untaught = [run for run in runs if run.trial_id not in taught]  # the others' data may have moved since
+    with activity("trying a first step of each method", len(untaught)) as advance:
+        for done, run in enumerate(untaught, 1):
+            with activity(run.method):
+                rehearse(run)
+            advance(done)
 
 
 def _different(configs: Sequence[RunConfig]) -> list[RunConfig]:
     """One of each trial."""
     return list({config.trial_id: config for config in configs}.values())
-
-
-def split_methods(text: str) -> list[str]:
-    """Method keys from a list separated by commas or spaces, in order.
-
-    >>> split_methods("ce, ls le")
-    ['ce', 'ls', 'le']
-    """
-    return text.replace(",", " ").split()
 
 
 def check_methods(methods: Sequence[str]) -> None:

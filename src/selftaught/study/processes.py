@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from selftaught import _streams
+from selftaught.activities import Now
 from selftaught.study.executor import Event, Executor, Outcome, attempt
 from selftaught.study.plan import Trial
 from selftaught.study.queue import Queue
@@ -130,6 +131,9 @@ class _Pool:
         if isinstance(message, Progress):
             self.on_event(Event(worker.index, progress=message))
             return
+        if isinstance(message, tuple):
+            self.on_event(Event(worker.index, now=message))
+            return
         index, worker.index = worker.index, None
         if message.error is not None and not message.foreseen:
             self.dismiss(worker)  # after some errors of CUDA whatever a process tries fails as well
@@ -189,7 +193,8 @@ def _work(connection: Connection, gpu: str | None) -> None:
             return
         if not isinstance(message, Trial):
             continue  # a "stop" that crossed with the end of the last trial
-        outcome = attempt(message, partial(_tell, connection), lambda: _asked_to_stop(connection))
+        tell: Callable[[Progress | Now], None] = partial(_tell, connection)
+        outcome = attempt(message, tell, lambda: _asked_to_stop(connection), on_activity=tell)
         _tell(connection, outcome)
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from selftaught.activities import Now
 from selftaught.errors import InputError
 from selftaught.study.naming import names
 from selftaught.study.plan import Trial
@@ -32,7 +33,7 @@ class Event:
     """Something that happened to trial number `index`: it started (all others None), went on, or ended.
 
     `waits_for` is the number of the trial that has to end before it can start. `again` says in a few words why it
-    broke off, where that is not its end: it will start once more.
+    broke off, where that is not its end: it will start once more. `now` is what it is busy with beside its steps.
     """
 
     index: int
@@ -40,6 +41,7 @@ class Event:
     outcome: Outcome | None = None
     waits_for: int | None = None
     again: str | None = None
+    now: Now | None = None
 
 
 class Queue:

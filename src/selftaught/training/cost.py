@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from selftaught.activities import activity
 from selftaught.training import memory, seeds, teachers
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
@@ -48,7 +49,11 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
     """
     plain = _plain(configs)
     others = [config for config in configs if config.method != plain.method]
-    with seeds.contained(plain.threads), ExitStack() as stack:
+    with (
+        seeds.contained(plain.threads),
+        ExitStack() as stack,
+        activity("timing steps of each method") as advance,
+    ):
         runners = [stack.enter_context(closing(Runner(config))) for config in (plain, *others)]
         for _ in range(WARM_UP_STEPS):
             for runner in runners:
@@ -59,6 +64,7 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
         begun = time.perf_counter()
         while len(rounds) < steps and (len(rounds) < least or time.perf_counter() - begun < seconds):
             rounds.append(_round(runners, first=len(rounds) % len(runners)))
+            advance(len(rounds), steps)
     base, *times = zip(*rounds, strict=True)
     of_others = iter(times)
     return [_cost(c, base if c.method == plain.method else next(of_others), base) for c in configs]
@@ -103,9 +109,11 @@ def with_memory(costs: Sequence[StepCost], configs: Sequence[RunConfig]) -> list
     Apart from the times, which they would disturb: on CPU memory is measured under torch's profiler.
     """
     plain = _plain(configs)
-    with seeds.contained(plain.threads):
-        base = _peak(plain)
-        found = [base if config.method == "ce" else _peak(config) for config in configs]
+    with seeds.contained(plain.threads), activity("measuring memory", len(configs)) as advance:
+        base, found = _peak(plain), []
+        for config in configs:
+            found.append(base if config.method == "ce" else _peak(config))
+            advance(len(found))
     return [
         replace(cost, memory=peak, relative_memory=peak / base)
         for cost, peak in zip(costs, found, strict=True)

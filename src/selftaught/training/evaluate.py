@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from selftaught.activities import activity
 from selftaught.data.streaming import Images
 from selftaught.files.scores import MANY_CLASSES
 from selftaught.training.metrics import (
@@ -30,8 +31,12 @@ def predict(
     """
     network = session.model if network is None else network
     network.eval()
-    batches = session.evaluation_batches(images, labels)
-    return torch.cat([network(x).float().cpu() for x, _ in batches.epoch(0)])
+    found = []
+    with activity("evaluating images", len(labels)) as advance:
+        for x, _ in session.evaluation_batches(images, labels).epoch(0):
+            found.append(network(x).float().cpu())
+            advance(sum(map(len, found)))
+    return torch.cat(found)
 
 
 def scores(logits: torch.Tensor, labels: torch.Tensor, prefix: str = "") -> dict[str, float]:

@@ -10,7 +10,6 @@ predictions at all.
 import math
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from selftaught import targets
@@ -88,6 +87,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     >>> 5 < fit_temperature(sure, torch.tensor([0, 1, 0, 1])) < 9  # far too sure: one of four is wrong
     True
     """
+    from scipy.optimize import minimize_scalar  # which takes longer to import than most commands need
+
     _check(logits, labels)
     double = logits.double()
     found = minimize_scalar(

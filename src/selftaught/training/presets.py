@@ -1,7 +1,5 @@
 """The protocol's defaults, as data, and the configuration that they and a user's options make."""
 
-from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -10,6 +8,7 @@ import torch
 
 from selftaught import data as datasets
 from selftaught import errors, models, objectives
+from selftaught.activities import activity
 from selftaught.data import ImageData, levels, sources
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
@@ -217,14 +216,11 @@ def preset_for(data: str, model: str | None) -> Preset:
     return preset
 
 
-ON_DECODING: ContextVar[Callable[[int, int], None] | None] = ContextVar("ON_DECODING", default=None)
-"""Told how many pictures are decoded, of how many, while data is loaded."""
-
-
 @lru_cache(maxsize=1)
 def load_data(name: str, preparation: Preparation, **options: Any) -> ImageData:
     """`selftaught.data.load`, kept for the next run on the same data in this process."""
-    return datasets.load(name, preparation=preparation, on_progress=ON_DECODING.get(), **options)
+    with activity("reading images") as advance:
+        return datasets.load(name, preparation=preparation, on_progress=advance, **options)
 
 
 def data_of_options(config: RunConfig, preparation: Preparation | None = None) -> ImageData:

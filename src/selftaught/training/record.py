@@ -277,18 +277,41 @@ def claim(directory: Path, config: RunConfig) -> None:
             are named), or holds something that is not a run.
     """
     make_directory(directory)
-    existing = read_config(directory)
+    existing = checked(directory)
     if existing is None:
-        names = [path.name for path in directory.iterdir() if not path.name.startswith(".")]
-        strangers = [name for name in names if name != CONFIG]  # which another process may just have written
-        if strangers:
-            raise InputError(f"{directory} is not empty and not a run ({strangers[0]}): choose another --out")
         # Without the lock another process might take what is being written for what a kill left.
         with locked(directory, CLAIM_SECONDS):
             existing = read_config(directory)
             if existing is None:
                 existing = config
                 write(directory / CONFIG, config_content(config))
+    check_same(directory, existing, config)
+
+
+def checked(directory: Path) -> RunConfig | None:
+    """The configuration of the run in `directory`, which is looked at but not touched; None where there is none.
+
+    Raises:
+        InputError: it is a file, or holds something that is not a run.
+        DamagedError: the configuration is not what was written.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise _is_a_file(directory)
+    existing = read_config(directory)
+    if existing is None and directory.exists():
+        names = [path.name for path in directory.iterdir() if not path.name.startswith(".")]
+        strangers = [name for name in names if name != CONFIG]  # which another process may just have written
+        if strangers:
+            raise InputError(f"{directory} is not empty and not a run ({strangers[0]}): choose another --out")
+    return existing
+
+
+def check_same(directory: Path, existing: RunConfig, config: RunConfig) -> None:
+    """Refuse to take the run that is in `directory` for another one.
+
+    Raises:
+        InputError: naming the differences.
+    """
     if existing.trial_id != config.trial_id:
         if directory.absolute().name == config.trial_id:
             raise DamagedError(directory / CONFIG, "it is that of another trial", remedy(directory))
@@ -335,9 +358,13 @@ def make_directory(directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except FileExistsError:
-        raise InputError(f"{directory} is a file: --out must name a directory") from None
+        raise _is_a_file(directory) from None
     except OSError as error:
         raise InputError(f"cannot write to {directory}: {error.strerror}; choose another --out") from None
+
+
+def _is_a_file(directory: Path) -> InputError:
+    return InputError(f"{directory} is a file: --out must name a directory")
 
 
 def note_command(directory: Path, command: Sequence[str]) -> None:

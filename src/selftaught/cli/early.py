@@ -1,0 +1,124 @@
+"""What can be refused at once: before torch is imported, any data is read and any network tried.
+
+Whatever else is wrong is found later, by whoever needs it; what is found here is said in the same words.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selftaught import errors
+from selftaught.activities import activity
+from selftaught.cli.options import RunOptions
+from selftaught.errors import InputError
+from selftaught.files import checkpoints
+from selftaught.files.reading import exists
+from selftaught.study import folder
+from selftaught.training import record
+from selftaught.training.config import RunConfig, parse
+
+_DEVICES = ("auto", "cpu", "cuda")
+
+_ANYTHING: dict[str, Any] = {
+    "data": "-",
+    "data_fingerprint": "",
+    "model": "-",
+    "method": "-",
+    "epochs": 2**31,
+    "batch_size": 2,
+    "lr": 1.0,
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "device": "cuda",
+}
+"""A configuration that any flag alone goes with."""
+
+_KNOWN_LATER = ("data", "model", "method", "teacher")
+
+
+def check_options(options: RunOptions) -> None:
+    """Refuse a flag whose value is out of range, whatever the data, the model and the method are.
+
+    Raises:
+        InputError: naming it.
+    """
+    given = options.given()
+    if given.get("device") == "auto":
+        del given["device"]
+    parse(
+        _ANYTHING
+        | {n: given[n] for n in RunConfig.model_fields.keys() & given.keys() if n not in _KNOWN_LATER}
+    )
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that nobody knows.
+
+    Raises:
+        InputError: it is not cpu, cuda or auto.
+    """
+    if name not in _DEVICES:
+        raise errors.unknown("device", name, _DEVICES)
+
+
+def check_study(out: Path | None, methods: Sequence[str], seeds: range) -> None:
+    """Refuse to compare where there is something else, or where one of the trials asked for is damaged.
+
+    Args:
+        out: the directory, None where it is not chosen.
+        methods: those asked for.
+        seeds: those asked for; trials of others are none of this command's business.
+
+    Raises:
+        InputError: `out` is a file, cannot be written to or holds something else, or what lies there of a trial is
+            damaged.
+    """
+    if out is None:
+        return
+    _check_place(out)
+    directory = folder.checked(out)
+    trials = [path for path in sorted((directory / folder.TRIALS).glob("*")) if folder.is_trial(path)]
+    with activity("checking the trials that are there", len(trials)) as advance:
+        for done, trial in enumerate(trials, 1):
+            config = record.read_config(trial)
+            if config and config.method in methods and config.seed in seeds:
+                check_begun(trial)
+            advance(done)
+
+
+def check_run(out: Path | None) -> None:
+    """Refuse to train where there is something else, or a damaged run.
+
+    Raises:
+        InputError: `out`, if it is chosen, is a file, cannot be written to or holds something else, or what lies there
+            is damaged.
+    """
+    if out is not None:
+        _check_place(out)
+        record.checked(out)
+        check_begun(out)
+
+
+def check_begun(directory: Path) -> None:
+    """Refuse a run that cannot be gone on with or, if it is finished, not be believed; where there is none is room.
+
+    Raises:
+        DamagedError: a file is not what was written.
+    """
+    if record.read_config(directory) is None:
+        return
+    if record.is_finished(directory):
+        record.read(directory)
+    elif exists(directory / record.CHECKPOINT):
+        checkpoints.read(directory / record.CHECKPOINT)
+
+
+def _check_place(out: Path) -> None:
+    """Nothing is created yet: that something can be is seen from the nearest folder that is there."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {out}: Permission denied; choose another --out")
+    if not there.is_dir():
+        name = out if there == out.absolute() else there
+        raise InputError(f"{name} is a file: --out must name a directory")
