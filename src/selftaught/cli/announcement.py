@@ -8,6 +8,7 @@ import torch
 from selftaught import models, objectives
 from selftaught.data import ImageData
 from selftaught.errors import shown
+from selftaught.report import balance
 from selftaught.study.compare import Study
 from selftaught.study.estimate import StudyEstimate
 from selftaught.study.naming import names
@@ -77,7 +78,10 @@ def classes(config: RunConfig) -> str:
 
 def count_images(images: ImageData) -> list[int]:
     """The number of images of each class, in the training, held-out and test parts together."""
-    labels = torch.cat([images.train_labels, images.val_labels, images.test_labels])
+    return _sizes(torch.cat([images.train_labels, images.val_labels, images.test_labels]), images)
+
+
+def _sizes(labels: torch.Tensor, images: ImageData) -> list[int]:
     return torch.bincount(labels, minlength=images.num_classes).tolist()
 
 
@@ -109,6 +113,13 @@ def notes(config: RunConfig, methods: list[str]) -> list[str]:
         lines.append(
             f"{config.model} is a {models.summary(config.model)}, trained from scratch; pretrained networks are "
             "--model hf:FOLDER_OR_ID"
+        )
+    uneven = balance.described(_sizes(images.train_labels, images), images.classes, "training")
+    counted_alike = config.sampling == "balanced" or getattr(config, "class_weights", "none") == "balanced"
+    if uneven and not counted_alike:
+        lines.append(
+            f"{uneven}: --class-weights balanced or --sampling balanced let each class count alike, which helps the "
+            "rare ones and may cost accuracy"
         )
     if images.num_classes == 2:
         lines += [

@@ -20,7 +20,7 @@ from selftaught.cli.inputs import with_teacher
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display
-from selftaught.report import carried, render
+from selftaught.report import balance, carried, evidence, render
 from selftaught.report.tables import called
 from selftaught.study import compare as studies
 from selftaught.study.demands import split_methods
@@ -188,14 +188,18 @@ def train(data: str, method: str, dry_run: bool, options: RunOptions, output: Ou
             complain(f"{last.directory} failed: {outcome.error}")
             return WRONG_INPUT if outcome.foreseen else FAILED
         result = outcome.result
-    for line in carried.cautions([record.Record(trial.directory, config, result)]):
+    run = record.Record(trial.directory, config, result)
+    classes = evidence.classes(run)
+    uneven = balance.remark({method: [classes]}, result.data.classes)
+    for line in (*carried.cautions([run]), *([uneven] if uneven else [])):
         tell(line)
     if output.as_json:
         print(json.dumps({"directory": str(trial.directory), **result.model_dump(mode="json")}, indent=2))
     else:
         print(
             f"{method} on {data}, {config.model}, epochs {config.epochs}, seed {config.seed}: test accuracy "
-            f"{100 * result.accuracy:.2f} %, NLL {result.nll:.3f}, ECE {100 * result.ece:.2f} %"
+            f"{100 * result.accuracy:.2f} %{_beside(classes, uneven is not None)}, NLL {result.nll:.3f}, "
+            f"ECE {100 * result.ece:.2f} %"
             + (
                 f" ({100 * result.ece_scaled:.2f} % after temperature scaling)"
                 if result.ece_scaled is not None
@@ -219,6 +223,17 @@ def _dry_run(trials: list[Trial], pending: list[Trial], output: OutputOptions) -
     if output.as_json:
         print(json.dumps(_plan(trial.directory, trial, trials, 1, estimate), indent=2))
     return DONE
+
+
+def _beside(classes: evidence.Classes, uneven: bool) -> str:
+    """What stands beside a run's accuracy where that alone misleads, and where there are many classes."""
+    values = {
+        "balanced": classes.balanced_accuracy if uneven else None,
+        "macro F1": classes.macro_f1 if uneven else None,
+        "top-5": classes.top5_accuracy,
+    }
+    told = [f"{name} {100 * value:.2f} %" for name, value in values.items() if value is not None]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _one_by_one(

@@ -115,8 +115,13 @@ def _comparison(table: Table, notes: int) -> dict[str, Any]:
     headers = render.headers(table, page=True)
     caption = table.caption[notes:]  # the notes stand above already
     return {
-        "headers": headers,
+        # Where room is short a title takes two lines, but a sign stays beside its word.
+        "headers": [
+            re.sub(" %|(?<=×) ", lambda at: at[0].replace(" ", "\N{NO-BREAK SPACE}"), title)
+            for title in headers
+        ],
         "rows": [render.cells(row, table, page=True) for row in table.rows],
+        "wide": table.uneven or table.has_probe,
         "verdict": headers.index(render.VERDICT),
         "caption": caption if table.uneven else (*caption, MACRO_F1),
         "files": {
