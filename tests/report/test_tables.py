@@ -392,6 +392,8 @@ def test_files_with_a_table_are_told_from_others(make, scaled, method):
     table = tabulate([make(method, 0, 100, scaled=scaled)], [method], {})
     assert render.begins_table(render.markdown(table), ".md")
     assert render.begins_table(render.as_csv(table), ".csv")
+    older = "method,trials,accuracy,accuracy_std,pairs,baseline,difference_estimate,difference_low,difference_high,p,"
+    assert render.begins_table(f"{older}verdict,nll,ece,nll_scaled,ece_scaled,cost\nce,1\n", ".csv")
     for other in ("", "# my lab notes\n\n" + render.markdown(table), "| method | accuracy % |\n"):
         assert not render.begins_table(other, ".md")
     for other in ("", "method,notes\n", "method,trials,accuracy,mine\n", "# mine\n" + render.as_csv(table)):
