@@ -188,10 +188,10 @@ def train(data: str, method: str, dry_run: bool, options: RunOptions, output: Ou
             complain(f"{last.directory} failed: {outcome.error}")
             return WRONG_INPUT if outcome.foreseen else FAILED
         result = outcome.result
-    run = record.Record(trial.directory, config, result)
-    classes = evidence.classes(run)
+    made = record.Record(trial.directory, config, result)
+    classes = evidence.classes(made)
     uneven = balance.remark({method: [classes]}, result.data.classes)
-    for line in (*carried.cautions([run]), *([uneven] if uneven else [])):
+    for line in (*carried.cautions([made]), *([uneven] if uneven else [])):
         tell(line)
     if output.as_json:
         print(json.dumps({"directory": str(trial.directory), **result.model_dump(mode="json")}, indent=2))
