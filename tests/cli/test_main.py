@@ -19,6 +19,7 @@ from selftaught.cli import announcement
 from selftaught.cli.options import parse_milestones
 from selftaught.report import carried
 from selftaught.training import cost, record
+from tests.report import factory
 
 QUICK = ["--image-size", "8", "--train-size", "40", "--batch-size", "8", "--epochs", "2", "--quiet"]
 
@@ -287,9 +288,10 @@ def test_two_classes_are_told_that_le_is_label_smoothing(monkeypatch):
     class Two:
         num_classes = 2
         notes = ("images of two sizes",)
+        train_labels, classes = torch.tensor([0, 1]), ("cat", "dog")
 
     monkeypatch.setattr(announcement, "data_of", lambda config: Two)
-    config = SimpleNamespace(model="resnet8", model_fingerprint="")
+    config = factory.config("ce", 0, model="resnet8")
     about_data, about_method = announcement.notes(config, ["ce", "le", "le-uniform"])
     assert about_data == "images of two sizes"
     assert "with two classes le equals label smoothing" in about_method
@@ -318,9 +320,9 @@ def test_the_classes_are_named_with_their_counts(monkeypatch, count, end):
 
 
 def test_a_familiar_name_is_no_pretrained_network(monkeypatch):
-    data = SimpleNamespace(num_classes=3, notes=())
+    data = SimpleNamespace(num_classes=3, notes=(), train_labels=torch.arange(3), classes="abc")
     monkeypatch.setattr(announcement, "data_of", lambda config: data)
-    [note] = announcement.notes(SimpleNamespace(model="resnet50", model_fingerprint=""), ["ce"])
+    [note] = announcement.notes(factory.config("ce", 0, model="resnet50"), ["ce"])
     assert "trained from scratch" in note
     assert "--model hf:" in note
 
@@ -334,7 +336,9 @@ def test_a_run_says_what_it_is_about_to_do_and_is_not_repeated(run):
     code, again, err = run(*command)
     assert code == 0
     assert again == first
-    assert err == "here is finished already: nothing to train\n"
+    done, *remarks = err.splitlines()
+    assert done == "here is finished already: nothing to train"
+    assert all("accuracy alone hides that" in line for line in remarks)
     assert json.loads(Path("here/command.json").read_text())["commands"][0][0] == "selftaught"
 
 

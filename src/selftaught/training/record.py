@@ -85,7 +85,7 @@ OWN_TEST_PART = "the source's own"
 
 
 _Side = Annotated[int, Field(ge=1, le=2048)]
-_Count = Annotated[int, Field(ge=0)]
+_Count = Annotated[int, Field(ge=0, le=2**53)]
 _Fraction = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 
 
@@ -147,7 +147,7 @@ class LearningPoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    images: Annotated[int, Field(ge=1)]
+    images: Annotated[int, Field(ge=1, le=2**53)]
     accuracy: _Fraction
     balanced_accuracy: _Fraction | None = None
     seconds: Annotated[float, Field(ge=0)]
