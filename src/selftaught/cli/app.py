@@ -155,6 +155,7 @@ def reproduce(
 
     demands.check_executor(executor, jobs)
     early.check_device(device or "auto")
+    early.check_reproduction(names, budget, output.out)
     with loading():
         from selftaught.cli.reproduce import reproduce as command
 
@@ -191,8 +192,7 @@ def archive(
 
     The same `selftaught reproduce`, or for a comparison `selftaught report`, makes tables and page of the copy.
     """
-    with loading():
-        from selftaught.cli.commands import archive as command
+    from selftaught.cli.records import archive as command
 
     raise typer.Exit(command(study, out))
 
@@ -253,6 +253,9 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Say which class images are of, and how probable it is; CSV and JSON have every class's probability."""
+    from selftaught.cli import early
+
+    early.check_trained(run)
     with loading():
         from selftaught.cli.predict import predict as command
 
@@ -292,6 +295,9 @@ def explain(
     ] = False,
 ) -> None:
     """Show what a trained model sees: one map per class, and how alike the classes look to it."""
+    from selftaught.cli import early
+
+    early.check_trained(run)
     with loading():
         from selftaught.cli.explain import explain as command
 
@@ -312,6 +318,9 @@ def export(
 
     It takes float32 images (batch, channels, height, width) in [0, 1] and returns logits; class names are its metadata.
     """
+    from selftaught.cli import early
+
+    early.check_trained(run)
     with loading():
         from selftaught.cli.export import export as command
 
@@ -326,8 +335,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="The page, an .html file.")] = Path("report.html"),
 ) -> None:
     """Write a page about finished runs, with everything in one file; nothing is trained."""
-    with loading():
-        from selftaught.cli.commands import report as command
+    from selftaught.cli.records import report as command
 
     raise typer.Exit(command(runs, out))
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from rich.console import Console
 
-from selftaught.activities import activity
 from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain, early
 from selftaught.cli.announcement import announcement, announcement_of_run, notes, outlook, planned
 from selftaught.cli.inputs import with_teacher
@@ -269,33 +268,6 @@ def _lineage(data: str, config: RunConfig, output: OutputOptions, ready: dict[st
         above = trials[-1].directory if trials else ready.get(run.teacher.trial_id) if run.teacher else None
         trials.append(Trial(run, directory, above, output.keep_checkpoints))
     return trials
-
-
-def report(runs: list[Path], out: Path) -> int:
-    """The page about runs that are there."""
-    from selftaught.report import study as pages
-
-    with activity("writing the report"):
-        written = pages.write(runs, out)
-    for path in written:
-        print(f"wrote {path}", file=sys.stderr)
-    return DONE
-
-
-def archive(study: Path, out: Path) -> int:
-    """Copy the records of a study."""
-    from selftaught.study.archive import archive as copy
-
-    with activity("archiving"):
-        made = copy(study, out)
-    for name in made.too_large:
-        complain(f"{name} is left out: it is larger than 1 MB")
-    without = f", without {made.unfinished} not finished" if made.unfinished else ""
-    print(
-        f"archived {made.trials} finished trials{without} in {made.directory}: {made.bytes / 1e6:.1f} MB",
-        file=sys.stderr,
-    )
-    return DONE
 
 
 RESUME = "the same command goes on from here"

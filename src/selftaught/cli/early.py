@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selftaught import errors
+from selftaught import errors, recipes
 from selftaught.activities import activity
 from selftaught.cli.options import RunOptions
 from selftaught.errors import InputError
 from selftaught.files import checkpoints
 from selftaught.files.reading import exists
-from selftaught.study import folder
+from selftaught.study import demands, folder
 from selftaught.training import record
 from selftaught.training.config import RunConfig, parse
 
@@ -112,6 +112,47 @@ def check_begun(directory: Path) -> None:
         record.read(directory)
     elif exists(directory / record.CHECKPOINT):
         checkpoints.read(directory / record.CHECKPOINT)
+
+
+def check_trained(run: Path) -> None:
+    """Refuse what is no finished run, all of which is what was written.
+
+    Raises:
+        InputError: it is none; for a comparison a run of each method in it is named.
+        DamagedError: a file is not what was written.
+    """
+    trials = run / folder.TRIALS
+    if trials.is_dir():
+        found = _one_per_method(trials)
+        advice = f"name one of its runs, such as {found}" if found else "none of its runs is finished"
+        raise InputError(f"{run} is a comparison: {advice}")
+    with activity("checking the run"):
+        record.read(run)
+
+
+def _one_per_method(trials: Path) -> str:
+    finished = [trial for trial in sorted(trials.iterdir()) if record.is_finished(trial)]
+    configs = [(trial, config) for trial in finished if (config := record.read_config(trial))]
+    first: dict[str, str] = {}
+    for trial, config in sorted(configs, key=lambda pair: (pair[1].method, pair[1].seed)):
+        first.setdefault(config.method, f"{trial} ({config.method}, seed {config.seed})")
+    return ", ".join(first.values())
+
+
+def check_reproduction(names: Sequence[str], budget: str, out: Path | None) -> None:
+    """Refuse recipes and budgets that there are not, and to reproduce where there is something else.
+
+    Raises:
+        InputError: naming what is wrong.
+    """
+    for name in names:
+        if name != demands.ALL:
+            recipes.load(name)
+    if budget not in recipes.budgets():
+        raise errors.unknown("budget", budget, recipes.budgets())
+    if out is not None:
+        _check_place(out)
+        folder.checked(out)
 
 
 def _check_place(out: Path) -> None:

@@ -24,22 +24,9 @@ from selftaught.training.trained import TrainedModel, load
 
 def load_run(run: Path, model: str | None = None) -> TrainedModel:
     """The model of a finished run; an `InputError` for a comparison names a run of each method in it."""
-    trials = run / TRIALS
-    if trials.is_dir():
-        found = _one_per_method(trials)
-        advice = f"name one of its runs, such as {found}" if found else "none of its runs is finished"
-        raise InputError(f"{run} is a comparison: {advice}")
+    early.check_trained(run)
     with activity("loading the network"):
         return load(run, model=model)
-
-
-def _one_per_method(trials: Path) -> str:
-    finished = [trial for trial in sorted(trials.iterdir()) if record.is_finished(trial)]
-    configs = [(trial, config) for trial in finished if (config := record.read_config(trial))]
-    first: dict[str, str] = {}
-    for trial, config in sorted(configs, key=lambda pair: (pair[1].method, pair[1].seed)):
-        first.setdefault(config.method, f"{trial} ({config.method}, seed {config.seed})")
-    return ", ".join(first.values())
 
 
 def with_teacher(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Path]]:

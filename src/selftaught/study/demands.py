@@ -5,6 +5,9 @@ from selftaught.errors import InputError
 
 EXECUTORS = ("local", "ray")
 
+ALL = "all"
+"""The name of all recipes together."""
+
 
 def check_executor(name: str, jobs: int | None) -> None:
     """Refuse what there is no executor for, before anything is planned.

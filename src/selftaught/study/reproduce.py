@@ -18,6 +18,7 @@ from selftaught.errors import InputError
 from selftaught.recipes import Recipe, Variant
 from selftaught.report.selection import select
 from selftaught.study import folder
+from selftaught.study.demands import ALL
 from selftaught.study.executor import Event, Executor
 from selftaught.study.expand import Cell, expand, searches
 from selftaught.study.graph import GraphFile, with_teachers
@@ -29,7 +30,6 @@ from selftaught.training.teaching import lineage
 Cells = dict[str, list[Cell]]
 """The cells of each recipe that can be planned, by the recipe's name."""
 
-ALL = "all"
 PAGE = "report.html"
 
 _RESERVED = ("comparison", "costs", "graph", "measures", "report", "study", "table", "trials")
