@@ -231,4 +231,4 @@ def test_both_networks_of_dml_learn_and_start_apart():
 def test_every_method_of_the_paper_is_there_in_the_order_of_the_design():
     without = "ce dropout ls cp le le-permut le-uniform le-teacher"
     taught = "kd cwtm cwtm-permut cwtm-random dkpp ban ban+l dml hint at fsp takd"
-    assert objectives.names() == [*without.split(), *taught.split()]
+    assert objectives.names() == [*without.split(), *taught.split(), "probe"]

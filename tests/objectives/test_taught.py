@@ -190,7 +190,7 @@ def test_what_a_method_learns_from_and_with():
     found = {key: (objectives.learns_from(key), objectives.peers(key)) for key in objectives.names()}
     assert found == {
         **dict.fromkeys(
-            ["ce", "dropout", "ls", "cp", "le", "le-permut", "le-uniform", "cwtm-random"], ("", 0)
+            ["ce", "dropout", "ls", "cp", "le", "le-permut", "le-uniform", "cwtm-random", "probe"], ("", 0)
         ),
         **dict.fromkeys(
             ["kd", "cwtm", "cwtm-permut", "dkpp", "hint", "at", "fsp", "le-teacher"], ("teacher", 0)

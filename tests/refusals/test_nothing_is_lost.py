@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from selftaught.cli import _run
-from selftaught.training import session
+from selftaught.training import optimising
 from tests.refusals.conftest import contents, photographs, train
 
 
@@ -21,9 +21,11 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(place, capsys, 
     """The first steps are fine: the rate that ruins the rest comes with a changed schedule, as it were."""
     out = place.folder / "diverging"
     monkeypatch.setenv("SELFTAUGHT_SAVE_SECONDS", "0")
-    original = session.lr_factor
+    original = optimising.lr_factor
     monkeypatch.setattr(
-        session, "lr_factor", lambda config, step, steps: 1e25 if step > 5 else original(config, step, steps)
+        optimising,
+        "lr_factor",
+        lambda config, step, steps: 1e25 if step > 5 else original(config, step, steps),
     )
     arguments = train(place.good, "--method", "ce", "--epochs", "9", "--out", str(out))
     assert _run(arguments) == 2

@@ -21,7 +21,7 @@ VARIANTS = {
     "half precision": ("ce", {"model": "mlp", "precision": "bf16-mixed"}),
     "explained": ("le", {"flip": True, "val_fraction": 0.2, "warmup": 2}),
     "fine-tuned": ("dropout", {"optimizer": "adamw", "schedule": "cosine", "padding": 2}),
-    "pretrained": ("le", {"model": "hf", "lr": 1e-3}),
+    "pretrained": ("le", {"model": "hf", "lr": 1e-3, "ema": 0.9, "class_weights": "balanced"}),
     "gradients": ("le", {"saliency": "grad", "model": "mlp"}),
 }
 """Those first that have most to remember: the first few are killed in every test run."""

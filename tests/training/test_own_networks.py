@@ -148,8 +148,8 @@ def test_a_network_that_is_said_to_be_pretrained_is_fine_tuned(tmp_path):
     for text in (build, "PRETRAINED = True\n" + build):
         (tmp_path / "net.py").write_text(text)
         config = resolve("digits", "ce", model=f"{tmp_path / 'net.py'}:build")
-        found.append((config.optimizer, config.lr, config.schedule))
-    assert found == [("sgd", 0.1, "steps"), ("adamw", 1e-4, "cosine")]
+        found.append((config.optimizer, config.schedule, config.head, config.batch_norm))
+    assert found == [("sgd", "steps", "new", "train"), ("adamw", "cosine", "probe", "frozen")]
 
 
 @pytest.mark.parametrize("change", ["edited", "removed"])

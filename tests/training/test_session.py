@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from selftaught import IntrospectiveLoss
 from selftaught.objectives.ce import CrossEntropy
 from selftaught.training.loop import Autosave, Position, train_epoch
+from selftaught.training.optimising import lr_factor
 from selftaught.training.presets import data_of, resolve
-from selftaught.training.session import OPTIMIZERS, lr_factor, memory_format, start
+from selftaught.training.session import memory_format, start
 from tests.training import quick
 
 
@@ -157,19 +157,6 @@ def test_an_epoch_leaves_the_weights_of_a_plain_loop(model, method):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
-def test_a_cpu_updates_in_one_pass_where_gradients_lie_as_their_parameters():
-    dense = [
-        nn.Parameter(torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last)),
-        nn.Parameter(torch.ones(2)),
-    ]
-    gaps = nn.Parameter(torch.randn(8, 8)[:, ::2])
-    for optimizer in OPTIMIZERS.values():
-        config = quick.config()
-        assert optimizer(dense, config).param_groups[0]["fused"] is True
-        assert optimizer([*dense, gaps], config).param_groups[0]["fused"] is None
-        assert optimizer(dense, config.model_copy(update={"device": "cuda"})).param_groups[0]["fused"] is None
-
-
 @pytest.mark.parametrize(
     ("device", "precision", "expected"),
     [
@@ -182,25 +169,3 @@ def test_a_cpu_updates_in_one_pass_where_gradients_lie_as_their_parameters():
 def test_networks_lie_as_suits_the_convolutions(device, precision, expected):
     config = quick.config().model_copy(update={"device": device, "precision": precision})
     assert memory_format(config) == expected
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_the_update_in_one_pass_is_the_usual_one(optimizer):
-    """Also for the layouts that convolutions get, 1x1 kernels and single channels among them."""
-    config = quick.config(optimizer=optimizer, lr=0.05, weight_decay=0.01)
-    shapes = [(16, 8, 3, 3), (16, 8, 1, 1), (16, 1, 3, 3), (1, 8, 3, 3), (70, 50), (33,)]
-    torch.manual_seed(0)
-    networks = [nn.ParameterList(torch.randn(shape) for shape in shapes) for _ in range(2)]
-    networks[1].load_state_dict(networks[0].state_dict())
-    for network in networks:
-        network.to(memory_format=torch.channels_last)
-    fused, usual = (OPTIMIZERS[optimizer](list(network.parameters()), config) for network in networks)
-    usual.param_groups[0]["fused"] = False
-    for step in range(4):
-        for network, optimize in zip(networks, (fused, usual), strict=True):
-            torch.manual_seed(step)
-            optimize.zero_grad()
-            sum((torch.randn(shape) * p).sum() for shape, p in zip(shapes, network, strict=True)).backward()
-            optimize.step()
-    for ours, theirs in zip(*networks, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)

@@ -46,7 +46,7 @@ def announcement_of_run(trial: Trial) -> list[str]:
     lines = [
         f"training {config.model} with {config.method} on {_data(config)}",
         classes(config),
-        f"{_count(config.epochs, 'epoch')} on {config.device}, seed {config.seed}, in {trial.directory}",
+        f"{_length(config)} on {config.device}, seed {config.seed}, in {trial.directory}",
     ]
     return lines + notes(config, [config.method])
 
@@ -114,8 +114,10 @@ def notes(config: RunConfig, methods: list[str]) -> list[str]:
             f"{config.model} is a {models.summary(config.model)}, trained from scratch; pretrained networks are "
             "--model hf:FOLDER_OR_ID"
         )
+    if config.head == "probe":
+        lines.append(_fine_tuning(config))
     uneven = balance.described(_sizes(images.train_labels, images), images.classes, "training")
-    counted_alike = config.sampling == "balanced" or getattr(config, "class_weights", "none") == "balanced"
+    counted_alike = config.sampling == "balanced" or config.class_weights == "balanced"
     if uneven and not counted_alike:
         lines.append(
             f"{uneven}: --class-weights balanced or --sampling balanced let each class count alike, which helps the "
@@ -127,6 +129,27 @@ def notes(config: RunConfig, methods: list[str]) -> list[str]:
             for method in explained
         ]
     return lines
+
+
+def _length(config: RunConfig) -> str:
+    """How long a trial trains."""
+    if objectives.head_only(config.method):
+        return "the head alone, on features that stay as they are,"
+    return _count(config.epochs, "epoch")
+
+
+def _fine_tuning(config: RunConfig) -> str:
+    """How a pretrained network is trained."""
+    slower = (
+        f", below the classifier {config.lr * config.backbone_factor:g}" if config.backbone_factor < 1 else ""
+    )
+    frozen = (
+        ", with the statistics of batch normalisation as they are" if config.batch_norm == "frozen" else ""
+    )
+    return (
+        "the network is pretrained: its new head begins with the linear probe's solution; then all layers are trained "
+        f"with {config.optimizer} at a rate of {config.lr:g}{slower}{frozen}"
+    )
 
 
 def _count(number: int, what: str) -> str:

@@ -70,6 +70,10 @@ def compare(
         int | None, typer.Option(help="Trials at once; by default as many as fit the cores.")
     ] = None,
     executor: Executor = "local",
+    probe: Annotated[
+        bool,
+        typer.Option("--probe/--no-probe", help="The linear probe as a row too, of pretrained networks."),
+    ] = True,
     dry_run: DryRun = False,
 ) -> None:
     """Train each method over several seeds; ends with a table of differences, intervals and cost, and a report.
@@ -86,7 +90,7 @@ def compare(
     with loading():
         from selftaught.cli.commands import compare as command
 
-    raise typer.Exit(command(data, methods, trials, jobs, executor, dry_run, options, output))
+    raise typer.Exit(command(data, methods, trials, jobs, executor, probe, dry_run, options, output))
 
 
 @app.command(epilog="Example: selftaught train digits --method le --epochs 10")

@@ -26,7 +26,7 @@ from selftaught.study.demands import split_methods
 from selftaught.study.estimate import StudyEstimate, estimate_trials
 from selftaught.study.executor import Event, Outcome, attempt
 from selftaught.study.executors import executor_for
-from selftaught.study.plan import Trial, plan
+from selftaught.study.plan import Trial, plan, with_probe
 from selftaught.training import record
 from selftaught.training.config import RunConfig
 from selftaught.training.environment import usable_cores
@@ -42,6 +42,7 @@ def compare(
     trials: int,
     jobs: int | None,
     executor_name: str,
+    probe: bool,
     dry_run: bool,
     options: RunOptions,
     output: OutputOptions,
@@ -60,7 +61,9 @@ def compare(
             for trial in made[0].pending():
                 early.check_begun(trial.directory)
 
-        plan(data, split_methods(methods), trials, on_resolved=make, **given)
+        asked = split_methods(methods)
+        compared = with_probe(data, asked, **given) if probe else asked
+        plan(data, compared, trials, on_resolved=make, **given)
     [study] = made
     pending = study.pending()
     jobs, executor = executor_for(pending, jobs, executor_name)

@@ -87,6 +87,47 @@ class RunOptions:
     lr: Annotated[float | None, _flag("Initial learning rate.", _TRAINING)] = None
     momentum: Annotated[float | None, _flag("Momentum of SGD.", _TRAINING)] = None
     weight_decay: Annotated[float | None, _flag("Weight decay.", _TRAINING)] = None
+    least_steps: Annotated[
+        int | None,
+        _flag("Train for more epochs where there are fewer steps than this (pretrained: 150).", _TRAINING),
+    ] = None
+    head: Annotated[
+        str | None,
+        _flag(
+            "How the classifier begins: new (random) or probe (the linear probe's solution; pretrained networks).",
+            _TRAINING,
+        ),
+    ] = None
+    backbone_factor: Annotated[
+        float | None, _flag("What --lr is multiplied by for all that is below the classifier.", _TRAINING)
+    ] = None
+    batch_norm: Annotated[
+        str | None,
+        _flag(
+            "train, or frozen: keep the statistics that the network came with (pretrained: frozen).",
+            _TRAINING,
+        ),
+    ] = None
+    ramp: Annotated[
+        float | None,
+        _flag("Share of the steps in which the learning rate rises from 0 (pretrained: 0.1).", _TRAINING),
+    ] = None
+    decay_norms: Annotated[
+        bool | None,
+        _flag(
+            "Let biases and the weights of normalisations decay too (pretrained: no).",
+            _TRAINING,
+            "--decay-norms/--no-decay-norms",
+        ),
+    ] = None
+    ema: Annotated[
+        float | None,
+        _flag("Evaluate the average of the weights, with this decay per step, such as 0.99.", _TRAINING),
+    ] = None
+    class_weights: Annotated[
+        str | None,
+        _flag("none, or balanced: each class counts the same in the loss, however rare.", _TRAINING),
+    ] = None
     milestones: Annotated[
         str | None,
         _flag("Epochs after which the rate falls to a tenth, or none.", _TRAINING, metavar="E,E,..."),

@@ -7,24 +7,28 @@ from selftaught.objectives.base import (
     Objective,
     Step,
     create,
+    head_only,
     learns_from,
     names,
     peers,
     recordable,
     settings,
     summary,
+    warms_up_plainly,
 )
 
 __all__ = [
     "Objective",
     "Step",
     "create",
+    "head_only",
     "learns_from",
     "names",
     "peers",
     "recordable",
     "settings",
     "summary",
+    "warms_up_plainly",
 ]
 
 # A new method is one file here: importing it registers its class.

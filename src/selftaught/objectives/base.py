@@ -54,6 +54,8 @@ class Objective(ABC):
         learns_from: which network, trained before, it learns from: "" none, or a key of
             `selftaught.training.teaching.SOURCES`: "teacher", "twin" (its own architecture) or "assistant".
         peers: how many further whole networks it trains at the same time.
+        head_only: whether it ends where others begin, with the head that the linear probe gives a pretrained network.
+        warms_up_plainly: whether its warm-up is plain training, which a head that was fitted before can stand for.
         recordable: whether its steps may be recorded on a GPU and replayed: they depend on nothing in Python but what
             `phase` tells, and do not look at a tensor's values.
     """
@@ -62,6 +64,8 @@ class Objective(ABC):
     summary: ClassVar[str]
     learns_from: ClassVar[str] = ""
     peers: ClassVar[int] = 0
+    head_only: ClassVar[bool] = False
+    warms_up_plainly: ClassVar[bool] = False
     recordable: ClassVar[bool] = False
     model: nn.Module = dataclasses.field(init=False, repr=False, compare=False)
 
@@ -135,6 +139,7 @@ _ORDER = [
     *("kd", "cwtm", "cwtm-permut", "cwtm-random", "dkpp"),
     *("ban", "ban+l", "dml"),
     *("hint", "at", "fsp", "takd"),
+    "probe",
 ]
 
 
@@ -191,6 +196,30 @@ def peers(key: str) -> int:
     (1, 0)
     """
     return _find(key).peers
+
+
+def head_only(key: str) -> bool:
+    """Whether a method trains nothing but the head of a pretrained network: see `Objective.head_only`.
+
+    Raises:
+        InputError: an unknown method.
+
+    >>> head_only("probe"), head_only("ce")
+    (True, False)
+    """
+    return _find(key).head_only
+
+
+def warms_up_plainly(key: str) -> bool:
+    """Whether a method's warm-up is plain training: see `Objective.warms_up_plainly`.
+
+    Raises:
+        InputError: an unknown method.
+
+    >>> warms_up_plainly("le"), warms_up_plainly("hint")
+    (True, False)
+    """
+    return _find(key).warms_up_plainly
 
 
 def recordable(key: str) -> bool:

@@ -43,6 +43,7 @@ class TwoStage(WarmsUp, Objective):
     """Stage 1: L(p, y) for `warmup` epochs. Stage 2: L(p, q) + weight · L(p, y), alpha on the true class in q."""
 
     recordable = True
+    warms_up_plainly = True
 
     alpha: float = 0.9
     weight: float = 0.1

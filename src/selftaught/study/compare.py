@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from selftaught import objectives
 from selftaught.activities import activity
 from selftaught.errors import InputError
 from selftaught.files import manifest
@@ -19,7 +20,7 @@ from selftaught.study import folder
 from selftaught.study.executor import Event, Executor, in_this_process
 from selftaught.study.executors import executor_for
 from selftaught.study.graph import GraphFile, with_teachers
-from selftaught.study.plan import Trial, plan
+from selftaught.study.plan import Trial, plan, with_probe
 from selftaught.training import cost, record
 from selftaught.training.config import RunConfig
 
@@ -170,6 +171,7 @@ def compare(
     With ``jobs=None`` or more than 1 the trials run in processes that import the calling script again: guard it
     with ``if __name__ == "__main__":``.
     """
+    methods = with_probe(data, methods, **options)
     study = make_study(plan(data, methods, trials, seed, **options), out, keep_checkpoints=keep_checkpoints)
     jobs, executor = executor_for(study.pending(), jobs)
     return run(study, executor, jobs=jobs)
@@ -219,6 +221,7 @@ def _untimed(study: Study) -> list[RunConfig]:
     """The first finished trial of each method that has steps, where costs.json does not know their time."""
     known = folder.usable_costs(study.directory)
     finished = [t.config for t in study.trials if record.is_finished(t.directory)]
+    finished = [config for config in finished if not objectives.head_only(config.method)]
     timed = {config.method for config in finished if config.trial_id in known}
     first = {config.method: config for config in reversed(finished) if config.method not in timed}
     return [first[method] for method in study.methods if method in first and method != record.PROBE]

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selftaught import errors, objectives
+from selftaught import errors, models, objectives
 from selftaught.activities import activity
 from selftaught.errors import InputError
 from selftaught.study.demands import check_trials
 from selftaught.training import teaching
 from selftaught.training.config import RunConfig
-from selftaught.training.presets import method_settings, resolve
+from selftaught.training.presets import method_settings, preset_for, resolve
 from selftaught.training.session import rehearse
 from selftaught.training.teaching import lineage
 
@@ -63,6 +63,14 @@ def plan(
     return configs
 
 
+def with_probe(data: str, methods: Sequence[str], **options: Any) -> list[str]:
+    """The methods, and last the linear probe where the network is pretrained: what costs nothing has to be beaten."""
+    model = options.get("model")
+    pretrained = model is not None and models.is_pretrained(model)
+    fitted = pretrained and options.get("head", preset_for(data, model).head) == "probe"
+    return [*methods, "probe"] if fitted and "probe" not in methods else list(methods)
+
+
 def plan_possible(data: str, **options: Any) -> tuple[list[RunConfig], dict[str, str]]:
     """One configuration per method that can be used with this network, and by method why the others cannot.
 
@@ -79,6 +87,8 @@ def plan_possible(data: str, **options: Any) -> tuple[list[RunConfig], dict[str,
     configs: list[RunConfig] = []
     impossible: dict[str, InputError] = {}
     for method in objectives.names():
+        if objectives.head_only(method):  # it has no steps
+            continue
         settings = objectives.settings(method).keys() & options.keys()
         objectives.create(method, **{name: options[name] for name in settings})
         try:

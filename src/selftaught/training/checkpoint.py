@@ -28,12 +28,14 @@ class Saved:
         lines: those of metrics.jsonl.
         trace: its explanations by epoch, see `selftaught.training.trace`.
         environment: what its sessions so far ran on, see `selftaught.training.environment`.
+        head: what the fitting of the head came to, see `selftaught.training.head`; None where there was none.
     """
 
     position: Position = field(default_factory=Position)
     lines: list[dict[str, Any]] = field(default_factory=list)
     trace: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     environment: dict[str, str | int] = field(default_factory=dict)
+    head: dict[str, float] | None = None
 
 
 def save(directory: Path, session: Session, saved: Saved) -> None:
@@ -46,7 +48,12 @@ def save(directory: Path, session: Session, saved: Saved) -> None:
         raise diverged("the weights became NaN or infinite", saved.position)
     buffer = io.BytesIO()
     trial = session.config.trial_id
-    so_far = {"lines": saved.lines, "trace": saved.trace, "environment": saved.environment}
+    so_far = {
+        "lines": saved.lines,
+        "trace": saved.trace,
+        "environment": saved.environment,
+        "head": saved.head,
+    }
     state = {"trial_id": trial, "position": asdict(saved.position), **so_far, **session.state()}
     torch.save(state, buffer)
     metrics = metrics_content(saved.lines)
@@ -73,7 +80,7 @@ def restore(directory: Path, session: Session) -> Saved:
         if state["trial_id"] != session.config.trial_id:
             raise DamagedError(path, "it belongs to another run", checkpoints.REMEDY)
         session.restore(state)
-        so_far = state["lines"], state.get("trace", {}), state.get("environment", {})
+        so_far = state["lines"], state.get("trace", {}), state.get("environment", {}), state.get("head")
         return Saved(Position(**state["position"]), *so_far)
     except (
         pickle.UnpicklingError,

@@ -43,6 +43,13 @@ LATER: dict[str, Any] = {
     "sampling": "shuffle",
     "split_by": None,
     "subset_seed": None,
+    "head": "new",
+    "backbone_factor": 1.0,
+    "batch_norm": "train",
+    "ramp": 0.0,
+    "decay_norms": True,
+    "ema": 0.0,
+    "class_weights": "none",
 }
 """Fields of `RunConfig` that were added later, likewise.
 
@@ -55,6 +62,9 @@ Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["steps", "cosine"]
 Policy = Literal["none", "trivial", "rand"]
 Sampling = Literal["shuffle", "balanced"]
+Head = Literal["new", "probe"]
+BatchNorm = Literal["train", "frozen"]
+ClassWeights = Literal["none", "balanced"]
 
 
 class RunConfig(BaseModel):
@@ -67,6 +77,13 @@ class RunConfig(BaseModel):
     `crop_originals` says whether parts of pictures (`min_scale`) are cut from the originals, rather than from pictures
     that have the input's size already. `teacher` is the run that the method learns from, finished before on the same
     images; None where it learns from nobody.
+
+    Of fine-tuning: `head` says whether training begins with a random classifier or with the linear probe's solution,
+    fitted by cross-entropy whatever the method. `backbone_factor` multiplies the learning rate of everything below the
+    classifier. With `batch_norm` frozen, batch normalisation keeps the statistics that the network came with. `ramp` is
+    the share of all steps in which the rate rises. Without `decay_norms` neither biases nor the weights of
+    normalisations decay. With `ema` above 0 the result is the average of the weights over the last 1 / (1 − ema) steps
+    or so. With `class_weights` balanced an image counts N / (C · images of its class).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -95,6 +112,13 @@ class RunConfig(BaseModel):
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0, le=1e30)
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    head: Head = "new"
+    backbone_factor: float = Field(1.0, gt=0, le=1)
+    batch_norm: BatchNorm = "train"
+    ramp: float = Field(0.0, ge=0, lt=1)
+    decay_norms: bool = True
+    ema: float = Field(0.0, ge=0, lt=1)
+    class_weights: ClassWeights = "none"
     padding: Annotated[int, Field(ge=0, le=1024)] = 0
     flip: bool = False
     min_scale: Annotated[float, Field(gt=0, le=1)] | None = None

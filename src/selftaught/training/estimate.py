@@ -49,6 +49,10 @@ def estimate(config: RunConfig) -> Estimate:
             evaluated = (
                 config.epochs * len(images.val_labels) + len(images.val_labels) + len(images.test_labels)
             )
+            if config.head == "probe":
+                evaluated += len(images.train_labels)
+            if session.objective.head_only:
+                epochs = 0.0
             seconds = len(session.batches) * epochs + evaluated * _seconds_per_evaluated_image(runner)
             return Estimate(seconds, _memory(config), session.objective.explained())
 

@@ -1,5 +1,6 @@
 """The protocol's defaults, as data, and the configuration that they and a user's options make."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,8 @@ from selftaught.training.config import DATA_OPTIONS, RunConfig, parse
 class Preset:
     """How a dataset is trained unless the user says otherwise; milestones are fractions of the epochs.
 
-    `augment` is one of `AUGMENT`. `val_fraction` is what is held out of the training part where it is large enough.
+    `augment` is one of `AUGMENT`. `val_fraction` is what is held out of the training part where it is large enough. The
+    epochs are as many more as `least_steps` ask for. The rest are fields of `RunConfig`.
     """
 
     model: str
@@ -34,6 +36,13 @@ class Preset:
     optimizer: str = "sgd"
     schedule: str = "steps"
     val_fraction: float = 0.0
+    least_steps: int = 0
+    head: str = "new"
+    backbone_factor: float = 1.0
+    batch_norm: str = "train"
+    ramp: float = 0.0
+    decay_norms: bool = True
+    ema: float = 0.0
 
 
 _PHOTO = {"padding": 0, "flip": True, "min_scale": 0.25, "policy": "none", "erasing": 0.0}
@@ -89,16 +98,21 @@ PRESETS = {"digits": DIGITS, "mnist": MNIST, "fashion-mnist": CIFAR, "cifar10": 
 """By dataset."""
 
 FINE_TUNE: dict[str, Any] = {
-    "epochs": 10,
+    "epochs": 5,
+    "least_steps": 150,
     "batch_size": 32,
     "optimizer": "adamw",
-    "lr": 1e-4,
+    "lr": 5e-4,
     "momentum": 0.0,
     "weight_decay": 0.01,
     "schedule": "cosine",
     "milestones": (),
+    "head": "probe",
+    "batch_norm": "frozen",
+    "ramp": 0.1,
+    "decay_norms": False,
 }
-"""What a pretrained network is trained with, whatever the data."""
+"""What a pretrained network is trained with, whatever the data: chosen by `benchmarks/fine_tuning.py`."""
 
 OTHER_OPTIMIZER = {
     "sgd": {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4},
@@ -118,6 +132,13 @@ TRAINING_OPTIONS = (
     "momentum",
     "weight_decay",
     "milestones",
+    "head",
+    "backbone_factor",
+    "batch_norm",
+    "ramp",
+    "decay_norms",
+    "ema",
+    "class_weights",
     "padding",
     "flip",
     "min_scale",
@@ -152,30 +173,49 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     _check_options(given)
     path = sources.local_path(data)
     preset = preset_for(data, model)
-    model = models.located(model or preset.model)
-    training = _training_defaults(preset, given) | {n: given[n] for n in TRAINING_OPTIONS if n in given}
+    least_steps = 0 if "epochs" in given else given.get("least_steps", preset.least_steps)
+    named = {
+        "data": str(path or data),
+        "data_fingerprint": "",
+        "model": models.located(model or preset.model),
+    }
+    # Refuses what it can before the data is read and resized; one batch an epoch makes the most epochs.
+    config = _configured(named, method, preset, given, max(least_steps, preset.epochs))
+    known: dict[str, Any] = {"model_fingerprint": models.fingerprint(config.model)}
+    if "val_fraction" not in given:
+        source = (config.data, models.preparation(config.model))
+        options = _load_options(config) | {"for_crops": config.crop_originals}
+        known["val_fraction"] = _held_out(preset.val_fraction, *source, **options)
+    images = data_of_options(config.model_copy(update=known))
+    known["data_fingerprint"] = images.fingerprint
+    if "epochs" not in given:
+        steps = max(1, len(images.train_labels) // config.batch_size)
+        epochs = max(preset.epochs, math.ceil(least_steps / steps))
+        config = _configured(named, method, preset, given, epochs)
+    config = config.model_copy(update=known)
+    return config.model_copy(update={"teacher": _teacher(data, config, given)})
+
+
+def _configured(
+    named: dict[str, str], method: str, preset: Preset, given: dict[str, Any], epochs: int
+) -> RunConfig:
+    """The configuration with so many epochs unless others are `given`, before anything is read of data and model."""
+    training = _training_defaults(preset, {"epochs": epochs, **given})
+    training |= {n: given[n] for n in TRAINING_OPTIONS if n in given}
     if training["device"] == "auto":
         training["device"] = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = _settings(method, model, training["epochs"], given)
+    settings = _settings(method, named["model"], training, given)
     objectives.create(method, **settings)  # refuses a setting out of range
     of_data = {name: given[name] for name in DATA_OPTIONS if name in given}
     if of_data.get("split_per_trial"):
         of_data["split_seed"] = of_data.get("split_seed", 0) + training.get("seed", 0)
     elif given.get("subset_per_trial", True) and "train_size" in given:
         of_data.setdefault("subset_seed", of_data.get("split_seed", 0) + training.get("seed", 0))
-    values = {**of_data, "model": model, "method": method, "settings": settings, **training}
+    values = {**of_data, **named, "method": method, "settings": settings, **training}
     values["crop_originals"] = training["min_scale"] is not None
-    # Refuses the rest before the data is read and resized.
-    config = parse({**values, "data": str(path or data), "data_fingerprint": ""})
+    config = parse(values)
     _check_together(config)
-    config = config.model_copy(update={"model_fingerprint": models.fingerprint(model)})
-    if "val_fraction" not in given:
-        source = (config.data, models.preparation(model))
-        options = _load_options(config) | {"for_crops": config.crop_originals}
-        share = _held_out(preset.val_fraction, *source, **options)
-        config = config.model_copy(update={"val_fraction": share})
-    config = config.model_copy(update={"data_fingerprint": data_of_options(config).fingerprint})
-    return config.model_copy(update={"teacher": _teacher(data, config, given)})
+    return config
 
 
 def _teacher(data: str, config: RunConfig, given: dict[str, Any]) -> RunConfig | None:
@@ -277,6 +317,7 @@ def _check_options(given: dict[str, Any]) -> None:
     known = [
         *DATA_OPTIONS,
         "subset_per_trial",
+        "least_steps",
         *TRAINING_OPTIONS,
         *teaching.OPTIONS,
         *sorted(method_settings()),
@@ -288,7 +329,7 @@ def _check_options(given: dict[str, Any]) -> None:
 
 def _training_defaults(preset: Preset, given: dict[str, Any]) -> dict[str, Any]:
     defaults = asdict(preset)
-    for name in ("model", "val_fraction"):
+    for name in ("model", "val_fraction", "least_steps"):
         del defaults[name]
     defaults |= AUGMENT[defaults.pop("augment")]
     if given.get("optimizer", preset.optimizer) != preset.optimizer:
@@ -313,10 +354,14 @@ def _held_out(share: float, name: str, preparation: Preparation, **options: Any)
     return share if round(share * len(images.train_labels)) >= images.num_classes else 0.0
 
 
-def _settings(method: str, model: str, epochs: int, given: dict[str, Any]) -> dict[str, Any]:
-    """The method's own settings: its defaults, then the protocol's, then the user's."""
+def _settings(method: str, model: str, training: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The method's own settings: its defaults, then the protocol's, then the user's.
+
+    A head that is fitted first is the warm-up of methods that would otherwise begin with plain training.
+    """
+    warmed_up = training["head"] == "probe" and objectives.warms_up_plainly(method)
     protocol = {
-        "warmup": round(WARMUP_FRACTION * epochs),
+        "warmup": 0 if warmed_up else round(WARMUP_FRACTION * training["epochs"]),
         "saliency": models.default_saliency(model),
     }
     settings = {}
@@ -328,6 +373,15 @@ def _settings(method: str, model: str, epochs: int, given: dict[str, Any]) -> di
 
 
 def _check_together(config: RunConfig) -> None:
+    if objectives.head_only(config.method) and config.head != "probe":
+        raise InputError(
+            f"{config.method} is the linear probe of a pretrained network, and {config.model} begins with random "
+            "weights or a new head: choose a pretrained --model, without --head new"
+        )
+    if config.head == "probe" and not models.is_pretrained(config.model):
+        raise InputError(
+            f"--head probe needs a pretrained network, which {config.model} is not: leave it out"
+        )
     saliency = config.settings.get("saliency")
     if saliency == "grad-cam" and not models.is_spatial(config.model):
         raise InputError(f"model {config.model!r} has no feature maps for grad-cam: use --saliency grad")

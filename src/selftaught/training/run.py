@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,16 @@ from selftaught.data import ImageData
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError, ShortcutError
 from selftaught.files.sealing import sha256
-from selftaught.training import checkpoint, environment, explanations, record, seeds, teachers, trace
+from selftaught.training import checkpoint, environment, explanations, head, record, seeds, teachers, trace
 from selftaught.training.config import RunConfig
 from selftaught.training.evaluate import by_class, calibrate, predict, scores
 from selftaught.training.loop import Autosave, DivergedError, Stopped, diverged, train_epoch
-from selftaught.training.metrics import accuracy
+from selftaught.training.metrics import accuracy, balanced_accuracy
+from selftaught.training.optimising import lr_factor
 from selftaught.training.presets import data_of
 from selftaught.training.progress import Progress
 from selftaught.training.record import Result
-from selftaught.training.session import Session, lr_factor, start
+from selftaught.training.session import Session, start
 from selftaught.training.trained import TrainedModel, load
 
 __all__ = ["Stopped", "TrainedModel", "load", "train"]
@@ -104,6 +107,8 @@ class _Run:
         self.directory, self.session, self.images = directory, session, images
         self.on_progress, self.should_stop = on_progress, should_stop
         self.saved = checkpoint.restore(directory, session)
+        if session.config.head == "probe" and self.saved.head is None:
+            self.fit_head()
         here = environment.describe(session.fabric.device)
         self.saved.environment = environment.joined(self.saved.environment, here)
         self.position = self.saved.position
@@ -113,8 +118,17 @@ class _Run:
         if session.recorder and not (directory / record.CHECKPOINT).exists():
             self.save()  # where `take_again` goes back to
 
+    def fit_head(self) -> None:
+        """Begin with the linear probe, whatever the method; its time is part of the training's."""
+        found = head.fit(self.session)
+        self.saved.head = asdict(found)
+        self.saved.position.seconds += found.seconds
+        self.session.begin_average()
+
     def train(self) -> None:
         """The remaining epochs, each saved when it is done."""
+        if self.session.objective.head_only:
+            return
         while self.position.epoch < self.session.config.epochs:
             try:
                 train_epoch(self.session, self.position, self.report, self.should_stop, self.save)
@@ -144,7 +158,9 @@ class _Run:
         line = {"epoch": epoch + 1, "lr": config.lr * lr_factor(config, epoch * steps, steps)}
         line |= means | of_training
         if len(self.images.val_labels):
-            logits = self.predict(self.images.val_images, self.images.val_labels)
+            average = self.session.average
+            with average.shown() if average else nullcontext():
+                logits = self.predict(self.images.val_images, self.images.val_labels)
             line |= scores(logits, self.images.val_labels, "val_")
         line |= {"seconds": self.position.seconds, "images_per_second": self.speed()}
         self.saved.lines.append(line)
@@ -176,6 +192,7 @@ class _Run:
     def finish(self) -> Result:
         """Evaluate the last epoch's model on the test images and write the record; result.json comes last."""
         images, position, session = self.images, self.position, self.session
+        session.adopt_average()
         logits = self.predict(images.test_images, images.test_labels)
         predictions = {"logits": logits, "labels": images.test_labels}
         calibrated: dict[str, Any] = {}
@@ -192,10 +209,11 @@ class _Run:
                 **calibrated,
             },
             peer_accuracy=self.peers(),
-            soft_labels=_soft_labels(self.saved.lines[-1]),
+            soft_labels=_soft_labels(self.saved.lines[-1]) if self.saved.lines else None,
             epochs=position.epoch,
             seconds=position.seconds,
             images_per_second=position.images / position.seconds,
+            **self.probed(logits),
             data=data,
             environment=self.saved.environment,
             sha256=self.write_files(predictions, data),
@@ -204,6 +222,25 @@ class _Run:
         if not self.keep_checkpoint:
             (self.directory / record.CHECKPOINT).unlink(missing_ok=True)
         return result
+
+    def probed(self, logits: Tensor) -> dict[str, Any]:
+        """What a probe has to say of itself: the strength of its penalty, and what fewer images would have given."""
+        session, fitted = self.session, self.saved.head
+        if not session.objective.head_only or fitted is None:
+            return {}
+        points = head.learning_curve(session)
+        points.append((len(self.images.train_labels), logits, fitted["seconds"]))
+        labels = self.images.test_labels
+        learning = tuple(
+            record.LearningPoint(
+                images=images,
+                accuracy=accuracy(of_these, labels),
+                balanced_accuracy=balanced_accuracy(of_these, labels),
+                seconds=seconds,
+            )
+            for images, of_these, seconds in points
+        )
+        return {"strength": fitted["strength"], "learning": learning}
 
     def peers(self) -> tuple[float, ...]:
         """The test accuracy of other whole networks that were trained at the same time."""

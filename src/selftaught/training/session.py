@@ -1,26 +1,29 @@
 """What one run needs in memory: model, objective, optimiser, schedule and batches, on their device."""
 
 import logging
-import math
 import os
 import random
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 
 from selftaught import models, objectives
 from selftaught.data import ImageData
 from selftaught.data.batches import Batches
 from selftaught.data.streaming import Images
 from selftaught.errors import DegenerateMapsError, InputError
+from selftaught.models import classifier_layer
 from selftaught.objectives import Objective, Step
 from selftaught.objectives.base import Casting
-from selftaught.training import environment, seeds, teachers
+from selftaught.training import environment, optimising, seeds, teachers
+from selftaught.training.averaging import Average
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
 from selftaught.training.recording import SWITCH, Recorder
@@ -28,20 +31,6 @@ from selftaught.training.teaching import lineage
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-OPTIMIZERS: dict[str, Callable[[Any, RunConfig], torch.optim.Optimizer]] = {
-    "sgd": lambda parameters, config: torch.optim.SGD(
-        parameters,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        fused=_fused(parameters, config),
-    ),
-    "adamw": lambda parameters, config: torch.optim.AdamW(
-        parameters, lr=config.lr, weight_decay=config.weight_decay, fused=_fused(parameters, config)
-    ),
-}
 
 
 def memory_format(config: RunConfig) -> torch.memory_format:
@@ -54,26 +43,14 @@ def memory_format(config: RunConfig) -> torch.memory_format:
     return torch.contiguous_format if plain else torch.channels_last
 
 
-def _fused(parameters: list[nn.Parameter], config: RunConfig) -> bool | None:
-    """Whether an update is one pass over the memory, which on a CPU is what it costs; None where torch decides.
-
-    Torch's fused CPU kernels walk through a parameter and its gradient side by side in memory without a look at their
-    strides. Autograd lays a gradient out as its parameter if that has no gaps: these layouts are known to have none.
-    """
-    layouts = (torch.contiguous_format, torch.channels_last)
-    dense = all(
-        p.is_floating_point() and any(p.is_contiguous(memory_format=layout) for layout in layouts)
-        for p in parameters
-    )
-    return True if config.device == "cpu" and dense else None
-
-
 @dataclass
 class Session:
     """The parts of a run; `model` and `optimizer` are wrapped by Fabric for the device and the precision.
 
     `source` is the user's own code that made the network, as it was then. `companions` are trained with the model by
-    the same optimiser. `recorder` is there where steps are recorded and replayed.
+    the same optimiser. `classifiers` are the last layers of the model and its peers, by the network, where they are
+    trained in a way of their own. `recorder` is there where steps are recorded and replayed, `average` where the
+    weights are averaged.
     """
 
     config: RunConfig
@@ -86,14 +63,43 @@ class Session:
     images: ImageData
     source: bytes | None
     companions: dict[str, nn.Module] = field(default_factory=dict)
+    classifiers: dict[nn.Module, nn.Linear] = field(default_factory=dict)
     recorder: Recorder | None = field(default=None, init=False)
+    average: Average | None = field(default=None, init=False)
+    _class_weights: Tensor = field(init=False)
+    _weights: Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._begin_recording()
+        self.begin_average()
+        if self.config.class_weights == "balanced":
+            self._class_weights = balanced(self.images.train_labels, self.images.num_classes).to(
+                self.fabric.device
+            )
+            for network in self.networks:
+                network.register_forward_hook(self._weigh)
+
+    def begin_average(self) -> None:
+        """Begin the average of the weights, where there is one, with what they are now."""
+        if self.config.ema:
+            self.average = Average(self.network, self.config.ema)
 
     def _begin_recording(self) -> None:
         if _records(self.config):
             self.recorder = Recorder(self._parameters(), self.fabric.device)
+
+    def adopt_average(self) -> None:
+        """Make the average of the weights the network, with statistics of batch normalisation that fit it.
+
+        They are those of the training images as they would be augmented in a further epoch.
+        """
+        if self.average is None:
+            return
+        self.average.adopt()
+        if self.config.batch_norm == "train":
+            self.train_mode()
+            with closing(self.batches.epoch(self.config.epochs)) as batches:
+                update_bn((x for x, _ in batches), self.model)
 
     def stepping(self) -> AbstractContextManager[None]:
         """Where steps have to be taken, and the batches made that they take."""
@@ -111,14 +117,39 @@ class Session:
         compute, recorder = self._with_gradients, self.recorder
         step = recorder(compute, x, y, self.objective.phase()) if recorder else compute(x, y)
         self.optimizer.step()
+        if self.average:
+            self.average.update()
         return step
 
     def _with_gradients(self, x: torch.Tensor, y: torch.Tensor) -> Step:
         """The step of a batch; its gradients are in the parameters, in place of those before."""
         self.optimizer.zero_grad()
         step = self.objective.step(x, y)
-        self.fabric.backward(step.loss)
+        with self._weighing(y):
+            self.fabric.backward(step.loss)
         return replace(step, loss=step.loss.detach())
+
+    @contextmanager
+    def _weighing(self, y: torch.Tensor) -> Iterator[None]:
+        """While inside, each image's gradient counts as its class does."""
+        if self.config.class_weights == "balanced":
+            self._weights = self._class_weights[y]
+        try:
+            yield
+        finally:
+            self._weights = None
+
+    def _weigh(self, _network: nn.Module, _inputs: Any, logits: torch.Tensor) -> None:
+        """Multiply what flows back into each image's logits by the image's weight, in the loss's own backward only.
+
+        A method's loss is a mean over the images of the batch: with its gradient weighted like this it is the gradient
+        of the weighted mean, whatever the method. Explanations, which flow back through the logits too, stay as they
+        are.
+        """
+        if logits.requires_grad:
+            logits.register_hook(
+                lambda flow: flow if self._weights is None else flow * self._weights[:, None]
+            )
 
     def _parameters(self) -> list[nn.Parameter]:
         """All that is trained."""
@@ -131,6 +162,12 @@ class Session:
         module: Any = self.model.module
         return module
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The model and its peers, without their wrappers."""
+        peers: list[Any] = [*self.companions.values()] if self.objective.peers else []
+        return [self.network, *(peer.module for peer in peers)]
+
     def state(self) -> dict[str, Any]:
         """Everything that a step reads and changes, as tensors and plain values."""
         cuda = self.fabric.device.type == "cuda"
@@ -141,6 +178,7 @@ class Session:
             "schedule": self.schedule.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
             "objective": self.objective.state(),
+            "average": self.average.state() if self.average else None,
             "buffers": self._unsaved_buffers(),
             "rng": torch.get_rng_state(),
             "python_rng": random.getstate(),
@@ -157,6 +195,8 @@ class Session:
         self.schedule.load_state_dict(state["schedule"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.objective.restore(state["objective"])
+        if self.average:
+            self.average.restore(state["average"])
         for name, buffer in self._unsaved_buffers().items():
             buffer.copy_(state["buffers"][name])
         version, numbers, gauss = state["python_rng"]
@@ -183,15 +223,21 @@ class Session:
         """The model and its companions learn; a teacher never does."""
         for module in (self.model, *self.companions.values()):
             module.train()
+        if self.config.batch_norm == "frozen":
+            for network in self.networks:
+                freeze_statistics(network)
 
     def evaluation_batches(self, images: Images, labels: torch.Tensor) -> Batches:
         """Images in their order, normalised as in training."""
-        # As many as in training: a batch that fits with its gradients fits without.
-        size = max(self.config.batch_size, 64)
-        mean, std = self.images.mean, self.images.std
+        mean, std, size = self.images.mean, self.images.std, self.evaluation_size
         return Batches(
             images, labels, size, mean, std, self.fabric.device, memory_format=memory_format(self.config)
         )
+
+    @property
+    def evaluation_size(self) -> int:
+        """Images per batch; as many as in training fit, since they did with their gradients."""
+        return max(self.config.batch_size, 64)
 
     def is_finite(self) -> bool:
         """Whether every weight is a number."""
@@ -223,8 +269,10 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
     seeds.seed_all(seeds.derive(config.seed, "init"))
     model = _network(config, images, objective)
     companions = _companions(config, images, objective, model, teacher)
-    trained = [parameter for module in (model, *companions.values()) for parameter in module.parameters()]
-    optimizer = OPTIMIZERS[config.optimizer](trained, config)
+    peers = list(companions.values()) if objective.peers else []
+    classifiers = _classifiers(config, images, [model, *peers])
+    below = _below(classifiers)
+    optimizer = optimising.optimizer(config, [model, *companions.values()], below)
     # Fabric announces the precision at every start; the record says it once.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator=config.device, devices=1, precision=config.precision)
@@ -251,12 +299,62 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
         sampling=config.sampling,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: lr_factor(config, step, len(batches))
+        optimizer, lambda step: optimising.lr_factor(config, step, len(batches))
     )
     seeds.seed_all(seeds.derive(config.seed, "method"))
     return Session(
-        config, fabric, objective, wrapped, optimizer, schedule, batches, images, source, companions
+        config,
+        fabric,
+        objective,
+        wrapped,
+        optimizer,
+        schedule,
+        batches,
+        images,
+        source,
+        companions,
+        classifiers,
     )
+
+
+def _classifiers(
+    config: RunConfig, images: ImageData, networks: list[nn.Module]
+) -> dict[nn.Module, nn.Linear]:
+    """The last layer of each network, where it begins with the probe's solution or has a rate of its own."""
+    if config.head == "new" and config.backbone_factor == 1:
+        return {}
+    example = _example(images)
+    return {network: classifier_layer.find(network, example)[1] for network in networks}
+
+
+def _below(classifiers: dict[nn.Module, nn.Linear]) -> list[nn.Parameter]:
+    """The parameters below the classifiers."""
+    own = {id(parameter) for layer in classifiers.values() for parameter in layer.parameters()}
+    return [p for network in classifiers for p in network.parameters() if id(p) not in own]
+
+
+def _example(images: ImageData) -> torch.Tensor:
+    """Two training images as the networks take them, on the CPU."""
+    few = Batches(
+        images.train_images[:2], images.train_labels[:2], 2, images.mean, images.std, torch.device("cpu")
+    )
+    with closing(few.epoch(0)) as batches:
+        example, _ = next(iter(batches))
+    return example
+
+
+def balanced(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """The weight of an image of each class, N / (C · its images), float32 (C,); 0 for classes without images."""
+    counts = torch.bincount(labels.cpu(), minlength=classes).float()
+    present = int((counts > 0).sum())
+    return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0)
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """Let batch normalisation use the statistics that it has, and leave them as they are; its weights still learn."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            module.eval()
 
 
 def _records(config: RunConfig) -> bool:
@@ -266,6 +364,7 @@ def _records(config: RunConfig) -> bool:
     ``SELFTAUGHT_CUDA_GRAPHS=0`` no step is.
     """
     ours = all(not of.model_fingerprint for of in lineage(config)) and objectives.recordable(config.method)
+    ours = ours and config.class_weights == "none"  # whose weights are other tensors in every step
     return config.device == "cuda" and ours and os.environ.get(SWITCH, "1") != "0"
 
 
@@ -280,12 +379,7 @@ def _companions(
 ) -> dict[str, nn.Module]:
     """What the method trains beside the model; its randomness is a stream of its own."""
     seeds.seed_all(seeds.derive(config.seed, "companions"))
-    few = Batches(
-        images.train_images[:2], images.train_labels[:2], 2, images.mean, images.std, torch.device("cpu")
-    )
-    with closing(few.epoch(0)) as batches:
-        example, _ = next(iter(batches))
-    casting = Casting(lambda: _network(config, images, objective), example)
+    casting = Casting(lambda: _network(config, images, objective), _example(images))
     return objective.companions(model, teacher, casting)
 
 
@@ -293,13 +387,6 @@ def _numpy_state() -> tuple[Any, ...]:
     """As plain values, since a checkpoint is read without unpickling arrays."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return str(kind), list(map(int, keys)), position, has_gauss, gauss
-
-
-def lr_factor(config: RunConfig, step: int, steps: int) -> float:
-    """What the learning rate is multiplied by in optimiser step `step` (from 0), `steps` making an epoch."""
-    if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * min(step / (config.epochs * steps), 1.0)))
-    return 0.1 ** sum(step >= milestone * steps for milestone in config.milestones)
 
 
 def rehearse(config: RunConfig) -> None:

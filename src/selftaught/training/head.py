@@ -1,0 +1,155 @@
+"""A pretrained network's new head, before anything else is trained: the linear probe's solution.
+
+Features are computed once, without augmentation, for all trials with the same network and images, and so is the
+solution: both are kept in the cache of decoded data.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import xxhash
+from torch import Tensor, nn
+
+from selftaught.activities import activity
+from selftaught.data import cache
+from selftaught.data.streaming import Images
+from selftaught.models import classifier_layer
+from selftaught.training import probe, seeds
+from selftaught.training.config import RunConfig
+from selftaught.training.probe import Probe
+from selftaught.training.session import Session
+
+_PARTS = {"train": "training", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the fitting of a head came to: the strength of its penalty and the seconds that features and fit took."""
+
+    strength: float
+    seconds: float
+
+
+def fit(session: Session) -> Head:
+    """Give the model's classifier, and those of its peers, the solution of the linear probe.
+
+    A peer begins with the solution for other images, drawn with replacement: two equal networks could not teach each
+    other anything.
+    """
+    images, config = session.images, session.config
+    network, *peers = session.classifiers
+    balanced = _is_balanced(config)
+    found, seconds = _solution(session, network, balanced)
+    _write(session.classifiers[network], found)
+    generator = torch.Generator().manual_seed(seeds.derive(config.seed, "peers"))
+    for peer in peers:
+        features, taken = _features(session, peer, "train")
+        drawn = torch.randint(len(features), (len(features),), generator=generator)
+        with probe.threads(config.threads):
+            other = probe.fit(
+                features[drawn], images.train_labels[drawn], images.num_classes, balanced, found.strength
+            )
+        _write(session.classifiers[peer], other)
+        seconds += taken
+    return Head(found.strength, seconds)
+
+
+def learning_curve(session: Session) -> list[tuple[int, Tensor, float]]:
+    """For a quarter and a half of the training images: their number, the probe's logits (N, C) of the test images, and
+    the seconds that the fit took.
+    """
+    images, config = session.images, session.config
+    network = next(iter(session.classifiers))
+    features, _ = _features(session, network, "train")
+    of_test, _ = _features(session, network, "test")
+    balanced, points = _is_balanced(config), []
+    with activity("fitting the probe to fewer images"), probe.threads(config.threads):
+        begun = time.perf_counter()
+        for size, found in probe.curve(features, images.train_labels, images.num_classes, balanced):
+            points.append((size, found(of_test), time.perf_counter() - begun))
+            begun = time.perf_counter()
+    return points
+
+
+def _is_balanced(config: RunConfig) -> bool:
+    """Whether training counts each class alike."""
+    return config.class_weights == "balanced" or config.sampling == "balanced"
+
+
+def _solution(session: Session, network: nn.Module, balanced: bool) -> tuple[Probe, float]:
+    """The probe of a network's training images, and the seconds that it took whoever computed it."""
+    key = f"probe {balanced} {probe.STRENGTHS} {_key(session, network, 'train')}"
+    kept = _read(key)
+    if kept is None:
+        features, seconds = _features(session, network, "train")
+        begun = time.perf_counter()
+        labels, classes = session.images.train_labels, session.images.num_classes
+        with activity("fitting the linear probe"), probe.threads(session.config.threads):
+            found = probe.fit(features, labels, classes, balanced)
+        seconds += time.perf_counter() - begun
+        numbers = torch.tensor([found.strength, seconds], dtype=torch.float64)
+        kept = {"weight": found.weight, "bias": found.bias, "numbers": numbers}
+        cache.write(key, kept)
+    strength, seconds = kept["numbers"].tolist()
+    return Probe(kept["weight"], kept["bias"], strength), seconds
+
+
+def _features(session: Session, network: nn.Module, part: str) -> tuple[Tensor, float]:
+    """What the classifier reads of each image of a part, float32 (N, D), and the seconds that this took."""
+    key = f"features {_key(session, network, part)}"
+    kept = _read(key)
+    if kept is None:
+        images: Images = getattr(session.images, f"{part}_images")
+        labels: Tensor = getattr(session.images, f"{part}_labels")
+        begun = time.perf_counter()
+        batches = session.evaluation_batches(images, labels)
+        inputs, read = (x for x, _ in batches.epoch(0)), list[Tensor]()
+        what = f"computing the features of the {_PARTS[part]} images"
+        with session.fabric.autocast(), activity(what, len(labels)) as advance:
+            for features in classifier_layer.features(network, session.classifiers[network], inputs):
+                read.append(features)
+                advance(min(len(read) * batches.batch_size, len(labels)))
+        taken = torch.tensor([time.perf_counter() - begun], dtype=torch.float64)
+        kept = {"features": torch.cat(read).contiguous(), "seconds": taken}
+        cache.write(key, kept)
+    return kept["features"], float(kept["seconds"])
+
+
+def _key(session: Session, network: nn.Module, part: str) -> str:
+    """All that the features of a part depend on."""
+    config, images = session.config, session.images
+    device = torch.cuda.get_device_name() if config.device == "cuda" else "cpu"
+    return repr(
+        (
+            *(part, config.data_fingerprint, images.image_size, images.mean, images.std),
+            *(config.model_fingerprint or config.model, _digest(network, session.classifiers[network])),
+            *(config.precision, config.threads, device, torch.__version__, session.evaluation_size),
+        )
+    )
+
+
+def _digest(network: nn.Module, classifier: nn.Linear) -> str:
+    """XXH3 of a network's weights and buffers but for those of its classifier, which features do not depend on."""
+    total = xxhash.xxh3_128()
+    own = {id(parameter) for parameter in classifier.parameters()}
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if id(tensor) not in own:
+            total.update(repr((name, tensor.shape, tensor.dtype)).encode())
+            total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _read(key: str) -> dict[str, Any] | None:
+    try:
+        return cache.read(key)
+    except cache.DamagedError:
+        return None  # it is computed anew, and then written over
+
+
+def _write(layer: nn.Linear, found: Probe) -> None:
+    with torch.no_grad():
+        layer.weight.copy_(found.weight)
+        if layer.bias is not None:
+            layer.bias.copy_(found.bias)
