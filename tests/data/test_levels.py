@@ -44,7 +44,9 @@ def _expected(values, black, white):
 @pytest.fixture
 def load(monkeypatch):
     def load(train, test, **options):
-        monkeypatch.setattr(loading, "open_source", lambda _: collection(train, test, **options))
+        monkeypatch.setattr(
+            loading, "open_source", lambda _, split_by=None: collection(train, test, **options)
+        )
         return data.load("x", **({"memory": options["memory"]} if "memory" in options else {}))
 
     return load

@@ -30,7 +30,7 @@ def source(monkeypatch):
     """Lets `load` find a collection made by the test."""
 
     def become(found):
-        monkeypatch.setattr(loading, "open_source", lambda name: found)
+        monkeypatch.setattr(loading, "open_source", lambda name, split_by=None: found)
         return found
 
     return become
@@ -323,7 +323,7 @@ def test_a_damaged_cache_costs_only_time_and_is_told(source, cache_folder, damag
 
 
 def _load_and_tell(pipe):
-    loading.open_source = lambda name: collection(random_pictures(200))
+    loading.open_source = lambda name, split_by=None: collection(random_pictures(200))
     pipe.send(data.load("x").fingerprint)
 
 

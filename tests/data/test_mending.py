@@ -181,7 +181,7 @@ def test_what_was_odd_is_counted_and_one_is_named(monkeypatch):
         save("MPO"),
         deep,
     ]
-    monkeypatch.setattr(loading, "open_source", lambda _: collection(odd, [PHOTO, PHOTO]))
+    monkeypatch.setattr(loading, "open_source", lambda _, split_by=None: collection(odd, [PHOTO, PHOTO]))
     for _ in range(2):  # the second time from the cache
         found = data.load("x", image_size=9)
         assert found.notes[:3] == (

@@ -29,7 +29,7 @@ def _photographs():
 @pytest.fixture
 def load(monkeypatch):
     found = collection(_photographs(), random_pictures(2, (20, 20)))
-    monkeypatch.setattr(loading, "open_source", lambda _: found)
+    monkeypatch.setattr(loading, "open_source", lambda _, split_by=None: found)
 
     def load(memory=None, **options):
         return data.load("x", 12, preparation=Preparation(**options), memory=memory, for_crops=True)
@@ -185,7 +185,7 @@ def test_only_runs_that_cut_parts_keep_originals_and_are_named_after_it(tmp_path
 
 def test_grey_pictures_are_cut_as_well(monkeypatch):
     grey = random_pictures(4, (30, 40), channels=1)
-    monkeypatch.setattr(loading, "open_source", lambda _: collection(grey, grey[:2]))
+    monkeypatch.setattr(loading, "open_source", lambda _, split_by=None: collection(grey, grey[:2]))
     images = data.load("x", 10, for_crops=True)
     x = torch.cat([x for x, _ in _batches(images).epoch(0)])
     assert x.shape == (4, 1, 10, 10)

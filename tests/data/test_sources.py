@@ -25,7 +25,7 @@ def asked(monkeypatch):
     """The ids that the Hub is asked for; it has none."""
     ids = []
 
-    def collect(hub_id):
+    def collect(hub_id, split_by=None):
         ids.append(hub_id)
         raise hub.HubError("nothing there")
 

@@ -176,6 +176,15 @@ class RunOptions:
         bool | None,
         _flag("Divide the data anew for each trial.", _DATA, "--split-per-trial/--one-split"),
     ] = None
+    split_by: Annotated[
+        str | None,
+        _flag(
+            "Keep together what belongs together (one object, patient, shoot): a column, or a regular expression "
+            "searched for in each file's path.",
+            _DATA,
+            metavar="COLUMN|REGEX",
+        ),
+    ] = None
     subset_per_trial: Annotated[
         bool | None,
         _flag(

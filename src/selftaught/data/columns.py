@@ -24,11 +24,12 @@ _LABEL = tuple(
 
 @dataclass(frozen=True)
 class Row:
-    """What a line says; `part` is None where the table is not divided."""
+    """What a line says; `part` is None where the table is not divided, `group` where it has no such column."""
 
     file: str
     label: str
     part: str | None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Columns:
         label: the position of the labels.
         split: the position of the column that divides the images, if there is one.
         parts: what its values mean.
+        group: the position of the column that says what belongs together, if there is one.
     """
 
     names: tuple[str, ...]
@@ -48,6 +50,7 @@ class Columns:
     label: int
     split: int | None = None
     parts: dict[str, str] | None = None
+    group: int | None = None
 
     @classmethod
     def of(cls, header: Sequence[str], where: str) -> "Columns":
@@ -79,6 +82,10 @@ class Columns:
         notes = self._other_labels([plain(name) for name in self.names]) + notes
         return (self if split is None else replace(self, split=split, parts=parts)), notes
 
+    def grouped(self, name: str | None) -> "Columns":
+        """With the column of this name, if there is one, as that of the groups."""
+        return replace(self, group=self.names.index(name)) if name in self.names else self
+
     def _other_labels(self, written: Sequence[str]) -> list[str]:
         others = [name for name, known in zip(self.names, written, strict=True) if known in _LABEL]
         others.remove(self.names[self.label])
@@ -96,14 +103,17 @@ class Columns:
             InputError: it lacks its file, its label or its part, or the part is none.
         """
         file, label = _needed(cells, self.file, "file", where), _needed(cells, self.label, "label", where)
+        group = None
+        if self.group is not None:
+            group = _needed(cells, self.group, shown(self.names[self.group]), where)
         if self.split is None or self.parts is None:
-            return Row(file, label, None)
+            return Row(file, label, None, group)
         name = self.names[self.split]
         value = _needed(cells, self.split, shown(name), where)
         part = self.parts.get(value)
         if part is None:
             raise InputError(f"{where}: unknown {shown(name)} {cut(value)}: write {takes(name)}")
-        return Row(file, label, part)
+        return Row(file, label, part, group)
 
 
 def _column(written: Sequence[str], names: Sequence[str], known: Sequence[str], what: str, where: str) -> int:

@@ -1,5 +1,6 @@
 """A source before its pictures are decoded: what every kind of source is turned into."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,10 +42,11 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Pictures and their labels, int64 (N,)."""
+    """Pictures and their labels, int64 (N,); where somebody asked for them the groups that they belong to."""
 
     pictures: Pictures
     labels: Tensor
+    groups: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, eq=False)

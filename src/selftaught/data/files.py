@@ -4,14 +4,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from selftaught.data import pictures
+from selftaught.data import grouping, pictures
 from selftaught.data.encoded import Collection, Part
 from selftaught.data.parts import absent, check_classes, divide, ordered
 from selftaught.errors import InputError, shown
@@ -48,12 +48,16 @@ _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lo
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image file, its state on disk, the name of its class and its part (train, test, validation)."""
+    """An image file, its state on disk, the name of its class and its part (train, test, validation).
+
+    `group` is what it belongs to, where a column says that.
+    """
 
     path: Path
     state: os.stat_result
     label: str
     part: str
+    group: str | None = None
 
 
 class Files:
@@ -254,14 +258,18 @@ def _unreadable(path: Path, error: OSError) -> str:
     return f"{shown(path)} cannot be read ({error.strerror or error}): make it readable, or remove it"
 
 
-def collection(root: Path, labelled: Sequence[Labelled], where: str, notes: Sequence[str]) -> Collection:
-    """Files below `root` as a collection; `where` is the source in messages.
+def collection(
+    root: Path, labelled: Sequence[Labelled], where: str, notes: Sequence[str], split_by: str | None = None
+) -> Collection:
+    """Files below `root` as a collection; `where` is the source in messages, `split_by` that of `data.load`.
 
     Raises:
         InputError: there is no training part, only one class, a class that one of the parts lacks, or a single
             image of a class in a source that is not divided.
     """
     parts: dict[str, list[Labelled]] = {}
+    if split_by is not None:
+        labelled = _grouped(labelled, split_by, root, where)
     for row in labelled:
         parts.setdefault(row.part, []).append(row)
     train, test, more = divide(parts, where)
@@ -269,7 +277,9 @@ def collection(root: Path, labelled: Sequence[Labelled], where: str, notes: Sequ
     code = {name: label for label, name in enumerate(classes)}
 
     def part(rows: list[Labelled]) -> Part:
-        return Part(Files([row.path for row in rows]), torch.tensor([code[row.label] for row in rows]))
+        groups = [row.group for row in rows if row.group is not None]
+        labels = torch.tensor([code[row.label] for row in rows])
+        return Part(Files([row.path for row in rows]), labels, groups or None)
 
     learned, tested = part(train), part(test) if test else None
     tested_labels = tested.labels if tested else None
@@ -277,6 +287,19 @@ def collection(root: Path, labelled: Sequence[Labelled], where: str, notes: Sequ
     if problems := absent(classes, learned.labels, tested_labels):
         raise InputError(f"{where}: {problems[0]}: add some, or remove the class from the other part")
     return Collection(classes, learned, tested, _key(root, [train, test or []]), notes=(*notes, *more))
+
+
+def _grouped(labelled: Sequence[Labelled], split_by: str, root: Path, where: str) -> list[Labelled]:
+    """With the group of each: by a column, or else by its path."""
+    lacking = [row for row in labelled if row.group is None]
+    if lacking and len(lacking) < len(labelled):
+        raise InputError(f"{where}: not every table has the column {shown(split_by)!r}: add it to all")
+    if not lacking:
+        return list(labelled)
+    by = grouping.pattern(split_by)
+    return [
+        replace(row, group=grouping.in_path(by, row.path.relative_to(root).as_posix())) for row in labelled
+    ]
 
 
 def _key(root: Path, parts: Sequence[Sequence[Labelled]]) -> str:

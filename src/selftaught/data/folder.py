@@ -12,8 +12,8 @@ from selftaught.errors import InputError, listed, shown, together
 _TABLES_NOT_READ = {".jsonl", ".ndjson", ".xlsx", ".xls", ".ods"}
 
 
-def collect(folder: Path) -> Collection:
-    """The images of a folder; the names of the sub-folders are the classes.
+def collect(folder: Path, split_by: str | None = None) -> Collection:
+    """The images of a folder; the names of the sub-folders are the classes. `split_by` is that of `data.load`.
 
     Sub-folders ``train`` and ``test`` (also training, testing, val, valid, validation, and such words with others
     around them: training_set, seg_train) divide it. Below a class, images may lie in folders of any depth. Files that
@@ -24,14 +24,14 @@ def collect(folder: Path) -> Collection:
             images; and see `selftaught.data.files.collection`.
     """
     try:
-        return _collect(folder)
+        return _collect(folder, split_by)
     except InputError as error:
         if unread := _unread(folder):
             raise InputError(f"{error}; {unread}") from error
         raise
 
 
-def _collect(folder: Path) -> Collection:
+def _collect(folder: Path, split_by: str | None) -> Collection:
     found = layout.read(folder)
     labelled: list[Labelled] = []
     problems: list[str] = []
@@ -45,7 +45,7 @@ def _collect(folder: Path) -> Collection:
     if problems:
         raise InputError(together(problems))
     notes = [*found.notes, *_descriptions(found), *_companions(found), *filter(None, [_unread(folder)])]
-    return collection(folder, labelled, shown(folder), notes)
+    return collection(folder, labelled, shown(folder), notes, split_by)
 
 
 def _unread(folder: Path) -> str:

@@ -56,8 +56,8 @@ def _kept_files() -> list[Path]:
     ]
 
 
-def collect(hub_id: str) -> Collection:
-    """A data set of the Hub.
+def collect(hub_id: str, split_by: str | None = None) -> Collection:
+    """A data set of the Hub; `split_by` is that of `data.load`.
 
     Raises:
         HubError: the Hub cannot be reached or has no such data set, or not for everybody.
@@ -73,9 +73,22 @@ def collect(hub_id: str) -> Collection:
         unused += huggingface.unused(dataset.features.arrow_schema, layout, origin)
         labels = dataset.select_columns([layout.labels]).with_format("arrow")[:][layout.labels]
         pictures = Rows(dataset, layout.pictures, origin)
-        found[part] = huggingface.Split(pictures, [Labels(origin, layout.labels, layout.classes, labels)])
+        named = [Labels(origin, layout.labels, layout.classes, labels)]
+        found[part] = huggingface.Split(pictures, named, _groups(dataset, split_by, origin))
         content.update(repr((part, dataset._fingerprint, layout)).encode())
     return huggingface.collection(found, where, content.hexdigest(), [*notes, *dict.fromkeys(unused)])
+
+
+def _groups(dataset: "Dataset", split_by: str | None, origin: str) -> list[str] | None:
+    """The values of a column as texts."""
+    if split_by is None:
+        return None
+    if split_by not in dataset.features:
+        raise huggingface.no_column(split_by, origin, list(dataset.features))
+    found = dataset.select_columns([split_by]).with_format("arrow")[:][split_by].to_pylist()
+    if None in found:
+        raise huggingface.no_value(split_by, origin, found.index(None))
+    return list(map(str, found))
 
 
 def _load(hub_id: str) -> "Mapping[str, Dataset]":

@@ -53,10 +53,11 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Pictures and the labels of all of them, in one or several pieces."""
+    """Pictures and the labels of all of them, in one or several pieces, and their groups where asked for."""
 
     pictures: Pictures
     labels: Sequence[Labels]
+    groups: Sequence[str] | None = None
 
 
 def layout(schema: "pa.Schema", origin: str) -> Layout:
@@ -204,6 +205,23 @@ def blob(cell: Mapping[str, Any] | bytes | None, where: str, folders: Sequence[P
     )
 
 
+def no_column(name: str, where: str, columns: Sequence[str]) -> InputError:
+    """What to say where pictures in rows should be grouped by a column that is not there."""
+    return InputError(
+        f"{where} has no column {shown(name)!r} to split by (it has {shown(', '.join(columns))}): name one of them"
+    )
+
+
+def no_value(name: str, where: str, row: int) -> InputError:
+    """What to say of a row that belongs to no group."""
+    return InputError(f"{where}, row {row}: no {shown(name)}, by which to split: add it, or remove the row")
+
+
+def _rows(part: Part, at: Tensor) -> Part:
+    groups = None if part.groups is None else [part.groups[row] for row in at.tolist()]
+    return Part(Chosen(part.pictures, at), part.labels[at], groups)
+
+
 def collection(
     splits: Mapping[str, Split],
     where: str,
@@ -232,10 +250,10 @@ def collection(
         splits = {part: split for part, split in splits.items() if part != "test"}
     train, test, more = divide(splits, where)
     classes, codes = encode([*train.labels, *(test.labels if test else [])])
-    learned = Part(train.pictures, torch.cat(codes[: len(train.labels)]))
-    tested = Part(test.pictures, torch.cat(codes[len(train.labels) :])) if test else None
+    learned = Part(train.pictures, torch.cat(codes[: len(train.labels)]), train.groups)
+    tested = Part(test.pictures, torch.cat(codes[len(train.labels) :]), test.groups) if test else None
     if division:
-        rows = {part: Part(Chosen(learned.pictures, at), learned.labels[at]) for part, at in division.items()}
+        rows = {part: _rows(learned, at) for part, at in division.items()}
         learned, tested, more = divide(rows, where)
     tested_labels = tested.labels if tested else None
     check_classes(classes, learned.labels, tested_labels, where)

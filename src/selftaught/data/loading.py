@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from selftaught.data import splits, store
+from selftaught.data import grouping, splits, store
 from selftaught.data.dataset import ImageData
 from selftaught.data.decoding import OnProgress
 from selftaught.data.encoded import Collection, Pictures
@@ -18,7 +18,7 @@ from selftaught.data.sources import SOURCES, open_source
 from selftaught.data.splits import Parts
 from selftaught.data.statistics import normalisation
 from selftaught.data.store import Store
-from selftaught.errors import InputError, unknown
+from selftaught.errors import InputError, shown, unknown
 
 
 def names() -> list[str]:
@@ -54,6 +54,7 @@ def load(
     on_progress: OnProgress | None = None,
     for_crops: bool = False,
     subset_seed: int | None = None,
+    split_by: str | None = None,
 ) -> ImageData:
     """Labelled images, decoded, resized and divided.
 
@@ -75,6 +76,10 @@ def load(
         for_crops: whether to keep the training pictures large as well (`ImageData.originals`), for
             `selftaught.data.batches.Batches` to cut random parts from.
         subset_seed: seeds the choice of training and validation images in place of `split_seed`; the test images stay.
+        split_by: what the images are grouped by, so that no group is in two parts: a column of the table or Parquet
+            files, or for image files a regular expression, which is searched for in the path below the folder: its
+            first group, or else all that matches, is the group's name. What is set aside or held out are whole groups,
+            stratified as well as they allow.
 
     Raises:
         InputError: unknown name, a value out of range, data that cannot be found or decoded.
@@ -84,9 +89,9 @@ def load(
     ((1294, 1, 16, 16), 144, 359, '3')
     """
     asked = _pair(image_size)
-    collection = open_source(name)
+    collection = open_source(name, split_by)
     division = _divide(
-        collection, train_size, val_fraction, split_seed, test_fraction, test_size, subset_seed
+        collection, train_size, val_fraction, split_seed, test_fraction, test_size, subset_seed, split_by
     )
     train = division.parts.train
     everything = store.fill(collection, train, asked, preparation, memory, on_progress or _ignore, for_crops)
@@ -157,23 +162,59 @@ def _divide(
     test_fraction: float,
     test_size: int | None,
     subset_seed: int | None,
+    split_by: str | None,
 ) -> _Division:
     labels, classes = collection.train.labels, collection.classes
+    groups, names = _groups(collection)
     notes: tuple[str, ...] = ()
     if collection.test is None:
-        before, test = splits.set_aside(labels, test_fraction, split_seed, classes)
-        test_part = f"{100 * test_fraction:g} % set aside, stratified, split seed {split_seed}"
+        before, test = splits.set_aside(labels, test_fraction, split_seed, classes, groups)
+        by = "" if groups is None else f" by group ({shown(split_by)})"
+        test_part = f"{100 * test_fraction:g} % set aside{by}, stratified, split seed {split_seed}"
         notes = (f"no test part in the data: {len(test):,} of {len(labels):,} images, {test_part}",)
     else:
         before = torch.arange(len(labels))
         labels = torch.cat([labels, collection.test.labels])
         test, test_part = torch.arange(len(before), len(labels)), "the source's own"
+    if groups is not None:
+        notes += _about_groups(groups, names, before, test, shown(split_by))
     if test_size is not None:
         test_part = f"{test_size:,} of {len(test):,}, stratified: {test_part}"
         test = splits.choose(labels, test, test_size, split_seed)
     chosen_by = split_seed if subset_seed is None else subset_seed
-    train, val = splits.hold_out(labels[before], train_size, val_fraction, chosen_by, len(classes))
+    of_training = None if groups is None else groups[before]
+    train, val = splits.hold_out(
+        labels[before], train_size, val_fraction, chosen_by, len(classes), of_training
+    )
     return _Division(labels, Parts(before[train], before[val], test), test_part, notes)
+
+
+def _groups(collection: Collection) -> tuple[Tensor | None, list[str]]:
+    """Which group each image of both parts belongs to, int64 (N,), and what the groups are called."""
+    parts = [part for part in (collection.train, collection.test) if part is not None]
+    called = [name for part in parts for name in part.groups or ()]
+    return grouping.numbered(called) if called else (None, [])
+
+
+def _about_groups(
+    groups: Tensor, names: list[str], before: Tensor, test: Tensor, split_by: str
+) -> tuple[str, ...]:
+    sizes = groups.bincount()
+    smallest, largest = int(sizes.min()), int(sizes.max())
+    of = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
+    tested, known = groups[test].unique(), torch.isin(groups[test], groups[before])
+    text = (
+        f"split by {split_by}: {len(names):,} groups of {of} images, {len(tested):,} of them in the test part"
+    )
+    if not known.any():
+        return (text,)
+    first = names[int(groups[test][known][0])]
+    return (
+        text,
+        f"{int(known.sum()):,} of the {len(test):,} test images, which the data itself sets apart, are of groups that "
+        f"are trained with as well (such as {shown(first)!r}): what the model scores on them is in part memory; remove "
+        "them, or join the parts and let --split-by divide them",
+    )
 
 
 def _normalisation(

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _IN_MEMORY = 256 * 2**20
 
 
-def collect(found: Found, where: str) -> Collection:
-    """The files that `parquet_files.find` found; `where` is the source in messages.
+def collect(found: Found, where: str, split_by: str | None = None) -> Collection:
+    """The files that `parquet_files.find` found; `where` is the source in messages, `split_by` that of `data.load`.
 
     Raises:
         InputError: a file is no Parquet, has no such columns or unpacks to far more than its size, a label is none;
@@ -42,7 +42,7 @@ def collect(found: Found, where: str) -> Collection:
             more += [note for notes in unused for note in notes]
             used.update(file.column for file in files)
             used.update(piece.column for piece in labels)
-            splits[part] = huggingface.Split(Rows(files), labels)
+            splits[part] = huggingface.Split(Rows(files), labels, _groups(files, split_by))
             content.update(
                 repr((part, [(file.path.name, file.state, file.column) for file in files])).encode()
             )
@@ -51,6 +51,18 @@ def collect(found: Found, where: str) -> Collection:
         content.update(repr(("divided by", division.column)).encode())
     notes = [*found.notes, *dict.fromkeys(more), *division.notes]
     return huggingface.collection(splits, where, content.hexdigest(), notes, division.positions)
+
+
+def _groups(files: Sequence["File"], split_by: str | None) -> list[str] | None:
+    """The values of a column, of all rows one after the other."""
+    if split_by is None:
+        return None
+    for file in files:
+        with parquet_column.reading(file.path) as opened:
+            names = opened.schema_arrow.names
+        if split_by not in names:
+            raise huggingface.no_column(split_by, file.origin, names)
+    return [value for file in files for value in parquet_division.values(file.path, split_by)]
 
 
 def _division(found: Found, used: set[str]) -> parquet_division.Division:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selftaught.data import parquet_column
+from selftaught.data import huggingface, parquet_column
 from selftaught.data.dividing import Candidates, takes
 from selftaught.data.labels import is_text
 from selftaught.errors import InputError, shown
@@ -61,6 +61,14 @@ def find(paths: Sequence[Path], used: set[str], by_file: str | None) -> Division
         part: torch.from_numpy(np.flatnonzero(values == part)) for part in sorted(set(values.tolist()))
     }
     return Division(column, positions, notes)
+
+
+def values(path: Path, column: str) -> list[str]:
+    """A column's values as texts; InputError for a row without one, or where the file cannot be read."""
+    found = [different[place] for different, at in _pieces(path, column) for place in at.tolist()]
+    if "" in found:
+        raise huggingface.no_value(column, shown(path), found.index(""))
+    return found
 
 
 def _columns(paths: Sequence[Path], used: set[str]) -> list[str]:

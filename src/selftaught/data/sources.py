@@ -21,8 +21,8 @@ class Source(Protocol):
         """One line about the data set."""
         ...
 
-    def open(self) -> Collection:
-        """The data set as it is found; InputError where it is not."""
+    def open(self, split_by: str | None = None) -> Collection:
+        """The data set as it is found; InputError where it is not, or has no such column."""
         ...
 
 
@@ -32,8 +32,10 @@ class Embedded:
 
     summary: str
 
-    def open(self) -> Collection:
+    def open(self, split_by: str | None = None) -> Collection:
         """See `selftaught.data.digits.collect`."""
+        if split_by is not None:
+            raise InputError("the digits are not in groups: leave out --split-by, or name other data")
         return digits.collect()
 
 
@@ -45,7 +47,7 @@ class Published:
     hub_id: str
     summary: str
 
-    def open(self) -> Collection:
+    def open(self, split_by: str | None = None) -> Collection:
         """From the copy if there is one, else from the Hub; InputError where neither has it."""
         home = os.environ.get("SELFTAUGHT_DATA")
         if home and not Path(home).is_dir():
@@ -55,12 +57,12 @@ class Published:
         copy = Path(home) / self.name if home else None
         files = parquet_files.find(copy, trusted=True) if copy else None
         if files:
-            found = parquet.collect(files, shown(copy or ""))
+            found = parquet.collect(files, shown(copy or ""), split_by)
             if found.test is None:
                 raise InputError(f"{copy} has no test-*.parquet beside the other part: complete the folder")
             return found
         try:
-            return hub.collect(self.hub_id)
+            return hub.collect(self.hub_id, split_by)
         except hub.HubError as error:
             place = f"no {self.name}/train-*.parquet in {home}" if home else "SELFTAUGHT_DATA is not set"
             raise InputError(
@@ -88,31 +90,32 @@ SOURCES: dict[str, Source] = {
 _BY_HUB_ID = {source.hub_id: source for source in _PUBLISHED}
 
 
-def open_source(name: str) -> Collection:
+def open_source(name: str, split_by: str | None = None) -> Collection:
     """The labelled images that a name stands for; no picture is decoded.
 
     Args:
         name: in this order: a name in `SOURCES`; a folder of images, with one sub-folder per class or a table of
             labels; a folder of Parquet files; a table of labels; an id of the Hub (``owner/name``, or any id after
             ``hub:``).
+        split_by: that of `selftaught.data.load`.
 
     Raises:
         InputError: there is no such thing, or it cannot be used; the message names the file, line or row.
     """
     if name in SOURCES:
-        return SOURCES[name].open()
+        return SOURCES[name].open(split_by)
     path = local_path(name)
     if path:
-        return _open_path(_typed(name))
+        return _open_path(_typed(name), split_by)
     hub_id = name.removeprefix(_HUB)
     if hub_id == name and not _may_be_hub_id(name):
         raise _not_found(name)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", hub_id):
         raise InputError(f"{name!r} is no id of the Hub: write {_HUB}NAME or {_HUB}OWNER/NAME")
     if hub_id in _BY_HUB_ID:
-        return _BY_HUB_ID[hub_id].open()
+        return _BY_HUB_ID[hub_id].open(split_by)
     try:
-        return hub.collect(hub_id)
+        return hub.collect(hub_id, split_by)
     except hub.HubError as error:
         here = "" if hub_id != name else f"there is no folder {name} here, and "
         raise InputError(
@@ -132,18 +135,18 @@ def _typed(name: str) -> Path:
     return Path(os.path.expanduser(name))
 
 
-def _open_path(path: Path) -> Collection:
+def _open_path(path: Path, split_by: str | None) -> Collection:
     if not path.is_dir():
         if table.is_table(path):
-            return table.collect(path)
+            return table.collect(path, split_by=split_by)
         raise InputError(
             f"{shown(path)} is neither a folder nor a table of labels ({', '.join(table.SUFFIXES)}): give the folder"
         )
     if files := parquet_files.find(path):
-        return parquet.collect(files, shown(path))
+        return parquet.collect(files, shown(path), split_by)
     if labels := table.find(path):
-        return table.collect(labels, path)
-    return folder.collect(path)
+        return table.collect(labels, path, split_by)
+    return folder.collect(path, split_by)
 
 
 def _may_be_hub_id(name: str) -> bool:

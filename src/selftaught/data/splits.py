@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from selftaught.data import grouping
 from selftaught.errors import InputError
 
 
@@ -68,13 +69,15 @@ def complement(indices: Tensor, total: int) -> Tensor:
     return torch.nonzero(left).flatten()
 
 
-def set_aside(labels: Tensor, fraction: float, seed: int, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
+def set_aside(
+    labels: Tensor, fraction: float, seed: int, classes: Sequence[str], groups: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Positions of the images to train with and of a stratified `fraction` to test with, both ascending.
 
-    Every class that has images has at least one on each side.
+    Every class that has images has at least one on each side. With `groups`, int64 (N,), whole ones are set aside.
 
     Raises:
-        InputError: a fraction outside (0, 1), or a class with one image.
+        InputError: a fraction outside (0, 1), a class with one image or in one group, or groups that cannot be divided.
     """
     if not 0.0 < fraction < 1.0:
         raise InputError(f"test_fraction must be above 0 and below 1, got {fraction}")
@@ -85,10 +88,31 @@ def set_aside(labels: Tensor, fraction: float, seed: int, classes: Sequence[str]
             f"class {alone!r} has one image, which cannot both be trained and be tested with: add another or "
             "remove the class"
         )
+    if groups is not None:
+        return _set_groups_aside(labels, fraction, seed, classes, groups)
     present = int((counts > 0).sum())
     size = min(max(round(len(labels) * (1 - fraction)), present), len(labels) - present)
     kept = stratified(labels, size, seed, spare=1)
     return kept, complement(kept, len(labels))
+
+
+def _set_groups_aside(
+    labels: Tensor, fraction: float, seed: int, classes: Sequence[str], groups: Tensor
+) -> tuple[Tensor, Tensor]:
+    of_class = torch.stack([labels, groups]).unique(dim=1)[0].bincount(minlength=len(classes))
+    if (of_class == 1).any():
+        alone = classes[int((of_class == 1).nonzero()[0])]
+        raise InputError(
+            f"all images of class {alone!r} are of one group of split_by, which cannot both be trained and be tested "
+            "with: add images of another group, remove the class, or split by something else"
+        )
+    test = grouping.apart(labels, groups, fraction, seed)
+    if test is None:
+        raise InputError(
+            "the groups of split_by cannot be divided so that every class is both trained and tested with: they are "
+            "too few for classes that share them; add images of further groups, or try another --split-seed"
+        )
+    return complement(test, len(labels)), test
 
 
 def choose(labels: Tensor, test: Tensor, size: int, seed: int) -> Tensor:
@@ -107,7 +131,12 @@ def choose(labels: Tensor, test: Tensor, size: int, seed: int) -> Tensor:
 
 
 def hold_out(
-    labels: Tensor, train_size: int | None, val_fraction: float, seed: int, num_classes: int
+    labels: Tensor,
+    train_size: int | None,
+    val_fraction: float,
+    seed: int,
+    num_classes: int,
+    groups: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Positions of the training and of the validation images among `labels`, both ascending.
 
@@ -117,6 +146,7 @@ def hold_out(
         val_fraction: share in [0, 1) of those held out, stratified.
         seed: seeds both choices.
         num_classes: C.
+        groups: int64 (N,); whole ones are held out, as far as their images are used.
 
     Raises:
         InputError: a value out of range, or a hold-out that would leave a class empty.
@@ -139,5 +169,15 @@ def hold_out(
             f"val_fraction {val_fraction} of {size} images holds out {held_out}: it must hold out at least 1 and "
             f"leave at least {present}, one per class"
         )
+    if groups is not None and held_out:
+        taken = grouping.apart(
+            labels[used], groups[used].unique(return_inverse=True)[1], val_fraction, seed, on_both_sides=False
+        )
+        if taken is None or not len(taken):
+            raise InputError(
+                f"val_fraction {val_fraction} of {size} images holds out no whole group of split_by: raise it, set it "
+                "to 0, or split by something finer"
+            )
+        return used[complement(taken, size)], used[taken]
     kept = stratified(labels[used], size - held_out, seed)
     return used[kept], used[complement(kept, size)]

@@ -102,7 +102,7 @@ def _parts(labelled: list[Path], folders: list[Path]) -> dict[Path, str | None] 
     return dict(zip(labelled, parts, strict=True))
 
 
-def collect(tables: Path | Tables, folder: Path | None = None) -> Collection:
+def collect(tables: Path | Tables, folder: Path | None = None, split_by: str | None = None) -> Collection:
     """The images that a CSV or TSV file names, or several of them, one for each part.
 
     The header names a column of files (file, filename, path, image, id, ...), one of labels (label, class,
@@ -113,6 +113,7 @@ def collect(tables: Path | Tables, folder: Path | None = None) -> Collection:
     Args:
         tables: one file, or what `find` found.
         folder: the folder that was asked for, where the tables lie in it or beside it.
+        split_by: that of `data.load`.
 
     Raises:
         InputError: a table cannot be read or lacks a column; a line lacks its label, or names a file that is
@@ -125,19 +126,26 @@ def collect(tables: Path | Tables, folder: Path | None = None) -> Collection:
     notes = [f"the labels are those of {', '.join(map(shown, tables.parts))}"] if folder else []
     notes += tables.notes
     for path, part in tables.parts.items():
-        labelled += _rows(path, part, folder, first, notes)
+        labelled += _rows(path, part, folder, first, notes, split_by)
     table = next(iter(tables.parts))
     if folder and (unused := sum(is_image(p.name) and p not in first for p in walk(folder, table.parent))):
         which = f"{shown(table.name)} does" if len(tables.parts) == 1 else "the tables do"
         notes.append(f"{unused:,} images in {shown(folder)} are not used: {which} not name them")
-    return collection(table.parent, labelled, shown(table if len(tables.parts) == 1 else folder), notes)
+    where = shown(table if len(tables.parts) == 1 else folder)
+    return collection(table.parent, labelled, where, notes, split_by)
 
 
 def _rows(
-    table: Path, part: str | None, folder: Path | None, first: dict[Path, str], notes: list[str]
+    table: Path,
+    part: str | None,
+    folder: Path | None,
+    first: dict[Path, str],
+    notes: list[str],
+    split_by: str | None,
 ) -> Iterator[Labelled]:
     """What a table names; `first` is where each file was named, to be added to."""
     columns, more = _columns(table, part)
+    columns = columns.grouped(split_by)
     notes += more
     finder = Finder(table, folder)
     about = part or part_of(table.stem)
@@ -152,7 +160,7 @@ def _rows(
         first[path] = where
         empty = False
         label = unicodedata.normalize("NFC", shown(row.label))
-        yield Labelled(path, state(path), label, part or row.part or "train")
+        yield Labelled(path, state(path), label, part or row.part or "train", row.group)
     if empty:
         raise InputError(f"{shown(table)} has no rows below its header: add one per image")
 

@@ -275,9 +275,7 @@ def data_of_options(config: RunConfig, preparation: Preparation | None = None) -
 
 
 def _load_options(config: RunConfig) -> dict[str, Any]:
-    return {
-        name: getattr(config, name) for name in DATA_OPTIONS if name not in ("split_per_trial", "split_by")
-    }
+    return {name: getattr(config, name) for name in DATA_OPTIONS if name != "split_per_trial"}
 
 
 def data_of(config: RunConfig, preparation: Preparation | None = None) -> ImageData:
@@ -351,7 +349,14 @@ def _held_out(share: float, name: str, preparation: Preparation, **options: Any)
     if not share:
         return 0.0
     images = load_data(name, preparation, **options)
-    return share if round(share * len(images.train_labels)) >= images.num_classes else 0.0
+    if round(share * len(images.train_labels)) < images.num_classes:
+        return 0.0
+    if options.get("split_by") is not None:
+        try:
+            load_data(name, preparation, **{**options, "val_fraction": share})
+        except InputError:  # so few groups that none is to spare
+            return 0.0
+    return share
 
 
 def _settings(method: str, model: str, training: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
