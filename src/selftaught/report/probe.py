@@ -54,7 +54,7 @@ def caption(records: Sequence[Record]) -> str | None:
     strengths = strength(runs)
     return (
         f"{PROBE}: a linear classifier on the features of the pretrained network, which itself is not trained"
-        + (f"; its C was chosen on held-out images ({strengths})" if strengths else "")
+        + (f"; its C was chosen on held-out training images ({strengths})" if strengths else "")
         + "."
     )
 
