@@ -109,9 +109,14 @@ def test_without_resizing_the_size_is_the_models(tmp_path):
     assert (preparation.size, preparation.crop) == ((48, 48), None)
 
 
-def test_without_a_processor_the_data_decide(tmp_path):
-    assert models.preparation(save(tmp_path / "vit")) == Preparation(size=(64, 64), channels=3)
-    assert models.preparation(save(tmp_path / "resnet", "resnet")) == Preparation(channels=3)
+def test_without_a_processor_it_is_what_most_were_trained_with_and_that_is_said(tmp_path):
+    imagenet = {"crop": 0.875, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    vit, resnet = save(tmp_path / "vit"), save(tmp_path / "resnet", "resnet")
+    assert models.preparation(vit) == Preparation(size=(64, 64), channels=3, **imagenet)
+    assert models.preparation(resnet) == Preparation(size=(224, 224), channels=3, **imagenet)
+    assert models.notes(vit)[0].endswith("its images: ImageNet's mean and standard deviation are taken")
+    assert "224x224 pixels unless --image-size" in models.notes(resnet)[0]
+    assert models.notes(name_for(tmp_path, image_processor_type="ViTImageProcessor")) == ()
 
 
 @pytest.mark.parametrize(

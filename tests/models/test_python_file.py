@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import selftaught
 from selftaught import models
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
-from selftaught.models import digest
+from selftaught.models import alike, digest, python_file
 
 NN = "from torch import nn\n"
 DICT = NN + "class M(nn.Module):\n    def forward(self, x): return {}\nbuild = lambda: M()"
@@ -181,6 +182,42 @@ def test_other_files_are_read_again(net, tmp_path, monkeypatch):
     assert models.create("net.py:build", 3, 1, (6, 8))[1].out_features == 15
 
 
+@pytest.fixture
+def package(tmp_path, monkeypatch) -> Path:
+    """An installed package that must not be imported to find its files."""
+    folder = tmp_path / "installed" / "weights_of_mine"
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise SystemExit('code ran')")
+    (folder / "models" / "w.pth").write_bytes(b"w")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    return folder
+
+
+def test_a_file_of_an_installed_package_is_named_with_the_package(net, package):
+    name = net("FILES = ('weights_of_mine:models/w.pth',)\nraise SystemExit('code ran')")
+    first = models.fingerprint(name)
+    (package / "models" / "w.pth").write_bytes(b"other")
+    assert models.fingerprint(name) != first
+
+
+@pytest.mark.parametrize(
+    ("named", "complaint"),
+    [
+        ("no_such_package:w.pth", "no package no_such_package is installed: install the one"),
+        ("__main__:w.pth", "no package __main__ is installed"),
+        ("weights_of_mine:gone.pth", "no such file in .*weights_of_mine: name one that this release"),
+        ("weights_of_mine:../w.pth", "name files in the package weights_of_mine or below"),
+        ("weights_of_mine:/etc/hostname", "name files in the package weights_of_mine or below"),
+        ("weights_of_mine:models/out.pth", "is a link that leaves the folder .*weights_of_mine"),
+    ],
+)
+def test_nothing_outside_the_package_is_read(net, package, named, complaint):
+    (package.parent / "w.pth").write_bytes(b"outside")
+    (package / "models" / "out.pth").symlink_to(package.parent / "w.pth")
+    with pytest.raises(InputError, match=complaint):
+        models.fingerprint(net(f"FILES = ({named!r},)"))
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -257,6 +294,138 @@ def test_a_file_may_say_how_its_images_are_prepared(net):
     assert models.preparation(net(prepared)) == Preparation(size=(9, 9), channels=1)
     with pytest.raises(InputError, match=r"PREPARATION in .*net\.py is a dict"):
         models.preparation(net("PREPARATION = {}"))
+
+
+def test_a_pretrained_one_that_does_not_say_how_gets_what_most_were_trained_with(net):
+    imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    name = net("PRETRAINED = True")
+    assert models.preparation(name) == Preparation((224, 224), crop=0.875, **imagenet)
+    assert (
+        "224x224 pixels unless --image-size chooses another size and ImageNet's mean" in models.notes(name)[0]
+    )
+    says = "from selftaught.data.preparation import Preparation\nPRETRAINED = True\nPREPARATION = Preparation"
+    own = {"size": (96, 96), "mean": (0.5,), "std": (0.5,), "crop": 1.0, "stretch": True}
+    name = net(f"{says}(**{own})")
+    assert models.preparation(name) == Preparation(**own)
+    assert models.notes(name) == ()
+    assert models.preparation(net(f"{says}(stretch=True)")).crop is None
+
+
+TAKES_PRETRAINED = """
+from torch import nn
+def build(num_classes, pretrained, **more):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, num_classes))
+    net.told = pretrained
+    return net
+"""
+
+
+def test_it_is_told_whether_its_weights_are_wanted(net):
+    name = net(TAKES_PRETRAINED)
+    assert models.create(name, 3, 1, (6, 8)).told is True
+    assert models.create(name, 3, 1, (6, 8), pretrained=False).told is False
+    assert models.rebuilds(name)
+    assert not models.rebuilds(net())
+
+
+SAME = "    nn.init.constant_(net[1].weight, 0.1); net[1].weight.data[0, 0] = 1\n    return net\n"
+SMALL = "def build(num_classes):\n    net = nn.Sequential(nn.Flatten(), nn.Linear(48, num_classes))\n"
+BODIES = {  # what is said of the network, and what of that is refused or remarked
+    NN + SMALL + "    return net\n": (None, None),
+    NN + SMALL + SAME: ("refused", None),
+    "import torch\n" + NN + SMALL.replace("net =", "torch.manual_seed(0); net =") + "    return net": (
+        "refused",
+        None,
+    ),
+    NN + SMALL + "    nn.init.zeros_(net[1].weight)\n    return net": (None, None),
+    NN + SMALL + "    net[1].weight.data = nn.Parameter(net[1].weight.sign())\n    return net": (None, None),
+    "PRETRAINED = False\n" + NN + SMALL + SAME: (None, None),
+    "PRETRAINED = True\n" + NN + SMALL + SAME: (None, None),
+    "PRETRAINED = True\n" + NN + SMALL + "    return net\n": (None, "nothing looks pretrained"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), BODIES.items())
+def test_whether_it_starts_from_trained_weights_shows_in_two_seeds(net, text, expected):
+    name, (refused, remark) = net(text), expected
+    before = torch.get_rng_state()
+    if refused:
+        with pytest.raises(
+            InputError, match=r"whatever the seed: .*write PRETRAINED = True .*or PRETRAINED = False"
+        ):
+            models.check_start(name, 3, 1, (6, 8))
+        return
+    models.check_start(name, 3, 1, (6, 8))
+    assert (remark in models.notes(name)[-1]) if remark else "looks pretrained" not in str(models.notes(name))
+    models.check_start("cnn6", 3, 1, (16, 16))
+    torch.set_rng_state(before)
+
+
+def test_the_share_that_stays_is_of_the_body():
+    """A new head may be larger than the body."""
+
+    def network(seed):
+        torch.manual_seed(0)
+        body = [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)]
+        torch.manual_seed(seed)
+        return nn.Sequential(*body, nn.Flatten(), nn.Linear(4096, 10))
+
+    assert alike.share(network(1), network(2)) == 0.75
+    assert not alike.is_alike(alike.share(nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3)))
+    assert alike.share(nn.BatchNorm2d(99), nn.BatchNorm2d(99)) is None
+
+
+COUNTING = NET.replace("    height,", "    calls.append(torch.rand(1).item())\n    height,")
+COUNTING = f"import torch\ncalls = []\n{COUNTING}"
+
+
+def calls(name: str) -> list:
+    return sys.modules[python_file._function(*name.rsplit(":", 1)).__module__].calls
+
+
+def test_a_network_is_built_once_for_a_seed(net):
+    name = net(COUNTING)
+
+    def create(seed: int) -> tuple[dict, torch.Tensor, float]:
+        torch.manual_seed(seed), random.seed(seed), np.random.seed(seed)
+        model = models.create(name, 3, 1, 4)
+        return model.state_dict(), torch.rand(2), random.random()
+
+    first, drawn, number = create(1)
+    first["0.weight"] += 1  # whoever has it may train it
+    again, drawn_again, number_again = create(1)
+    assert torch.equal(drawn, drawn_again)
+    assert number == number_again
+    assert torch.equal(first["0.weight"], again["0.weight"] + 1)
+    assert len(calls(name)) == 1
+    create(2)
+    create(1)
+    assert len(calls(name)) == 2
+    models.create(name, 3, 1, 4, pretrained=False)
+    assert len(calls(name)) == 3
+
+
+@pytest.mark.parametrize(
+    "tied",
+    [
+        "    net[5].register_forward_pre_hook(lambda m, x: (drop(x[0]),))\n",
+        "    net[0].register_forward_hook(lambda m, x, y: y + net[0].weight.sum())\n",
+        "    net.forward = lambda x: seq(net, x)\n",
+    ],
+)
+def test_a_network_that_a_copy_would_be_tied_to_is_built_each_time(net, tied):
+    text = (
+        COUNTING.replace("return nn.Seq", "drop = nn.Dropout(0.5)\n    net = nn.Seq")
+        + f"{tied}    return net\n"
+    )
+    name = net(text + "def seq(net, x):\n    for part in net:\n        x = part(x)\n    return x\n")
+    for built in (1, 2):
+        torch.manual_seed(0), random.seed(0), np.random.seed(0)
+        model = models.create(name, 3, 1, 4)
+        assert len(calls(name)) == built
+        before = {key: value.clone() for key, value in model.named_parameters()}
+        model(torch.rand(2, 1, 4, 4)).sum().backward()
+        assert all(value.grad is not None for value in model.parameters()), before.keys()
 
 
 def test_what_is_said_of_it():

@@ -35,6 +35,7 @@ OTHER = {
     "subset_seed": 3,
     "model": "n",
     "model_fingerprint": "h",
+    "weights": "w.safetensors",
     "method": "ce",
     "settings": {"alpha": 0.8, "warmup": 1},
     "epochs": 5,
@@ -86,6 +87,8 @@ def test_a_model_of_files_is_known_by_its_fingerprint():
     assert moved.trial_id == parse(VALUES | {"model": "hf:there", "model_fingerprint": "h"}).trial_id
     assert moved.trial_id != parse(VALUES | {"model": "hf:here", "model_fingerprint": "i"}).trial_id
     assert moved.protocol_id == parse(VALUES | {"model": "hf:there", "model_fingerprint": "h"}).protocol_id
+    filled = parse(VALUES | {"model": "hf:here", "model_fingerprint": "h", "weights": "w.safetensors"})
+    assert (filled.trial_id, filled.protocol_id) == (moved.trial_id, moved.protocol_id)
 
 
 def test_a_comparison_has_method_and_seed_apart():

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import selftaught
 from selftaught.errors import InputError, SelftaughtError
+from selftaught.study.plan import plan
 from selftaught.training import record
 from selftaught.training.presets import data_of, resolve
 from selftaught.training.run import Stopped, train
@@ -140,6 +141,55 @@ def test_the_copy_that_a_run_keeps_asks_for_the_weights_beside_it(tmp_path):
         selftaught.load(run, model=kept)
     shutil.copy(tmp_path / "weights.safetensors", run)
     assert selftaught.load(run, model=kept)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_finished_run_whose_function_takes_pretrained_needs_no_weights(tmp_path):
+    wanted = "    if pretrained:\n        body.load"
+    text = WITH_WEIGHTS.replace("(num_classes)", "(num_classes, pretrained)").replace(
+        "    body.load", wanted, 1
+    )
+    net, run = tmp_path / "net.py", tmp_path / "run"
+    net.write_text(text)
+    weights(tmp_path / "weights.safetensors", 1)
+    config = quick.config(model=f"{net}:build")
+    train(config, run)
+    kept = f"{run / 'network.py'}:build"
+    expected = selftaught.load(run, model=config.model)(torch.ones(2, 1, 8, 8))
+    (tmp_path / "weights.safetensors").unlink()
+    for name in (config.model, kept):
+        assert torch.equal(selftaught.load(run, model=name)(torch.ones(2, 1, 8, 8)), expected)
+    net.write_text(text + "# changed\n")
+    with pytest.raises(InputError, match="there is no such file"):
+        selftaught.load(run, model=config.model)
+    weights(tmp_path / "weights.safetensors", 1)
+    with pytest.raises(InputError, match="or has changed since: give the copy"):
+        selftaught.load(run, model=config.model)
+    with pytest.raises(InputError, match="no such file"):  # only a finished run does without
+        quick.config(model=kept)
+
+
+def test_planning_builds_a_network_once_and_once_with_another_seed(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def build(num_classes):\n"
+        f"    open({str(tmp_path / 'calls')!r}, 'a').write('x')\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, num_classes))\n"
+    )
+    options = {**quick.OPTIONS, "model": f"{tmp_path / 'net.py'}:build", "saliency": "grad", "warmup": 1}
+    configs = plan("digits", ["ce", "ls", "le"], trials=2, **options)
+    assert (tmp_path / "calls").read_text() == "xx"
+    for config in configs:
+        train(config, tmp_path / config.trial_id)
+    assert (tmp_path / "calls").read_text() == "xxx"  # the second trial's
+
+
+def test_weights_that_no_seed_changes_are_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "net.py").write_text(WITH_WEIGHTS.replace("PRETRAINED = True", ""))
+    weights(tmp_path / "weights.safetensors", 1)
+    with pytest.raises(
+        InputError, match=r"net\.py:build starts with the same weights .*write PRETRAINED = True"
+    ):
+        plan("digits", ["ce"], trials=2, model=f"{tmp_path / 'net.py'}:build", **quick.OPTIONS)
 
 
 def test_a_network_that_is_said_to_be_pretrained_is_fine_tuned(tmp_path):

@@ -108,11 +108,11 @@ def notes(config: RunConfig, methods: list[str]) -> list[str]:
     """What a user should know about this data, and about these methods on it."""
     images = data_of(config)
     explained = [method for method in methods if "saliency" in objectives.settings(method)]
-    lines = list(images.notes)
+    lines = [*images.notes, *models.notes(config.model, config.weights)]
     if config.model not in models.names() and not config.model_fingerprint:
         lines.append(
             f"{config.model} is a {models.summary(config.model)}, trained from scratch; pretrained networks are "
-            "--model hf:FOLDER_OR_ID"
+            "--model timm:NAME, torchvision:NAME and hf:FOLDER_OR_ID"
         )
     if config.head == "probe":
         lines.append(_fine_tuning(config))

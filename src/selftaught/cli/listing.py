@@ -7,6 +7,8 @@ _KINDS = {"methods": objectives, "models": models, "datasets": data, "recipes": 
 _YOURS = {
     "models": {
         "hf:FOLDER_OR_ID": "any image classifier of transformers, pretrained, with a new head",
+        "timm:NAME": "any image classifier of timm, pretrained, with a new head",
+        "torchvision:NAME": "any image classifier of torchvision, pretrained, with a new head",
         "FILE.py:FUNCTION": "your own: the module that the function returns",
     },
     "datasets": {

@@ -24,7 +24,18 @@ class RunOptions:
 
     model: Annotated[
         str | None,
-        _flag("A model (see `selftaught ls models`), hf:FOLDER_OR_ID, or FILE.py:FUNCTION.", _TRAINING),
+        _flag(
+            "A model (see `selftaught ls models`), timm:NAME, torchvision:NAME, hf:FOLDER_OR_ID, or FILE.py:FUNCTION.",
+            _TRAINING,
+        ),
+    ] = None
+    weights: Annotated[
+        str | None,
+        _flag(
+            "Safetensors file that a model of timm or torchvision starts from, instead of its own weights.",
+            _TRAINING,
+            metavar="FILE",
+        ),
     ] = None
     saliency: Annotated[
         str | None, _flag("Which maps: grad-cam, grad, grad-input, guided-backprop.", _METHOD)

@@ -1,6 +1,9 @@
 """How pictures become a model's input."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SIZE, _CROP = (224, 224), 0.875
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,32 @@ class Preparation:
     std: tuple[float, ...] | None = None
     stretch: bool = False
     levels: tuple[float, float] | None = None
+
+
+def usual(preparation: Preparation) -> Preparation:
+    """What a pretrained model is taken to ask for where it does not say: what most were trained on, ImageNet's way.
+
+    224x224 pixels, the middle of what is scaled with its proportions kept (unless it is to be stretched), and
+    ImageNet's mean and standard deviation.
+
+    >>> usual(Preparation(size=(96, 96)))  # doctest: +ELLIPSIS
+    Preparation(size=(96, 96), channels=None, crop=0.875, resample='bilinear', mean=(0.485, 0.456, 0.406), ...)
+    """
+    crop = _CROP if preparation.crop is None and not preparation.stretch else preparation.crop
+    return replace(
+        preparation,
+        size=preparation.size or _SIZE,
+        crop=crop,
+        mean=preparation.mean or IMAGENET_MEAN,
+        std=preparation.std or IMAGENET_STD,
+    )
+
+
+def taken_for_granted(preparation: Preparation) -> str | None:
+    """What `usual` adds to what a model says, in words; None where it says all."""
+    missing = (
+        [] if preparation.size else [f"{_SIZE[0]}x{_SIZE[1]} pixels unless --image-size chooses another size"]
+    )
+    if preparation.mean is None or preparation.std is None:
+        missing.append("ImageNet's mean and standard deviation")
+    return f"{' and '.join(missing)} are taken" if missing else None

@@ -23,17 +23,48 @@ def settle(
     pictures if they all have one and it is small, else a square. Channels are 1 where all pictures are grey, else 3.
     """
     channels = preparation.channels or (1 if survey.grey.all() else 3)
-    size, note = asked or preparation.size or usual, None
     sizes = {(h, w) for h, w in survey.sizes.tolist()}
-    if size is None:
-        size = _own(sizes, survey)
-        if sizes != {size}:
-            note = f"{_range(sizes)} are resized to {_text(size)}: --image-size chooses another"
-    elif not asked and preparation.size and sizes != {size}:
-        how = "resized" if preparation.crop is None else "scaled and cropped"
-        note = f"{_range(sizes)} are {how} to {_text(size)}, as the model asks"
+    size = asked or preparation.size or usual or _own(sizes, survey)
     form = Format((channels, *size), preparation.crop, preparation.resample, preparation.stretch)
-    return form, note
+    return form, _note(form, sizes, asked, preparation.size, usual)
+
+
+def _note(
+    form: Format,
+    sizes: set[tuple[int, int]],
+    asked: tuple[int, int] | None,
+    of_model: tuple[int, int] | None,
+    usual: tuple[int, int] | None,
+) -> str | None:
+    """What becomes of pictures that do not have the input's size: None where they all have it, or nobody need know."""
+    size = form.shape[1:]
+    if sizes == {size} and form.crop in (None, 1.0):
+        return None
+    if asked:
+        why = (
+            ", as --image-size asks"
+            if of_model in (None, asked)
+            else f", not the model's own {_text(of_model)}"
+        )
+    elif of_model:
+        why = ", as the model asks"
+    elif usual:
+        return None
+    else:
+        why = ": --image-size chooses another"
+    how, part = _how(form, sizes)
+    return f"{_range(sizes)} are {how} to {_text(size)}{part}{why}"
+
+
+def _how(form: Format, sizes: set[tuple[int, int]]) -> tuple[str, str]:
+    """What is done to pictures of these sizes, and which part of them is left."""
+    (height, width), share = form.shape[1:], form.crop
+    if share is None or (form.stretch and share == 1):
+        return ("stretched" if any(h * width != w * height for h, w in sizes) else "resized"), ""
+    if form.stretch:
+        return "stretched and cropped", f" (the middle, {100 * share:g} % of each side)"
+    side = f"{100 * share:g} % of" if share < 1 else "all of"
+    return "scaled and cropped", f" (the middle, {side} the shorter side)"
 
 
 def budget(memory: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Models by name: those of the paper, image classifiers of transformers (hf:), functions of Python files.
+"""Models by name: those of the paper, classifiers of transformers, timm and torchvision, functions of Python files.
 
 To add one, write a module here whose builder carries `@register(name, summary)` and import it below.
 """
@@ -15,13 +15,25 @@ from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
 
 # Imported for their registrations.
-from selftaught.models import cnn, huggingface, mlp, python_file, resnet  # noqa: F401
+from selftaught.models import (  # noqa: F401
+    alike,
+    built,
+    cnn,
+    huggingface,
+    mlp,
+    packages,
+    python_file,
+    resnet,
+    timm_network,
+    torchvision_network,
+)
 from selftaught.models.classifier import Classifier
-from selftaught.models.huggingface import HuggingFaceClassifier
 from selftaught.models.registry import Spec, find, names
+from selftaught.models.wrapped import Wrapped
 
 __all__ = [
     "Classifier",
+    "check_start",
     "create",
     "default_saliency",
     "description",
@@ -29,8 +41,11 @@ __all__ = [
     "is_pretrained",
     "is_spatial",
     "located",
+    "located_weights",
     "names",
+    "notes",
     "preparation",
+    "rebuilds",
     "runs_code",
     "source",
     "summary",
@@ -44,23 +59,31 @@ def create(
     image_size: int | tuple[int, int] = 32,
     dropout: float = 0.0,
     description: dict[str, Any] | None = None,
+    weights: str | None = None,
+    pretrained: bool = True,
 ) -> nn.Module:
     """A new model that takes normalised images (B, K, H, W), in train mode, on the CPU, in float32.
 
-    What is random about it (everything, or a pretrained model's new head) comes from torch's global generator.
+    What is random about it (everything, or a pretrained model's new head) comes from the global generators of torch,
+    Python and NumPy. A model that is not built in is built once for each of their states: asked for again, its copy is
+    returned, and they go on as after the first time.
 
     Args:
         name: one of `names()`; ``resnetN`` for any depth N = 6n+2; ``hf:`` and the folder or Hub id of an image
-            classifier of transformers; or ``path.py:function``, a function of `num_classes`, `in_channels`,
-            `image_size` (height, width) and `dropout`, or some of these, that returns a module.
+            classifier of transformers; ``timm:`` or ``torchvision:`` and the name of one of theirs; or
+            ``path.py:function``, a function of `num_classes`, `in_channels`, `image_size` (height, width), `dropout`
+            and `pretrained`, or some of these, that returns a module.
         num_classes: C >= 2, the number of logits.
         in_channels: channels of the images, 1 for grey and 3 for colour.
         image_size: height and width in pixels, or one number for both.
         dropout: rate in [0, 1) of the dropout at the end of each block stage (MLP: after each hidden layer),
-            Section 5.1 of the paper; before the classifier of a transformers model. The keys of the state dict do
+            Section 5.1 of the paper; before the classifier of another package's model. The keys of the state dict do
             not depend on it.
-        description: what `description` gave for such a model once: a model of transformers is then made from it
+        description: what `description` gave for such a model once: another package's model is then made from it
             alone, with random weights to be replaced. Other models do without.
+        weights: a safetensors file that a model of timm or torchvision starts from, instead of the package's own.
+        pretrained: False for a model whose weights are about to be replaced: what a Python file's function is told,
+            if it asks.
 
     Raises:
         InputError: unknown name, a value out of range, a file that cannot be used, or images that do not suit.
@@ -71,15 +94,21 @@ def create(
     >>> a.shape, model.head(a).shape
     (torch.Size([2, 64, 8, 8]), torch.Size([2, 10]))
     """
-    num_classes = _at_least("num_classes", num_classes, 2)
-    in_channels = _at_least("in_channels", in_channels, 1)
-    height, width = (_at_least("image_size", side, 1) for side in _pair(image_size))
-    check_range("dropout", dropout, lambda rate: 0 <= rate < 1, "in [0, 1)")
-    return find(name).build(Spec(num_classes, in_channels, height, width, dropout, description))
+    spec = _spec(num_classes, in_channels, image_size, dropout, description, pretrained)
+    architecture = find(name, weights)
+    # What is built to be filled is built once, and perhaps while the original files are gone.
+    fingerprint = architecture.fingerprint() if pretrained and description is None else ""
+    if not fingerprint:
+        return architecture.build(spec)
+    # Also by where it lies: a file may look around there.
+    return built.once((architecture.located or name, fingerprint), spec, lambda: architecture.build(spec))
 
 
-def preparation(name: str) -> Preparation:
+def preparation(name: str, weights: str | None = None) -> Preparation:
     """What the model asks of its images; built-in models leave everything to the data.
+
+    A pretrained model that does not say how it wants them gets what most were trained on, see
+    `selftaught.data.preparation.usual`.
 
     Raises:
         InputError: the model's files cannot be used, or ask for something that cannot be done.
@@ -87,10 +116,10 @@ def preparation(name: str) -> Preparation:
     >>> preparation("cnn6") == Preparation()
     True
     """
-    return find(name).preparation()
+    return find(name, weights).preparation()
 
 
-def fingerprint(name: str) -> str:
+def fingerprint(name: str, weights: str | None = None) -> str:
     """SHA-256 (hex) of the files that define and initialise the model; "" for built-in models.
 
     Raises:
@@ -99,12 +128,54 @@ def fingerprint(name: str) -> str:
     >>> fingerprint("cnn6")
     ''
     """
-    return find(name).fingerprint()
+    return find(name, weights).fingerprint()
+
+
+def notes(name: str, weights: str | None = None) -> tuple[str, ...]:
+    """What a user should know of how the model starts, one line each.
+
+    >>> notes("cnn6")
+    ()
+    """
+    architecture = find(name, weights)
+    remark = _REMARKS.get(architecture.fingerprint()) if architecture.runs_code else None
+    return (*architecture.notes(), *filter(None, [remark]))
+
+
+_REMARKS: dict[str, str | None] = {}
+"""What `check_start` found, by fingerprint; None where there is nothing to say."""
+
+
+def check_start(
+    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int], dropout: float = 0.0
+) -> None:
+    """Look, once in a process, whether a Python file's model starts from trained weights as it says.
+
+    It is built with another seed than before, which shows what of it no seed changes. `notes` has what is doubtful.
+
+    Raises:
+        InputError: most of its weights are the same whatever the seed, and the file does not say what it is.
+    """
+    architecture = find(name)
+    if not architecture.runs_code or architecture.fingerprint() in _REMARKS:
+        return
+    spec = _spec(num_classes, in_channels, image_size, dropout, None, True)
+    model = create(name, num_classes, in_channels, image_size, dropout)
+    share = alike.share(model, alike.other_build(lambda: architecture.build(spec)))
+    remark = None
+    if alike.is_alike(share) and not architecture.declared():
+        raise InputError(
+            f"{name} starts with the same weights whatever the seed: if they are trained ones, write PRETRAINED = True "
+            "at the top level of the file (or PRETRAINED = False, if it is to be trained like a fresh network)"
+        )
+    if architecture.pretrained() and share == 0:
+        remark = f"{name} says PRETRAINED = True, but no weight of it stays with another seed: nothing looks pretrained"
+    _REMARKS[architecture.fingerprint()] = remark
 
 
 def description(model: nn.Module) -> dict[str, Any] | None:
-    """What `create` needs to make a model of transformers without its own files, fit for JSON; None for others."""
-    return model.description() if isinstance(model, HuggingFaceClassifier) else None
+    """What `create` needs to make another package's model without its own files, fit for JSON; None for others."""
+    return model.description if isinstance(model, Wrapped) else None
 
 
 def is_pretrained(name: str) -> bool:
@@ -144,6 +215,18 @@ def located(name: str) -> str:
     return find(name).located or name
 
 
+def located_weights(name: str, weights: str | None) -> str | None:
+    """The path by which a file of weights for the model is found from any directory.
+
+    Raises:
+        InputError: the model takes no such file, or there is none.
+    """
+    if weights is None:
+        return None
+    find(name, weights)
+    return str(packages.given(weights).absolute())
+
+
 def source(name: str) -> bytes | None:
     """The Python file that makes the model, None for models that are no user's code."""
     read = find(name).source
@@ -159,6 +242,14 @@ def runs_code(name: str) -> bool:
     return find(name).runs_code
 
 
+def rebuilds(name: str) -> bool:
+    """Whether a finished run's model needs of a user's code no file but the code itself, and not what it started from.
+
+    The code is run to find out.
+    """
+    return find(name).rebuilds()
+
+
 def summary(name: str) -> str:
     """One line about the model.
 
@@ -166,6 +257,21 @@ def summary(name: str) -> str:
     'CIFAR ResNet, 3 stages of 2 basic blocks, 16-32-64 channels'
     """
     return find(name).summary
+
+
+def _spec(
+    num_classes: int,
+    in_channels: int,
+    image_size: int | tuple[int, int],
+    dropout: float,
+    description: dict[str, Any] | None,
+    pretrained: bool,
+) -> Spec:
+    num_classes = _at_least("num_classes", num_classes, 2)
+    in_channels = _at_least("in_channels", in_channels, 1)
+    height, width = (_at_least("image_size", side, 1) for side in _pair(image_size))
+    check_range("dropout", dropout, lambda rate: 0 <= rate < 1, "in [0, 1)")
+    return Spec(num_classes, in_channels, height, width, dropout, description, pretrained)
 
 
 def _pair(image_size: int | tuple[int, int]) -> tuple[int, int]:

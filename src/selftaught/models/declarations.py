@@ -4,7 +4,9 @@ A fingerprint decides whether a file may be run at all, so it cannot wait for wh
 """
 
 import ast
+import importlib.util
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,9 @@ def pretrained(path: str, content: bytes) -> bool:
 
 
 def digests(path: str, content: bytes) -> str:
-    """A line with the name and SHA-256 of each of the ``FILES``, which lie beside the file at `path`; "" without any.
+    """A line with the name and SHA-256 of each of the ``FILES``; "" without any.
+
+    They lie beside the file at `path`, or, as ``PACKAGE:path/in/it``, in an installed package, which is not imported.
 
     Raises:
         InputError: ``FILES`` is no tuple of plain names, or one of them cannot be used.
@@ -40,6 +44,11 @@ def digests(path: str, content: bytes) -> str:
     return "".join(f"{name!r} {_digest(path, folder, name)}\n" for name in names)
 
 
+def declares_pretrained(path: str, content: bytes) -> bool:
+    """Whether the file has a line for ``PRETRAINED``, whatever it says."""
+    return _written(path, content, "PRETRAINED", absent=None) is not None
+
+
 def check(path: str, content: bytes, values: dict[str, Any]) -> None:
     """Refuse a file that, when it was run, gave its declarations other `values` than are written in it."""
     for name, nothing in _NOT_DECLARED.items():
@@ -49,28 +58,51 @@ def check(path: str, content: bytes, values: dict[str, Any]) -> None:
 
 
 def _digest(path: str, folder: Path, name: str) -> str:
-    plain = Path(name)
-    if plain.anchor or ".." in plain.parts or plain.as_posix() != name:
+    inside, what, remedy = (
+        name,
+        "its own folder",
+        "put it there, or give the model file that has it beside it",
+    )
+    if in_package := re.fullmatch(r"([A-Za-z_]\w*):(.+)", name):
+        package, inside = in_package.groups()
+        folder = _package(path, name, package)
+        what, remedy = f"the package {package}", "name one that this release of the package has"
+    plain = Path(inside)
+    if plain.anchor or ".." in plain.parts or plain.as_posix() != inside:
         raise InputError(
-            f"FILES in {path} names {name!r}: name files in its own folder or below, by their path from there"
+            f"FILES in {path} names {name!r}: name files in {what} or below, by their path from there"
         )
-    if not (folder / name).is_file():
+    if not (folder / inside).is_file():
         raise InputError(
-            f"FILES in {path} names {name!r}, but there is no such file in {shown(folder)}: put it there, or give the "
-            "model file that has it beside it"
+            f"FILES in {path} names {name!r}, but there is no such file in {shown(folder)}: {remedy}"
         )
-    check_link(folder / name, os.path.realpath(folder))
+    check_link(folder / inside, os.path.realpath(folder))
     try:
-        return digest.of_file(folder / name)
+        return digest.of_file(folder / inside)
     except OSError as error:
         raise InputError(
             f"FILES in {path} names {name!r}, which cannot be read ({error.strerror}): make it readable"
         ) from None
 
 
-def _written(path: str, content: bytes, name: str) -> Any:
+def _package(path: str, name: str, package: str) -> Path:
+    """The folder of an installed package, which is looked for but not imported."""
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # ValueError for __main__ and the like
+        found = None
+    folders = list(found.submodule_search_locations or ()) if found else []
+    if not folders:
+        raise InputError(
+            f"FILES in {path} names {name!r}, but no package {package} is installed: install the one that the file "
+            "belongs to"
+        )
+    return Path(folders[0])
+
+
+def _written(path: str, content: bytes, name: str, absent: Any = ...) -> Any:
     """The value of the last top-level assignment to `name`; what stands for none where there is no such line."""
-    value = _NOT_DECLARED[name]
+    value = _NOT_DECLARED[name] if absent is ... else absent
     for statement in _statements(content):
         match statement:
             case ast.Assign(targets=[ast.Name(id=target)], value=ast.expr() as written):

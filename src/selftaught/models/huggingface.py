@@ -5,16 +5,18 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from selftaught.data.preparation import Preparation
+from selftaught.data.preparation import Preparation, taken_for_granted, usual
 from selftaught.errors import InputError
 from selftaught.models import model_folder, preprocessor, rehearsal
 from selftaught.models.registry import Architecture, Spec, register_pattern
+from selftaught.models.wrapped import Wrapped, head_layers
 
 # Plain matrix products: exact under batched gradients, and with the same bytes each time, on a GPU too.
 _ATTENTION = "eager"
@@ -22,7 +24,7 @@ _ATTENTION = "eager"
 _MAY_BE_NEW = 0.01
 
 
-class HuggingFaceClassifier(nn.Module):
+class HuggingFaceClassifier(Wrapped):
     """A transformers image classifier as images (B, K, H, W) to logits (B, C).
 
     Args:
@@ -35,28 +37,19 @@ class HuggingFaceClassifier(nn.Module):
     def __init__(
         self, network: nn.Module, head: Sequence[str], interpolate: bool = False, dropout: float = 0.0
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, head, _description(network.config), dropout)
         self._options = {"interpolate_pos_encoding": True} if interpolate else {}
-        if dropout:
-            self.dropout = nn.Dropout(dropout)
-            for name in head:
-                # A hook, not a layer in between: the keys of the state dict stay the same.
-                network.get_submodule(name).register_forward_pre_hook(self._drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, C) of normalised images (B, K, H, W)."""
         return self.network(pixel_values=x, return_dict=True, **self._options).logits
 
-    def description(self) -> dict[str, Any]:
-        """The network's configuration, from which `selftaught.models.create` makes it again."""
-        config: Any = self.network.config
-        # Defaults too, which another version may change; not the folder that it came from.
-        values = json.loads(config.to_json_string(use_diff=False))
-        return {"transformers": {key: value for key, value in values.items() if key != "_name_or_path"}}
 
-    def _drop(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (self.dropout(inputs[0]), *inputs[1:])
+def _description(config: Any) -> dict[str, Any]:
+    """The network's configuration, from which `selftaught.models.create` makes it again."""
+    # Defaults too, which another version may change; not the folder that it came from.
+    values = json.loads(config.to_json_string(use_diff=False))
+    return {"transformers": {key: value for key, value in values.items() if key != "_name_or_path"}}
 
 
 @register_pattern("hf:(.+)")
@@ -69,11 +62,24 @@ def architecture(source: str) -> Architecture:
         preparation=lambda: _preparation(source),
         fingerprint=lambda: model_folder.fingerprint(source),
         pretrained=lambda: True,
+        notes=lambda: _notes(source),
         located=f"hf:{Path(source).expanduser().absolute()}" if Path(source).expanduser().is_dir() else None,
     )
 
 
 def _preparation(source: str) -> Preparation:
+    said = _said(source)
+    # A processor says how pictures come to their size, if only by leaving it out.
+    return usual(said) if said.mean is None else replace(said, size=said.size or usual(said).size)
+
+
+def _notes(source: str) -> tuple[str, ...]:
+    note = taken_for_granted(_said(source))
+    return () if note is None else (f"hf:{source} does not say how it wants its images: {note}",)
+
+
+def _said(source: str) -> Preparation:
+    """What the model's files say of its images."""
     with _quiet():
         folder = model_folder.find(source)
         config = _config(source, folder)
@@ -102,9 +108,7 @@ def _build(source: str, spec: Spec) -> nn.Module:
 def _wrapped(
     name: str, network: nn.Module, head: set[str], own_size: tuple[int, int] | None, spec: Spec
 ) -> HuggingFaceClassifier:
-    layers = sorted({parameter.rpartition(".")[0] for parameter in head})
-    if spec.dropout and not all(isinstance(network.get_submodule(layer), nn.Linear) for layer in layers):
-        raise InputError(f"{name} has no linear head to put dropout before: use another method or model")
+    layers = head_layers(name, network, head, spec.dropout)
     remedy, interpolate = "use another model or --image-size", False
     if own_size and own_size != (spec.height, spec.width):
         remedy = f"use --image-size {own_size[0]}"
@@ -135,7 +139,7 @@ def _config(source: str, folder: Path) -> Any:
 
 
 def _described(name: str, description: dict[str, Any]) -> Any:
-    """The configuration that `HuggingFaceClassifier.description` stored; it comes from outside."""
+    """The configuration that `_description` made; it comes from outside."""
     from transformers import AutoConfig
 
     try:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,17 +40,13 @@ def find(source: str) -> Path:
 @lru_cache
 def _from_hub(source: str) -> Path:
     # Imported late: it takes a second, and a local folder does without.
-    from huggingface_hub import errors, snapshot_download, utils
+    from huggingface_hub import errors, snapshot_download
 
-    # Its advice about tokens and its retries are not for our user; a large download's progress is, on a terminal.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    hidden = utils.are_progress_bars_disabled()
-    if not sys.stderr.isatty():
-        utils.disable_progress_bars()
     wanted = [CONFIG, *PREPROCESSORS, _WEIGHTS, _INDEX, "model-*.safetensors"]
     nothing = f"model hf:{source}: there is no such folder, and"
     try:
-        return Path(snapshot_download(source, allow_patterns=wanted))
+        with quiet_hub():
+            return Path(snapshot_download(source, allow_patterns=wanted))
     except errors.HFValidationError:
         raise InputError(f"{nothing} no model of the Hub can be called so: check the path") from None
     except errors.GatedRepoError:
@@ -63,6 +61,20 @@ def _from_hub(source: str) -> Path:
         ) from None
     except Exception as error:  # whatever the network stack raises
         raise InputError(f"{nothing} the Hub did not give it ({reason(error)}): try again") from None
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """While inside, huggingface_hub says nothing but, on a terminal, how far a download has come."""
+    from huggingface_hub import utils
+
+    # Its advice about tokens and its retries are not for our user; a large download's progress is.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    hidden = utils.are_progress_bars_disabled()
+    if not sys.stderr.isatty():
+        utils.disable_progress_bars()
+    try:
+        yield
     finally:
         if not hidden:
             utils.enable_progress_bars()

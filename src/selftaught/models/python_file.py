@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from selftaught.data.preparation import Preparation
+from selftaught.data.preparation import Preparation, taken_for_granted, usual
 from selftaught.errors import InputError, unknown
 from selftaught.models import declarations, rehearsal
 from selftaught.models.registry import Architecture, Spec, register_pattern
@@ -24,9 +24,11 @@ def architecture(path: str, function: str) -> Architecture:
     """The model that `function` of the Python file at `path` (relative or with ~ as well) returns.
 
     The function is called with those of `num_classes`, `in_channels`, `image_size` (height, width) and `dropout` that
-    it takes. The file may hold ``PREPARATION``, a `selftaught.data.preparation.Preparation`; ``FILES``, the names of
-    files beside it that it reads; and ``PRETRAINED = True``. The fingerprint is that of the function's name, of this
-    file and of its ``FILES``, so the file cannot import its neighbours.
+    it takes, and with `pretrained` if it has a parameter of this name: True, but False where the weights of a finished
+    run are about to be loaded. The file may hold ``PREPARATION``, a `selftaught.data.preparation.Preparation`;
+    ``FILES``, the names of files beside it or in installed packages that it reads; and ``PRETRAINED = True``. The
+    fingerprint is that of the function's name, of this file and of its ``FILES``, so the file cannot import its
+    neighbours.
     """
     return Architecture(
         build=lambda spec: _build(path, function, spec),
@@ -34,14 +36,17 @@ def architecture(path: str, function: str) -> Architecture:
         spatial=True,
         preparation=lambda: _preparation(path),
         fingerprint=lambda: _fingerprint(path, function),
-        pretrained=lambda: declarations.pretrained(path, _content(path)),
+        pretrained=lambda: _pretrained(path),
+        declared=lambda: declarations.declares_pretrained(path, _content(path)),
         runs_code=True,
         located=f"{_location(path)}:{function}",
         source=lambda: _content(path),
+        rebuilds=lambda: _takes_pretrained(_function(path, function, with_files=False)),
+        notes=lambda: _notes(path),
     )
 
 
-@register_pattern(r"(?!hf:)(.+\.py)")
+@register_pattern(r"(?!hf:|timm:|torchvision:)(.+\.py)")
 def _without_function(path: str) -> Architecture:
     raise InputError(f"unknown model {path!r}: name its function, FILE.py:FUNCTION, for example {path}:build")
 
@@ -66,9 +71,15 @@ def _fingerprint(path: str, function: str) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
-def _module(path: str) -> ModuleType:
+def _pretrained(path: str) -> bool:
+    return declarations.pretrained(path, _content(path))
+
+
+def _module(path: str, with_files: bool = True) -> ModuleType:
     content = _content(path)
-    return _run(path, content, _location(path), declarations.digests(path, content))
+    return _run(
+        path, content, _location(path), declarations.digests(path, content) if with_files else "without"
+    )
 
 
 @lru_cache
@@ -97,7 +108,9 @@ def _run(path: str, content: bytes, location: Path, _digests: str) -> ModuleType
 
 def _build(path: str, function: str, spec: Spec) -> nn.Module:
     name = f"{path}:{function}"
-    build = _function(path, function)
+    build = _function(path, function, with_files=False) if not spec.pretrained else None
+    if build is None or not _takes_pretrained(build):
+        build = _function(path, function)
     arguments = _arguments(name, build, spec)
     try:
         with _printing_to_stderr():
@@ -111,16 +124,23 @@ def _build(path: str, function: str, spec: Spec) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(f"{name}() returns {type(model).__name__}: it must return a torch.nn.Module")
     with _printing_to_stderr():
-        rehearsal.check(name, model, spec, "use another --image-size or mend its forward()")
+        remedy = "use another --image-size or mend its forward()"
+        if spec.in_channels == 1:
+            remedy += ", or have grey pictures made colour, PREPARATION = Preparation(channels=3)"
+        rehearsal.check(name, model, spec, remedy)
     return model
 
 
-def _function(path: str, function: str) -> Callable[..., Any]:
-    own = vars(_module(path))
+def _function(path: str, function: str, with_files: bool = True) -> Callable[..., Any]:
+    own = vars(_module(path, with_files))
     if callable(own.get(function)):
         return own[function]
     public = [name for name, value in own.items() if callable(value) and not name.startswith("_")]
     raise unknown(f"function of {path}", function, public)
+
+
+def _takes_pretrained(build: Callable[..., Any]) -> bool:
+    return "pretrained" in inspect.signature(build).parameters
 
 
 def _arguments(name: str, build: Callable[..., Any], spec: Spec) -> dict[str, Any]:
@@ -130,6 +150,7 @@ def _arguments(name: str, build: Callable[..., Any], spec: Spec) -> dict[str, An
         "in_channels": spec.in_channels,
         "image_size": (spec.height, spec.width),
         "dropout": spec.dropout,
+        "pretrained": spec.pretrained,
     }
     parameters = inspect.signature(build).parameters.values()
     for parameter in parameters:
@@ -144,19 +165,36 @@ def _arguments(name: str, build: Callable[..., Any], spec: Spec) -> dict[str, An
                 "give it a default"
             )
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    taken = there_is if anything else {p.name: there_is[p.name] for p in parameters if p.name in there_is}
+    named = {parameter.name for parameter in parameters}
+    # Whoever takes anything did so before there was `pretrained`, and may hand it on to what does not take it.
+    taken = {n: value for n, value in there_is.items() if n in named or (anything and n != "pretrained")}
     if spec.dropout and "dropout" not in taken:
         raise InputError(f"{name}() takes no dropout, which the method needs: give it a parameter 'dropout'")
     return taken
 
 
 def _preparation(path: str) -> Preparation:
+    found = _own_preparation(path)
+    return usual(found) if _pretrained(path) else found
+
+
+def _own_preparation(path: str) -> Preparation:
     found = getattr(_module(path), "PREPARATION", Preparation())
     if not isinstance(found, Preparation):
         raise InputError(
             f"PREPARATION in {path} is a {type(found).__name__}: make it a selftaught.data.preparation.Preparation"
         )
     return found
+
+
+def _notes(path: str) -> tuple[str, ...]:
+    """What is taken for granted of a pretrained network's images."""
+    note = taken_for_granted(_own_preparation(path)) if _pretrained(path) else None
+    if note is None:
+        return ()
+    return (
+        f"{path} does not say how its trained weights want their images: {note}; PREPARATION in it says otherwise",
+    )
 
 
 def _printing_to_stderr() -> AbstractContextManager[Any]:

@@ -50,6 +50,7 @@ LATER: dict[str, Any] = {
     "decay_norms": True,
     "ema": 0.0,
     "class_weights": "none",
+    "weights": None,
 }
 """Fields of `RunConfig` that were added later, likewise.
 
@@ -72,8 +73,9 @@ class RunConfig(BaseModel):
 
     Made by `selftaught.training.presets.resolve`, which fills in the protocol's defaults. Values out of range
     raise pydantic's ``ValidationError``; `parse` turns that into a one-line `InputError`. `settings` are the
-    method's own, complete but for `NEUTRAL` ones; the method knows their ranges. `data` and `model` are what the user
-    called them; what they were is in the two fingerprints (that of a built-in model is empty: its name says it all).
+    method's own, complete but for `NEUTRAL` ones; the method knows their ranges. `data`, `model` and the file of
+    `weights` that it starts from are what the user called them; what they were is in the two fingerprints (that of a
+    built-in model is empty: its name says it all).
     `crop_originals` says whether parts of pictures (`min_scale`) are cut from the originals, rather than from pictures
     that have the input's size already. `teacher` is the run that the method learns from, finished before on the same
     images; None where it learns from nobody.
@@ -102,6 +104,7 @@ class RunConfig(BaseModel):
     subset_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     model: str
     model_fingerprint: str = ""
+    weights: str | None = None
     method: str
     settings: dict[str, bool | int | float | str | None] = {}
     epochs: int = Field(ge=1)
@@ -175,7 +178,7 @@ class RunConfig(BaseModel):
         return hashlib.sha256(shared.encode()).hexdigest()[:6]
 
     def _named(self) -> set[str]:
-        return {"model"} if self.model_fingerprint else set()
+        return {"model", "weights"} if self.model_fingerprint else set()
 
     def _json(self, exclude: set[str]) -> str:
         values = self.model_dump(mode="json", exclude={"teacher", *exclude})
@@ -190,7 +193,7 @@ class RunConfig(BaseModel):
         Data and a model of files are known by their fingerprints, wherever they lie.
         """
         own: dict[str, Any] = {"method": "", "settings": {}, "seed": 0, "data": "", "teacher": None}
-        own |= dict.fromkeys(self._named(), "")
+        own |= {"model": "", "weights": None} if self.model_fingerprint else {}
         if self.split_per_trial:
             # The divisions differ; what is divided does not.
             own |= {"split_seed": 0, "data_fingerprint": f"divisions of {self.data}"}
@@ -233,7 +236,7 @@ def parse(values: dict[str, Any]) -> RunConfig:
     Traceback (most recent call last):
     selftaught.errors.InputError: epochs is 0 but should be greater than or equal to 1
     """
-    for name in ("data", "model"):
+    for name in ("data", "model", "weights"):
         if not str(values.get(name)).isprintable():
             raise InputError(
                 f"{name} {str(values[name])!r} has characters that no record can hold: rename it"

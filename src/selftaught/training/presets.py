@@ -158,7 +158,8 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     Args:
         data: a dataset's name, a folder, ...; it is loaded here, because its fingerprint is part of the configuration.
         method: a method's key (`selftaught.objectives.names`).
-        model: a model's name, ``hf:DIR_OR_ID`` or ``path.py:function``; by default the dataset's preset.
+        model: a model's name, ``hf:DIR_OR_ID``, ``timm:NAME``, ``torchvision:NAME`` or ``path.py:function``; by default
+            the dataset's preset.
         **options: any field of `RunConfig`, any method's setting by name (``epochs=5, alpha=0.8``), and ``augment``,
             a name in `AUGMENT`. None means the default. Settings that `method` does not have are left out, so that
             one set of options serves several methods and ``alpha`` does not change the name of a cross-entropy run.
@@ -174,16 +175,18 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     path = sources.local_path(data)
     preset = preset_for(data, model)
     least_steps = 0 if "epochs" in given else given.get("least_steps", preset.least_steps)
+    found = models.located(model or preset.model)
     named = {
         "data": str(path or data),
         "data_fingerprint": "",
-        "model": models.located(model or preset.model),
+        "model": found,
+        "weights": models.located_weights(found, given.get("weights")),
     }
     # Refuses what it can before the data is read and resized; one batch an epoch makes the most epochs.
     config = _configured(named, method, preset, given, max(least_steps, preset.epochs))
-    known: dict[str, Any] = {"model_fingerprint": models.fingerprint(config.model)}
+    known: dict[str, Any] = {"model_fingerprint": models.fingerprint(config.model, config.weights)}
     if "val_fraction" not in given:
-        source = (config.data, models.preparation(config.model))
+        source = (config.data, models.preparation(config.model, config.weights))
         options = _load_options(config) | {"for_crops": config.crop_originals}
         known["val_fraction"] = _held_out(preset.val_fraction, *source, **options)
     images = data_of_options(config.model_copy(update=known))
@@ -197,7 +200,7 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
 
 
 def _configured(
-    named: dict[str, str], method: str, preset: Preset, given: dict[str, Any], epochs: int
+    named: dict[str, Any], method: str, preset: Preset, given: dict[str, Any], epochs: int
 ) -> RunConfig:
     """The configuration with so many epochs unless others are `given`, before anything is read of data and model."""
     training = _training_defaults(preset, {"epochs": epochs, **given})
@@ -231,6 +234,8 @@ def _teacher(data: str, config: RunConfig, given: dict[str, Any]) -> RunConfig |
         options |= {name: getattr(config, name) for name in ("split_seed", "subset_seed", "val_fraction")}
         options["subset_per_trial"] = False  # that of the student
         options["seed"] = teaching.teacher_seed(config.seed, bool(given.get("teacher_per_trial")))
+        if models.located(lesson.model) != config.model:
+            options.pop("weights", None)  # they are this model's
         if options["seed"] == config.seed and lesson.model == config.model:
             options["seed"] += teaching.TEACHER_SEED  # a twin must not begin with its student's weights
         ready = resolve(data, lesson.method, lesson.model, **options)
@@ -266,7 +271,7 @@ def load_data(name: str, preparation: Preparation, **options: Any) -> ImageData:
 def data_of_options(config: RunConfig, preparation: Preparation | None = None) -> ImageData:
     """The data that a run's options lead to today, prepared as its model asks unless that is known already."""
     if preparation is None:
-        preparation = models.preparation(config.model)
+        preparation = models.preparation(config.model, config.weights)
     else:
         # A finished run's pictures are scaled as they were, also where that was before a collection's range was used.
         preparation = replace(preparation, levels=preparation.levels or levels.WHOLE)
@@ -313,6 +318,7 @@ def _augmented(given: dict[str, Any]) -> dict[str, Any]:
 
 def _check_options(given: dict[str, Any]) -> None:
     known = [
+        "weights",
         *DATA_OPTIONS,
         "subset_per_trial",
         "least_steps",

@@ -263,7 +263,7 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
     from lightning_fabric import Fabric
 
     source = models.source(config.model)
-    if models.fingerprint(config.model) != config.model_fingerprint:
+    if models.fingerprint(config.model, config.weights) != config.model_fingerprint:
         raise InputError(f"the files of model {config.model!r} have changed: start a new run")
     objective = objectives.create(config.method, **config.settings)
     seeds.seed_all(seeds.derive(config.seed, "init"))
@@ -369,9 +369,16 @@ def _records(config: RunConfig) -> bool:
 
 
 def _network(config: RunConfig, images: ImageData, objective: Objective) -> nn.Module:
-    options = objective.model_options()
-    model = models.create(config.model, images.num_classes, images.channels, images.image_size, **options)
+    model = models.create(config.model, *_shapes(images), **_model_options(config, objective))
     return model.to(memory_format=memory_format(config))  # type: ignore[call-overload]
+
+
+def _shapes(images: ImageData) -> tuple[int, int, tuple[int, int]]:
+    return images.num_classes, images.channels, images.image_size
+
+
+def _model_options(config: RunConfig, objective: Objective) -> dict[str, Any]:
+    return {**objective.model_options(), "weights": config.weights}
 
 
 def _companions(
@@ -397,6 +404,8 @@ def rehearse(config: RunConfig) -> None:
     """
     images = data_of(config)
     with seeds.contained(config.threads):
+        seeds.seed_all(seeds.derive(config.seed, "init"))  # as a run does, which then need not build it again
+        models.check_start(config.model, *_shapes(images))
         session = start(config, images, teachers.untrained(config, images))
         session.objective.start_epoch(config.warmup)
         x, y = next(

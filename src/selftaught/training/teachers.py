@@ -7,7 +7,7 @@ from torch import nn
 from selftaught import models, objectives
 from selftaught.data import ImageData
 from selftaught.errors import InputError
-from selftaught.training import record
+from selftaught.training import record, seeds
 from selftaught.training.config import RunConfig
 from selftaught.training.trained import load
 
@@ -18,7 +18,15 @@ def untrained(config: RunConfig, images: ImageData) -> nn.Module | None:
     if teacher is None:
         return None
     options = objectives.create(teacher.method, **teacher.settings).model_options()
-    return models.create(teacher.model, images.num_classes, images.channels, images.image_size, **options)
+    seeds.seed_all(seeds.derive(teacher.seed, "init"))  # as its own run does: it is not built twice
+    return models.create(
+        teacher.model,
+        images.num_classes,
+        images.channels,
+        images.image_size,
+        weights=teacher.weights,
+        **options,
+    )
 
 
 def trained(config: RunConfig, directory: Path) -> nn.Module | None:

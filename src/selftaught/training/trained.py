@@ -23,6 +23,8 @@ from selftaught.errors import InputError, SelftaughtError
 from selftaught.files import contents, tensors
 from selftaught.files.contents import remedy
 from selftaught.files.reading import DamagedError, exists
+from selftaught.files.sealing import sha256
+from selftaught.models.packages import versioned
 from selftaught.training import record
 from selftaught.training.config import RunConfig
 
@@ -110,7 +112,7 @@ def load(run_directory: str | os.PathLike, model: str | None = None) -> TrainedM
         )
     network = _built(run, name, header, description)
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(versioned(weights, network.state_dict()))
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip().rstrip(".")
         raise InputError(
@@ -135,7 +137,13 @@ def _built(
 
     def build() -> nn.Module:
         return models.create(
-            name, len(data.classes), data.channels, data.image_size, description=description, **options
+            name,
+            len(data.classes),
+            data.channels,
+            data.image_size,
+            description=description,
+            pretrained=False,
+            **options,
         )
 
     if _largest(description) > max(header.elements, 2**16):  # a width or a depth, whatever it is called
@@ -168,7 +176,7 @@ def _permitted(run: record.Record, model: str | None) -> str:
             )
         return name
     if models.runs_code(name) or models.runs_code(model):
-        if models.fingerprint(model) != run.config.model_fingerprint:
+        if not _made(run, model):
             raise InputError(_what_else(run, model))
         return model
     if models.located(model) != name:
@@ -178,10 +186,31 @@ def _permitted(run: record.Record, model: str | None) -> str:
     return name
 
 
+def _made(run: record.Record, model: str) -> bool:
+    """Whether a model file, with all that it reads, made the run's model.
+
+    What it started from may be gone, if its code is still the same and does without.
+    """
+    try:
+        if models.fingerprint(model) == run.config.model_fingerprint:
+            return True
+    except InputError:  # one of its FILES is gone
+        if not (_is_kept(run, model) and models.rebuilds(model)):
+            raise
+        return True
+    return _is_kept(run, model) and models.rebuilds(model)
+
+
+def _is_kept(run: record.Record, model: str) -> bool:
+    """Whether a model's file and function are those of which the run kept a copy, whatever is beside it."""
+    same, code = model.rpartition(":")[2] == run.config.model.rpartition(":")[2], models.source(model)
+    return same and code is not None and sha256(code, record.SOURCE) == run.result.sha256.get(record.SOURCE)
+
+
 def _what_else(run: record.Record, model: str) -> str:
     """What is wrong with a model file that is not, with all that it reads, what made the run's model."""
     function, kept = run.config.model.rpartition(":")[2], run.directory / record.SOURCE
-    if kept.is_file() and models.source(model) == kept.read_bytes() and model.rpartition(":")[2] == function:
+    if _is_kept(run, model):
         return (
             f"{model!r} made the model of {run.directory}, but one of its FILES has changed since: put those that the "
             "run was trained with beside it"
