@@ -77,9 +77,13 @@ def _pretrained(path: str) -> bool:
 
 def _module(path: str, with_files: bool = True) -> ModuleType:
     content = _content(path)
-    return _run(
-        path, content, _location(path), declarations.digests(path, content) if with_files else "without"
-    )
+    try:
+        digests = declarations.digests(path, content)
+    except InputError:
+        if with_files:
+            raise
+        digests = "gone"
+    return _run(path, content, _location(path), digests)
 
 
 @lru_cache
