@@ -324,7 +324,7 @@ def test_a_familiar_name_is_no_pretrained_network(monkeypatch):
     monkeypatch.setattr(announcement, "data_of", lambda config: data)
     [note] = announcement.notes(factory.config("ce", 0, model="resnet50"), ["ce"])
     assert "trained from scratch" in note
-    assert "--model hf:" in note
+    assert "--model timm:NAME, torchvision:NAME and hf:" in note
 
 
 def test_a_run_says_what_it_is_about_to_do_and_is_not_repeated(run):

@@ -203,7 +203,9 @@ def test_the_model_prepares_images_its_way(source):
     assert "scaled and cropped to 12x12" in loaded.notes[0]
     user = data.load("x", image_size=16, preparation=asks)
     assert user.image_size == (16, 16)
-    assert len(user.notes) == 1  # the test part: they have the size that was asked for
+    assert (
+        "cropped to 16x16 (the middle, 90 % of the shorter side), not the model's own 12x12" in user.notes[0]
+    )
     plain = data.load("x", image_size=12)
     assert plain.fingerprint != loaded.fingerprint
 

@@ -67,7 +67,8 @@ def _preparation(source: str) -> Preparation:
 
 
 def _notes(source: str, weights: str | None) -> tuple[str, ...]:
-    config, found = _config(source), []
+    config = _config(source)
+    found: list[str | None] = []
     if config.get("crop_mode") == "border":
         found.append(
             f"timm:{source} was trained on whole pictures with a border: here their middle is cut out instead"
