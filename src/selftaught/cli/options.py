@@ -100,7 +100,7 @@ class RunOptions:
     weight_decay: Annotated[float | None, _flag("Weight decay.", _TRAINING)] = None
     least_steps: Annotated[
         int | None,
-        _flag("Train for more epochs where there are fewer steps than this (pretrained: 150).", _TRAINING),
+        _flag("Train for more epochs where there are fewer steps than this (pretrained: 120).", _TRAINING),
     ] = None
     head: Annotated[
         str | None,
@@ -110,7 +110,7 @@ class RunOptions:
         ),
     ] = None
     backbone_factor: Annotated[
-        float | None, _flag("What --lr is multiplied by for all that is below the classifier.", _TRAINING)
+        float | None, _flag("What --lr is multiplied by below the classifier (pretrained: 0.4).", _TRAINING)
     ] = None
     batch_norm: Annotated[
         str | None,

@@ -99,15 +99,16 @@ PRESETS = {"digits": DIGITS, "mnist": MNIST, "fashion-mnist": CIFAR, "cifar10": 
 
 FINE_TUNE: dict[str, Any] = {
     "epochs": 5,
-    "least_steps": 150,
+    "least_steps": 120,
     "batch_size": 32,
     "optimizer": "adamw",
-    "lr": 5e-4,
+    "lr": 1e-3,
     "momentum": 0.0,
     "weight_decay": 0.01,
     "schedule": "cosine",
     "milestones": (),
     "head": "probe",
+    "backbone_factor": 0.4,
     "batch_norm": "frozen",
     "ramp": 0.1,
     "decay_norms": False,
