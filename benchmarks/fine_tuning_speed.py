@@ -4,7 +4,7 @@
 
 It needs the packages of `benchmarks.efficientnet_lite0` and a folder of photographs in classes, by default the training
 part of ``clothing`` in ``$SELFTAUGHT_DATA``. timm is measured where it can be imported, here or by the interpreter that
---timm names. Eight minutes on two cores.
+--timm names. Eight minutes on two cores, and 18 GiB of memory.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -49,6 +50,8 @@ STEP_COLUMNS = ["step", "images/s", "ratio", "low", "high"]
 BASE = "ours"
 TRIALS = "ours, two trials, one thread each"
 CLASSES = 10
+PROCESS_BYTES = 2 * 2**30
+"""What a loop takes at 160 and at 224 pixels between its epochs, rounded up."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ def compare(
         if two:
             single = Job("library", folder, setting.size, setting.batch, threads=1)
             jobs |= {f"{TRIALS} ({n})": single for n in (1, 2)}
+        _check_memory(len(jobs))
         with started(jobs, python) as processes:
             pair = [processes.pop(f"{TRIALS} ({n})") for n in (1, 2)] if two else []
             calls: dict[str, Callable[[], float]] = dict(processes)
@@ -159,6 +163,16 @@ def compare(
                 calls[TRIALS] = lambda: side_by_side(pair)
             found = harness.alternate(calls, BASE, rounds, seconds, warm_up=1)
     return [[name, setting.count / of.seconds, of.ratio, of.low, of.high] for name, of in found.items()]
+
+
+def _check_memory(processes: int) -> None:
+    """All of them keep what they have used: SystemExit where that is not there."""
+    there, needed = psutil.virtual_memory().available, processes * PROCESS_BYTES
+    if there < needed:
+        raise SystemExit(
+            f"{processes} loops need {needed / 2**30:.0f} GiB of memory, of which {there / 2**30:.1f} are free: "
+            "wait until other programs have ended"
+        )
 
 
 def compare_frozen(setting: Setting, source: Source, rounds: int, seconds: float) -> list[list[Any]]:
