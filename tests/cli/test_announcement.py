@@ -30,7 +30,7 @@ def test_uneven_classes_are_told_with_what_counts_them_alike(notes):
     )
 
 
-@pytest.mark.parametrize("changes", [{"sampling": "balanced"}], ids=str)
+@pytest.mark.parametrize("changes", [{"sampling": "balanced"}, {"class_weights": "balanced"}], ids=str)
 def test_who_counts_them_alike_already_is_told_nothing(notes, changes):
     assert not [line for line in notes([14, 65, 30], **changes) if "balanced" in line]
 
