@@ -143,6 +143,44 @@ def test_held_or_decoded_each_time_the_batches_are_the_same_from_anywhere(
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("memory", [None, 0])
+def test_images_and_originals_are_made_of_one_decoding(load, cache_folder, memory):
+    both = load(memory)
+    # Once for the header.
+    assert load.found.train.pictures.reads == 2 * len(SIZES)
+    assert load.found.test.pictures.reads == 2 * 2
+    kept = [part.clone() for part in (both.train_images[:], both.test_images[:])]
+    cut = [x for x, _ in _batches(both).epoch(0)]
+    del both
+    for path in cache_folder.iterdir():
+        path.unlink()
+    plain = data.load("x", 12, memory=memory)
+    reads = load.found.train.pictures.reads
+    apart = load(memory)
+    assert load.found.train.pictures.reads == reads + len(SIZES)
+    for images in (plain, apart):
+        assert torch.equal(images.train_images[:], kept[0])
+        assert torch.equal(images.test_images[:], kept[1])
+    for x, (expected, _) in zip(cut, _batches(apart).epoch(0), strict=True):
+        assert torch.equal(x, expected)
+
+
+def test_originals_of_one_filter_are_not_taken_for_those_of_another(load, cache_folder):
+    load()
+    after = load(resample="bicubic").originals.pixels.clone()
+    for path in cache_folder.iterdir():
+        path.unlink()
+    assert torch.equal(load(resample="bicubic").originals.pixels, after)
+    assert not torch.equal(load().originals.pixels, after)
+
+
+def test_pictures_that_cannot_be_decoded_are_all_named_with_originals_as_well(load):
+    for bad in (1, 4):
+        load.found.train.pictures.blobs[bad] = load.found.train.pictures.blobs[bad][:60]
+    with pytest.raises(InputError, match=r"picture 1.*picture 4"):
+        load()
+
+
 def test_the_second_time_nothing_is_decoded(load):
     first = load()
     reads = load.found.train.pictures.reads

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -89,15 +89,15 @@ def decode(source: Pictures, positions: Sequence[int], form: Format) -> np.ndarr
     """Some pictures as uint8 (n, K, H, W); InputError names one that cannot be read or decoded."""
     images = np.empty((len(positions), *form.shape), dtype=np.uint8)
     for image, position in zip(images, positions, strict=True):
-        image[:] = _decode(source, position, form)[0]
+        image[:] = _decode(source, position, [form])[0][0]
     return images
 
 
-def _decode(source: Pictures, position: int, form: Format) -> tuple[np.ndarray, bool]:
-    """One picture, (K, H, W) or for grey ones (H, W), and whether its file lacks its end."""
-    decode = partial(pictures.decode_noted, preparation=form.preparation)
-    array, endless = _usable(source, position, decode)
-    return array.transpose(2, 0, 1) if array.ndim == 3 else array, endless
+def _decode(source: Pictures, position: int, forms: Sequence[Format]) -> tuple[list[np.ndarray], bool]:
+    """One picture in each form, (K, H, W) or for grey ones (H, W), and whether its file lacks its end."""
+    decode = partial(pictures.decode_several, preparations=[form.preparation for form in forms])
+    arrays, endless = _usable(source, position, decode)
+    return [array.transpose(2, 0, 1) if array.ndim == 3 else array for array in arrays], endless
 
 
 def digest(images: np.ndarray) -> np.ndarray:
@@ -120,18 +120,42 @@ def survey(source: Pictures, on_progress: OnProgress) -> Survey:
     return Survey(headers[:, :2].clone(), grey, deep, coarse, several, extents)
 
 
+class Further(Protocol):
+    """What else is made of pictures while they are decoded. Can be pickled, so that worker processes can ask it."""
+
+    def form(self, position: int) -> Format | None:
+        """The second form of a picture, of the same channels and levels; None where it has none."""
+        ...
+
+    def take(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What is kept of a picture in its second form, uint8 (K, H, W)."""
+        ...
+
+
 def decode_all(
-    source: Pictures, form: Format, keep: bool, on_progress: OnProgress
+    source: Pictures,
+    form: Format,
+    keep: bool,
+    on_progress: OnProgress,
+    further: Further | None = None,
+    on_further: Callable[..., None] | None = None,
 ) -> tuple[Facts, Tensor | None]:
     """The facts of all pictures and, if `keep`, their pixels: uint8 (N, K, H, W).
+
+    With `further` each picture is brought to a second form as well; `on_further` is told, in their order, what that
+    keeps of each.
 
     Raises:
         InputError: pictures that cannot be read or decoded, by name.
     """
     pixels = np.empty((len(source), *form.shape), dtype=np.uint8) if keep else None
     facts, done, problems = [], 0, list[str]()
-    for images, of_chunk, bad in reported(_Decode(source, form, keep), len(source), on_progress):
+    task = _Decode(source, form, keep, further)
+    for images, of_chunk, bad, beside in reported(task, len(source), on_progress):
         problems += bad
+        if on_further is not None:
+            for taken in beside:
+                on_further(*taken)
         if pixels is not None:
             pixels[done : done + len(images)] = images
             done += len(images)
@@ -163,22 +187,27 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Decode:
-    """A range of pictures: pixels (none unless `keep`), the columns of `Facts`, and what is wrong with some."""
+    """A range of pictures: pixels (none unless `keep`), the columns of `Facts`, what is wrong, and what is further."""
 
     source: Pictures
     form: Format
     keep: bool
+    further: Further | None
 
-    def __call__(self, positions: range) -> tuple[np.ndarray, tuple[np.ndarray, ...], list[str]]:
+    def __call__(self, positions: range) -> tuple[np.ndarray, tuple[np.ndarray, ...], list[str], list[Any]]:
         images, problems = np.zeros((len(positions), *self.form.shape), dtype=np.uint8), []
-        endless = np.zeros(len(positions), dtype=bool)
+        endless, beside = np.zeros(len(positions), dtype=bool), []
         for row, position in enumerate(positions):
             try:
-                images[row], endless[row] = _decode(self.source, position, self.form)
+                second = self.further and self.further.form(position)
+                forms = [self.form, second] if second else [self.form]
+                (images[row], *more), endless[row] = _decode(self.source, position, forms)
+                if self.further and second:
+                    beside.append(self.further.take(more[0].reshape(second.shape)))
             except UnusableError as error:
                 problems.append(str(error))
         facts = digest(images), *power_sums(images), endless
-        return images if self.keep else images[:0], facts, problems
+        return images if self.keep else images[:0], facts, problems, beside
 
 
 def reported(task: Callable, total: int, on_progress: OnProgress) -> Iterator:

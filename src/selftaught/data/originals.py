@@ -219,24 +219,42 @@ class Alike:
         return self
 
 
-def decode_all(
-    source: Pictures, uncut: Uncut, sizes: Tensor, keep: bool, on_progress: OnProgress
-) -> tuple[Tensor, Tensor | None]:
-    """Digests of all pictures, uint8 (N, 32), and, if `keep`, their pixels as `Held` has them.
+class Making:
+    """Originals in the making, told of one picture after the other.
+
+    Args:
+        uncut: how they are kept.
+        sizes: int64 (N, 2), see `Uncut.sizes`, of the first N pictures of a source; others are no originals.
+        keep: whether their pixels are to be held.
+    """
+
+    def __init__(self, uncut: Uncut, sizes: Tensor, keep: bool) -> None:
+        self.further = _Further(uncut, sizes, keep)
+        count = int(offsets(sizes, uncut.form.shape[0])[-1]) if keep else 0
+        self._pixels, self._done = np.empty(count, dtype=np.uint8), 0
+        self._digests: list[np.ndarray] = []
+
+    def add(self, digest: np.ndarray, flat: np.ndarray) -> None:
+        """The next picture."""
+        self._digests.append(digest)
+        self._pixels[self._done : self._done + len(flat)] = flat
+        self._done += len(flat)
+
+    def made(self) -> tuple[Tensor, Tensor | None]:
+        """Digests of all pictures, uint8 (N, 32), and, if they are to be kept, their pixels as `Held` has them."""
+        pixels = torch.from_numpy(self._pixels) if self.further.keep else None
+        return torch.from_numpy(np.concatenate(self._digests)), pixels
+
+
+def decode_all(source: Pictures, making: Making, on_progress: OnProgress) -> None:
+    """Decode the pictures for their originals alone.
 
     Raises:
         InputError: pictures that cannot be read or decoded, by name.
     """
-    starts = offsets(sizes, uncut.form.shape[0])
-    pixels = np.empty(int(starts[-1]), dtype=np.uint8) if keep else None
-    digests, done = [], 0
-    task = _Decode(source, uncut, sizes, keep)
-    for flat, of_chunk in decoding.reported(task, len(source), on_progress):
-        digests.append(of_chunk)
-        if pixels is not None:
-            pixels[done : done + len(flat)] = flat
-            done += len(flat)
-    return torch.from_numpy(np.concatenate(digests)), None if pixels is None else torch.from_numpy(pixels)
+    for of_chunk in decoding.reported(_Decode(source, making.further), len(source), on_progress):
+        for digest, flat in of_chunk:
+            making.add(digest, flat)
 
 
 def offsets(sizes: Tensor, channels: int) -> Tensor:
@@ -245,20 +263,32 @@ def offsets(sizes: Tensor, channels: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Decode:
-    """A range of pictures: their pixels one after the other (none unless `keep`), and their digests."""
+class _Further:
+    """See `decoding.Further`: how each of the first pictures is kept, its digest, and its pixels if they are held."""
 
-    source: Pictures
     uncut: Uncut
     sizes: Tensor
     keep: bool
 
-    def __call__(self, positions: range) -> tuple[np.ndarray, np.ndarray]:
-        digests, flat = [], [np.empty(0, dtype=np.uint8)]
+    def form(self, position: int) -> Format | None:
+        return self.uncut.kept(self.sizes[position].tolist()) if position < len(self.sizes) else None
+
+    def take(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        flat = image.transpose(1, 2, 0).reshape(-1) if self.keep else np.empty(0, dtype=np.uint8)
+        return decoding.digest(image[None]), flat
+
+
+@dataclass(frozen=True)
+class _Decode:
+    """A range of pictures: of each what is taken."""
+
+    source: Pictures
+    further: _Further
+
+    def __call__(self, positions: range) -> list[tuple[np.ndarray, np.ndarray]]:
+        found = []
         for position in positions:
-            form = self.uncut.kept(self.sizes[position].tolist())
-            image = decoding.decode(self.source, [position], form)
-            digests.append(decoding.digest(image))
-            if self.keep:
-                flat.append(image[0].transpose(1, 2, 0).reshape(-1))
-        return np.concatenate(flat), np.concatenate(digests)
+            form = self.further.form(position)
+            assert form is not None
+            found.append(self.further.take(decoding.decode(self.source, [position], form)[0]))
+        return found

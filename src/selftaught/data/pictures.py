@@ -4,9 +4,9 @@ import importlib
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,23 +122,32 @@ def decode(blob: bytes, preparation: Preparation = Preparation()) -> np.ndarray:
 
 def decode_noted(blob: bytes, preparation: Preparation) -> tuple[np.ndarray, bool]:
     """As `decode`, and whether the file lacks its end, though none of its pixels, see `mending.with_end`."""
+    [found], endless = decode_several(blob, [preparation])
+    return found, endless
+
+
+def decode_several(blob: bytes, preparations: Sequence[Preparation]) -> tuple[list[np.ndarray], bool]:
+    """As `decode_noted`, but decoded once for several preparations that agree in channels and levels."""
     try:
-        return _decode(blob, preparation), mending.lacks_end(blob)
+        return _decode(blob, preparations), mending.lacks_end(blob)
     except ValueError:
         # Compared at full size: a lost corner would hardly show in a picture made small.
-        mended = mending.with_end(blob, partial(_decode, preparation=Preparation(levels=preparation.levels)))
+        whole = [Preparation(levels=preparations[0].levels)]
+        mended = mending.with_end(blob, lambda content: _decode(content, whole)[0])
         if mended is None:
             raise
-        return _decode(mended, preparation), True
+        return _decode(mended, preparations), True
 
 
-def _decode(blob: bytes, preparation: Preparation) -> np.ndarray:
+def _decode(blob: bytes, preparations: Sequence[Preparation]) -> list[np.ndarray]:
+    preparation = preparations[0]
     with _opened(blob) as picture:
         picture.load()
         grey = _is_grey(picture) if preparation.channels is None else preparation.channels == 1
         turn = _UPRIGHT.get(_orientation(type(picture).getexif, picture))
         flat = _opaque(_eight_bits(picture, preparation.levels)).convert("L" if grey else "RGB")
-        return np.asarray(_fit(flat if turn is None else flat.transpose(turn), preparation))
+        upright = flat if turn is None else flat.transpose(turn)
+        return [np.asarray(_fit(upright, one)) for one in preparations]
 
 
 def stack(arrays: list[np.ndarray]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from selftaught.data import cache, decoding, levels, originals, sizing, streaming
 from selftaught.data.decoding import Facts, Format, OnProgress, Survey
 from selftaught.data.encoded import Collection, Pictures
-from selftaught.data.originals import Decoded, Held, Originals, Uncut
+from selftaught.data.originals import Decoded, Held, Making, Originals, Uncut
 from selftaught.data.preparation import Preparation
 from selftaught.data.remarks import remarks
 from selftaught.data.streaming import Images, Streamed
@@ -105,46 +105,71 @@ def fill(
         chosen, scaled = levels.choose(survey.deep, survey.extents, train, source.name)
     form = replace(form, levels=chosen)
     needed, allowed = len(source) * math.prod(form.shape), sizing.budget(memory)
-    facts, pixels = _decoded(source, kept, form, needed <= allowed, on_progress)
+    keep, large = needed <= allowed, None
+    if for_crops:
+        left = allowed - needed if keep else allowed
+        large = _Large(collection.train.pictures, kept, Uncut(form), survey, left)
+    facts, pixels = _decoded(source, kept, form, keep, on_progress, large)
     notes = [note for note in (resized, scaled) if note]
     if needed > allowed:
         notes.append(f"the decoded images take {_gib(needed)}, {_too_much(allowed)}")
     uncut = None
-    if for_crops:
-        left = allowed - (needed if pixels is not None else 0)
-        uncut, note = _uncut(collection.train.pictures, kept, form, survey, left, on_progress)
-        notes.append(note)
+    if large is not None:
+        uncut = large.originals(on_progress)
+        notes.append(large.note)
     odd = {"endless": facts.endless, "several": survey.several, "coarse": survey.coarse}
     notes += remarks({matter: which.numpy() for matter, which in odd.items()}, source.name)
     notes += kept.notes
     return Store(source, form, facts, pixels, tuple(notes), uncut)
 
 
-def _uncut(
-    source: Pictures, kept: "_Kept", form: Format, survey: Survey, allowed: int, on_progress: OnProgress
-) -> tuple[Held | Decoded, str]:
-    """The training pictures to cut from, in memory if they take no more than `allowed`; and what to tell the user."""
-    uncut, found = Uncut(form), survey.sizes[: len(source)]
-    sizes, proportions = uncut.sizes(found), uncut.proportions(found)
-    starts = originals.offsets(sizes, form.shape[0])
-    needed = int(starts[-1])
-    of_digests, of_pixels = f"digests of {uncut}", f"pixels of {uncut}"
-    digests = kept.read(of_digests)
-    pixels = kept.read(of_pixels) if needed <= allowed else {}
-    if digests is None or pixels is None:
-        fresh, decoded = originals.decode_all(source, uncut, sizes, needed <= allowed, on_progress)
-        digests, pixels = {"digests": fresh}, {}
-        kept.write(of_digests, digests)
+class _Large:
+    """The training pictures to cut from, in memory if they take no more than `allowed`; `note` tells of them.
+
+    Attributes:
+        missing: what has to be told of the pictures, since the cache does not have it; None where it does.
+    """
+
+    def __init__(self, source: Pictures, kept: "_Kept", uncut: Uncut, survey: Survey, allowed: int) -> None:
+        found = survey.sizes[: len(source)]
+        self._source, self._kept, self._uncut = source, kept, uncut
+        self._sizes, self._proportions = uncut.sizes(found), uncut.proportions(found)
+        self._starts = originals.offsets(self._sizes, uncut.form.shape[0])
+        needed = int(self._starts[-1])
+        keep = needed <= allowed
+        self.note = (
+            f"random crops are cut from the original pictures, kept at up to {uncut}: {_gib(needed)}"
+            + ("" if keep else f", {_too_much(allowed)}")
+        )
+        self._of_digests, self._of_pixels = f"digests of {uncut!r}", f"pixels of {uncut!r}"
+        self._digests = kept.read(self._of_digests)
+        self._pixels = kept.read(self._of_pixels) if keep else {}
+        known = self._digests is not None and self._pixels is not None
+        self.missing = None if known else Making(uncut, self._sizes, keep)
+
+    def originals(self, on_progress: OnProgress) -> Held | Decoded:
+        """Decoded now, unless they have been told of or are in the cache."""
+        if self.missing is not None:
+            originals.decode_all(self._source, self.missing, on_progress)
+            self.write()
+        assert self._digests is not None
+        assert self._pixels is not None
+        if "pixels" in self._pixels:
+            channels = self._uncut.form.shape[0]
+            return Held(self._pixels["pixels"], self._starts[:-1], self._sizes, self._proportions, channels)
+        everything, digests = torch.arange(len(self._source)), self._digests["digests"]
+        return Decoded(self._source, self._uncut, everything, digests, self._sizes, self._proportions)
+
+    def write(self) -> None:
+        """Keep what was told."""
+        assert self.missing is not None
+        digests, decoded = self.missing.made()
+        self._digests, self._pixels, self.missing = {"digests": digests}, {}, None
+        self._kept.write(self._of_digests, self._digests)
         if decoded is not None:
-            kept.write(of_pixels, {"pixels": decoded})
+            self._kept.write(self._of_pixels, {"pixels": decoded})
             # From here on the file's pages, which other processes share, rather than memory of this one.
-            pixels = kept.read(of_pixels) or {"pixels": decoded}
-    note = f"random crops are cut from the original pictures, kept at up to {uncut}: {_gib(needed)}"
-    if "pixels" in pixels:
-        return Held(pixels["pixels"], starts[:-1], sizes, proportions, form.shape[0]), note
-    everything = torch.arange(len(source))
-    streamed = Decoded(source, uncut, everything, digests["digests"], sizes, proportions)
-    return streamed, f"{note}, {_too_much(allowed)}"
+            self._pixels = self._kept.read(self._of_pixels) or {"pixels": decoded}
 
 
 def _too_much(allowed: int) -> str:
@@ -186,9 +211,16 @@ def _survey(source: Pictures, kept: _Kept, on_progress: OnProgress) -> Survey:
 
 
 def _decoded(
-    source: Pictures, kept: _Kept, form: Format, keep: bool, on_progress: OnProgress
+    source: Pictures,
+    kept: _Kept,
+    form: Format,
+    keep: bool,
+    on_progress: OnProgress,
+    large: _Large | None,
 ) -> tuple[Facts, Tensor | None]:
     """Facts and, if `keep`, pixels: from the cache if they are there, else decoded and kept there.
+
+    Where they are decoded, what is missing of the `large` pictures is made at the same time.
 
     They are entries of their own, so that streaming needs no pixels, and no pass over the pictures if they have been
     in memory before.
@@ -197,7 +229,11 @@ def _decoded(
     facts, pixels = kept.read(of_facts), kept.read(of_pixels) if keep else {}
     if facts is not None and pixels is not None:
         return Facts(**facts), pixels.get("pixels")
-    fresh, decoded = decoding.decode_all(source, form, keep, on_progress)
+    missing = large.missing if large is not None else None
+    beside = (missing.further, missing.add) if missing is not None else ()
+    fresh, decoded = decoding.decode_all(source, form, keep, on_progress, *beside)
+    if large is not None and missing is not None:
+        large.write()
     kept.write(of_facts, fresh._asdict())
     if decoded is None:
         return fresh, None
