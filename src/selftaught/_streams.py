@@ -8,6 +8,8 @@ from io import BufferedWriter, FileIO, TextIOWrapper, UnsupportedOperation
 from pathlib import Path
 from typing import Any
 
+from selftaught.errors import Note
+
 
 def prepare() -> None:
     """Make stdout and stderr take any text and mind no reader that has gone, as `| head -1` does.
@@ -33,7 +35,8 @@ def plain_warnings() -> None:
 def _plainly(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    if Path(filename).is_relative_to(Path(__file__).parent):
+    # Where a command is started is no line of anybody's program, which a note of ours would point to.
+    if issubclass(category, Note) or Path(filename).is_relative_to(Path(__file__).parent):
         return f"selftaught: note: {' '.join(str(message).split())}\n"
     return _as_python_does(message, category, filename, lineno, line)
 

@@ -24,6 +24,10 @@ class ShortcutError(SelftaughtError, RuntimeError):
     """A shortcut to Grad-CAM's weights did not hold in steps that a CUDA graph replayed: take them again."""
 
 
+class Note(UserWarning):
+    """What is doubtful about a use of this package, though nothing is wrong."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not among `known`, with the nearest match, whatever its case.
 

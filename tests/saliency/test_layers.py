@@ -100,9 +100,14 @@ def test_one_channel_that_everything_goes_through_is_refused():
 
 def test_coarse_maps_are_told():
     model = Net(lambda net, f: net.last(f).mean((2, 3)), last=convolution(8, 8, stride=4))
-    with pytest.warns(UserWarning, match="'last': its 2x2 positions are coarse"):
-        found = selftaught.explain(model, torch.randn(3, 3, 8, 8))
+    x = torch.randn(3, 3, 8, 8)
+    with pytest.warns(UserWarning, match="'last': its 2x2 positions are coarse") as told:
+        found = selftaught.explain(model, x)
     assert "coarse" in found.plan.note
+    assert [warning.filename for warning in told] == [__file__]
+    with pytest.warns(UserWarning, match="coarse") as told:
+        selftaught.IntrospectiveLoss(model)(x, torch.tensor([0, 1, 2]))  # which calls us by way of torch
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_a_module_that_hands_its_input_on_is_no_layer():

@@ -1,12 +1,14 @@
 """What is said before a comparison begins."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from selftaught.study import compare as studies
 from selftaught.study import estimate
 from selftaught.study.plan import plan
+from selftaught.training import estimate as estimates
 from selftaught.training.estimate import Estimate
 from selftaught.training.estimate import estimate as estimate_run
 from selftaught.training.presets import resolve
@@ -37,6 +39,26 @@ def test_what_is_decoded_anew_for_each_step_counts(tmp_path, monkeypatch):
     train(config, tmp_path / "run")
     taken = time.perf_counter() - begun
     assert taken / 4 < expected < 4 * taken
+
+
+@pytest.mark.parametrize(
+    ("refresh", "steps", "expected"),
+    [
+        (1.0, [9, 8, 1], 1),  # it waited for a process to be started
+        (1.0, [9, 1, 1, 2], 1),
+        (0.5, [9, 1, 3, 7, 3], 2),  # every other step is explained
+    ],
+)
+def test_a_step_that_waits_for_something_is_not_taken_for_all(monkeypatch, refresh, steps, expected):
+    now = [0.0]
+    taken = iter(steps)
+
+    def step():
+        now[0] += next(taken)
+
+    monkeypatch.setattr(estimates.time, "perf_counter", lambda: now[0])
+    runner = SimpleNamespace(step=step, session=SimpleNamespace(config=SimpleNamespace(refresh=refresh)))
+    assert estimates._seconds(runner) == expected
 
 
 def test_trials_are_shared_out_among_the_workers(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """Grad-CAM (Selvaraju et al., 2017) for all classes at once."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from selftaught._inputs import as_float
+from selftaught._notes import note
 from selftaught.errors import ExplanationError, InputError, ShortcutError
 from selftaught.saliency.backward import ExplanationRules, chosen
 from selftaught.saliency.capture import Capture
@@ -123,7 +123,7 @@ class GradCAM:
         if key not in plans:
             plans[key] = make_plan(model, x, self.layer)
             if plans[key].note:
-                warnings.warn(f"Grad-CAM explains {plans[key].layer!r}: {plans[key].note}", stacklevel=5)
+                note(f"Grad-CAM explains {plans[key].layer!r}: {plans[key].note}")
         return plans[key]
 
     def _keep(self, module: nn.Module, key: tuple[Any, ...], plan: Plan) -> None:

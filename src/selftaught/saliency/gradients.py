@@ -1,6 +1,5 @@
 """Maps in input space: the gradient of every logit with respect to the input, and what is made of it."""
 
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from selftaught._inputs import as_float
+from selftaught._notes import note
 from selftaught.errors import InputError
 from selftaught.saliency.backward import ExplanationRules, chosen, class_gradients, pays_to_vectorize
 from selftaught.saliency.capture import Capture
@@ -43,7 +43,7 @@ class Grad:
         assert captured.end is not None
         rules.check_complete(captured.end)
         if self.guided and rules.relus == 0:
-            warnings.warn("guided backpropagation saw no ReLU: its maps are the plain gradient", stacklevel=4)
+            note("guided backpropagation saw no ReLU: its maps are the plain gradient")
         every = chosen(classes, captured.end)
         vectorized = pays_to_vectorize(x, model.modules())
         with rules.explaining(), torch.autocast(x.device.type, enabled=False):

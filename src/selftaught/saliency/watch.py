@@ -1,11 +1,11 @@
 """Maps that nothing can be learned from, all zero or not finite, and shortcuts that do not hold."""
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from selftaught._notes import note
 from selftaught.errors import DegenerateMapsError, ShortcutError
 from selftaught.saliency.heads import not_finite
 
@@ -94,10 +94,9 @@ class Watch:
         dropped = largest == 0 and self._chance > _POSSIBLE and not self._tolerated
         self._tolerated = dropped
         if dropped:
-            warnings.warn(
+            note(
                 f"every {self.saliency} map of a batch is zero, since dropout dropped all that is explained: its soft "
-                "labels are even; lower the rate",
-                stacklevel=2,
+                "labels are even; lower the rate"
             )
         elif largest == 0:
             raise DegenerateMapsError(

@@ -74,24 +74,32 @@ def _first_seconds(config: RunConfig) -> list[float]:
 
 
 def _seconds(runner: Runner) -> float:
-    """Seconds from one step to the next, whatever they are spent on; without the first, which prepares much."""
+    """Seconds from one step to the next, whatever they are spent on.
+
+    The first step, which prepares much, does not count, and of the others not the slowest one: it may have waited for
+    something that is done once, such as a process that decodes to be started, and a run is not made of that.
+    """
     runner.step()
-    begun, steps = time.perf_counter(), 0
+    size = window(runner.session.config.refresh)
+    stamps = [time.perf_counter()]
 
-    def elapsed() -> float:
-        return time.perf_counter() - begun
+    def goes_on() -> bool:
+        steps, elapsed = len(stamps) - 1, stamps[-1] - stamps[0]
+        return (
+            steps < 2
+            or steps % size > 0  # the steps of a window are not alike
+            or (steps < LEAST_STEPS and elapsed < LONGEST)
+            # Some more where steps are quick: who decodes ahead has to be caught up with.
+            or (steps < MOST_STEPS and elapsed < 1.0)
+        )
 
-    # Some more where steps are quick: who decodes ahead has to be caught up with. And not part of a window, since its
-    # steps are not alike.
-    while (
-        steps % window(runner.session.config.refresh)
-        or not steps
-        or (steps < LEAST_STEPS and elapsed() < LONGEST)
-        or (steps < MOST_STEPS and elapsed() < 1.0)
-    ):
+    while goes_on():
         runner.step()
-        steps += 1
-    return elapsed() / steps
+        stamps.append(time.perf_counter())
+    ends = stamps[::size]
+    windows = sorted(after - before for before, after in itertools.pairwise(ends))
+    counted = windows[:-1] or windows
+    return sum(counted) / (size * len(counted))
 
 
 @torch.no_grad()

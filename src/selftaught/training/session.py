@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from selftaught import models, objectives
+from selftaught.activities import activity
 from selftaught.data import ImageData
 from selftaught.data.batches import Batches
 from selftaught.data.streaming import Images
@@ -260,7 +261,8 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
     """
     environment.check_device(config.device)
     # Imported late: it takes seconds, which whoever only reads a run, or is refused, need not wait for.
-    from lightning_fabric import Fabric
+    with activity("loading Lightning Fabric"):
+        from lightning_fabric import Fabric
 
     source = models.source(config.model)
     if models.fingerprint(config.model, config.weights) != config.model_fingerprint:
