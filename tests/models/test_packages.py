@@ -2,18 +2,22 @@
 
 import enum
 import importlib.util
+import io
 import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 import selftaught
 from selftaught import models
+from selftaught.data import pictures
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
 from selftaught.models import packages, torchvision_network
@@ -212,9 +216,6 @@ def real(name: str, folder: Path) -> tuple[dict[str, torch.Tensor], Path]:
 @pytest.mark.parametrize("name", NAMES)
 def test_real_networks_get_the_weights_and_are_explained_and_made_again(name, tmp_path):
     tensors, path = real(name, tmp_path)
-    asked = models.preparation(name, str(path))
-    assert asked.mean == IMAGENET["mean"]
-    assert asked.crop > 0.8
     model = models.create(name, 5, 3, 96, weights=str(path))
     own = model.network.state_dict()
     same = [key for key, value in own.items() if torch.equal(value, tensors[key])]
@@ -228,6 +229,26 @@ def test_real_networks_get_the_weights_and_are_explained_and_made_again(name, tm
     twin.load_state_dict(model.state_dict())
     assert torch.equal(twin.eval()(x), model.eval()(x))
     assert "is left out" in models.notes(name, str(path))[0]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "torchvision:swin_t", "timm:convnext_tiny.fb_in22k_ft_in1k_384"])
+def test_pictures_come_out_as_the_real_package_makes_them(name):
+    package, _, called = name.partition(":")
+    module = pytest.importorskip(package)
+    if package == "timm":
+        config = module.get_pretrained_cfg(called).to_dict()
+        transform = module.data.create_transform(**module.data.resolve_data_config({}, pretrained_cfg=config))
+    else:
+        transform = module.models.get_model_weights(called).DEFAULT.transforms()
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    photograph, file = Image.fromarray(coarse).resize((450, 300), Image.Resampling.BICUBIC), io.BytesIO()
+    photograph.save(file, "PNG")
+    asked = models.preparation(name)
+    pixels = pictures.stack([pictures.decode(file.getvalue(), asked)])[0] / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (asked.mean, asked.std))
+    theirs = transform(photograph)
+    assert pixels.shape == theirs.shape
+    assert ((pixels - mean) / std - theirs).abs().mean() < 0.02 * theirs.std()
 
 
 def test_real_weights_come_from_the_caches(tmp_path, monkeypatch):
