@@ -9,9 +9,9 @@ from selftaught.cli import DONE, complain
 
 def report(runs: list[Path], out: Path) -> int:
     """The page about runs that are there."""
-    from selftaught.report import study as pages
-
     with activity("writing the report"):
+        from selftaught.report import study as pages
+
         written = pages.write(runs, out)
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
@@ -20,9 +20,9 @@ def report(runs: list[Path], out: Path) -> int:
 
 def archive(study: Path, out: Path) -> int:
     """Copy the records of a study."""
-    from selftaught.study.archive import archive as copy
-
     with activity("archiving"):
+        from selftaught.study.archive import archive as copy
+
         made = copy(study, out)
     for name in made.too_large:
         complain(f"{name} is left out: it is larger than 1 MB")
