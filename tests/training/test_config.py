@@ -130,6 +130,7 @@ def test_differences_name_both_sides():
         ({"policy": "trival"}, "policy is 'trival'"),
         ({"sampling": "even"}, "sampling is 'even'"),
         ({"erasing": 1.0}, "erasing is 1.0"),
+        ({"sampling": "balanced", "class_weights": "balanced"}, "make up for uneven classes twice"),
         ({"optimizer": "adam"}, "optimizer is 'adam'"),
         ({"optimizer": "adamw", "momentum": 0.9}, "momentum belongs to --optimizer sgd"),
         ({"schedule": "cosine", "milestones": [1]}, "milestones belong to --schedule steps"),

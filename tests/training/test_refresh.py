@@ -30,6 +30,24 @@ OLD_SETTINGS = {
 }
 
 
+def test_explanations_are_kept_by_image_where_images_come_again_and_are_augmented(tmp_path):
+    """Balanced sampling shows an image of a rare class several times in an epoch, perhaps in one batch."""
+    options = {
+        "epochs": 2,
+        "warmup": 0,
+        "refresh": 0.5,
+        "sampling": "balanced",
+        "augment": "trivial",
+        "model": "mlp",
+    }
+    config = quick.config("le", batch_size=20, **options)
+    train(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "parts", should_stop=quick.stop_after(1))
+    train(config, tmp_path / "parts")
+    assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
+
+
 @pytest.mark.parametrize(("method", "name"), [("le", "4023f9858fea"), ("le-permut", "ad42a9d4703b")])
 def test_exact_runs_keep_the_names_from_before_there_was_the_setting(method, name):
     """The names are those that the code before gave."""

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from selftaught.errors import InputError
+from selftaught.errors import InputError, shown
 from selftaught.files import answers, integrity
 from selftaught.report import balance, carried, chance, evidence, probe
 from selftaught.report.differences import LEVEL, Correct, Difference, differences, planned
@@ -365,6 +365,11 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
         f"{called(config.model)}, {config.epochs} epochs, {counts} trial{'s' if counts != '1' else ''} per method; "
         "the last epoch counts.",
         *(["Each seed has training images of its own; the test images are the same."] if subsets else []),
+        *(
+            [f"Split by {shown(config.split_by)}: what is set aside or held out are whole groups."]
+            if config.split_by is not None
+            else []
+        ),
         "Accuracy and ECE (15 bins) in %, mean over trials, ± standard deviation (n−1).",
         *([BALANCED] if table.uneven else []),
         *([TOP5] if any(row.top5_accuracy is not None for row in rows) else []),

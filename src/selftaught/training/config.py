@@ -153,6 +153,10 @@ class RunConfig(BaseModel):
             )
         if self.momentum and self.optimizer != "sgd":
             raise InputError(f"momentum belongs to --optimizer sgd, not to {self.optimizer}: leave it out")
+        if self.sampling == "balanced" and self.class_weights == "balanced":
+            raise InputError(
+                "sampling balanced and class_weights balanced make up for uneven classes twice: leave out one"
+            )
         warmup = self.settings.get("warmup", 0)
         if isinstance(warmup, int) and warmup >= self.epochs:
             raise InputError(
