@@ -192,12 +192,12 @@ def _heads(job: Job, turns: Turns, kept: bool) -> None:
     with tempfile.TemporaryDirectory() as cache:
         if kept:
             os.environ["XDG_CACHE_HOME"] = cache
-            head.fit(session, lambda *_: None)
+            head.fit(session)
         while True:
             if not kept:
                 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(dir=cache)
             turns.begin()
-            head.fit(session, lambda *_: None)
+            head.fit(session)
             turns.end()
 
 
