@@ -51,6 +51,7 @@ OTHER = {
     "ramp": 0.1,
     "decay_norms": False,
     "ema": 0.9,
+    "blend": 0.5,
     "class_weights": "balanced",
     "padding": 1,
     "flip": True,

@@ -162,6 +162,26 @@ def test_the_result_is_the_average(model, tmp_path):
     torch.testing.assert_close(weights["0.1.running_mean"], means.mean(0), rtol=1e-4, atol=1e-5)
 
 
+def test_the_result_lies_between_the_probe_and_the_last_step(model, tmp_path):
+    ends = {}
+    for name, method, options in (
+        ("start", "probe", {}),
+        ("end", "ce", {"blend": 1.0}),
+        ("between", "ce", {"blend": 0.3}),
+    ):
+        train(tuned(model, method, **options), tmp_path / name)
+        ends[name] = load_file(tmp_path / name / "model.safetensors")
+    for name in ("0.0.weight", "1.weight", "0.1.bias"):
+        expected = ends["start"][name].lerp(ends["end"][name], 0.3)
+        torch.testing.assert_close(ends["between"][name], expected)
+
+
+def test_a_random_head_is_nothing_to_keep(model):
+    assert tuned(model, head="new").blend == 1.0
+    with pytest.raises(InputError, match=r"--blend 0\.5 keeps a part"):
+        tuned(model, head="new", blend=0.5)
+
+
 def test_the_probe_is_a_run_without_epochs(model, tmp_path):
     config = tuned(model, "probe")
     result = train(config, tmp_path / "probe")

@@ -135,6 +135,13 @@ class RunOptions:
         float | None,
         _flag("Evaluate the average of the weights, with this decay per step, such as 0.99.", _TRAINING),
     ] = None
+    blend: Annotated[
+        float | None,
+        _flag(
+            "Evaluate weights this share of the way from where fine-tuning began to its end (pretrained: 0.5).",
+            _TRAINING,
+        ),
+    ] = None
     class_weights: Annotated[
         str | None,
         _flag("none, or balanced: each class counts the same in the loss, however rare.", _TRAINING),

@@ -49,6 +49,7 @@ LATER: dict[str, Any] = {
     "ramp": 0.0,
     "decay_norms": True,
     "ema": 0.0,
+    "blend": 1.0,
     "class_weights": "none",
     "weights": None,
 }
@@ -85,7 +86,8 @@ class RunConfig(BaseModel):
     classifier. With `batch_norm` frozen, batch normalisation keeps the statistics that the network came with. `ramp` is
     the share of all steps in which the rate rises. Without `decay_norms` neither biases nor the weights of
     normalisations decay. With `ema` above 0 the result is the average of the weights over the last 1 / (1 − ema) steps
-    or so. With `class_weights` balanced an image counts N / (C · images of its class).
+    or so; with `blend` below 1 it lies that share of the way from the weights that fine-tuning began with to those.
+    With `class_weights` balanced an image counts N / (C · images of its class).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -121,6 +123,7 @@ class RunConfig(BaseModel):
     ramp: float = Field(0.0, ge=0, lt=1)
     decay_norms: bool = True
     ema: float = Field(0.0, ge=0, lt=1)
+    blend: float = Field(1.0, gt=0, le=1)
     class_weights: ClassWeights = "none"
     padding: Annotated[int, Field(ge=0, le=1024)] = 0
     flip: bool = False

@@ -43,6 +43,7 @@ class Preset:
     ramp: float = 0.0
     decay_norms: bool = True
     ema: float = 0.0
+    blend: float = 1.0
 
 
 _PHOTO = {"padding": 0, "flip": True, "min_scale": 0.25, "policy": "none", "erasing": 0.0}
@@ -112,6 +113,7 @@ FINE_TUNE: dict[str, Any] = {
     "batch_norm": "frozen",
     "ramp": 0.1,
     "decay_norms": False,
+    "blend": 0.5,
 }
 """What a pretrained network is trained with, whatever the data: chosen by `benchmarks/fine_tuning.py`."""
 
@@ -139,6 +141,7 @@ TRAINING_OPTIONS = (
     "ramp",
     "decay_norms",
     "ema",
+    "blend",
     "class_weights",
     "padding",
     "flip",
@@ -339,6 +342,8 @@ def _training_defaults(preset: Preset, given: dict[str, Any]) -> dict[str, Any]:
     defaults |= AUGMENT[defaults.pop("augment")]
     if given.get("optimizer", preset.optimizer) != preset.optimizer:
         defaults |= OTHER_OPTIMIZER.get(given["optimizer"], {})
+    if given.get("head") == "new":
+        defaults["blend"] = 1.0  # a random head is nothing to keep
     epochs = given.get("epochs", preset.epochs)
     steps = {round(fraction * epochs) for fraction in preset.milestones}
     if given.get("schedule", preset.schedule) != "steps":
@@ -389,6 +394,11 @@ def _check_together(config: RunConfig) -> None:
         raise InputError(
             f"{config.method} is the linear probe of a pretrained network, and {config.model} begins with random "
             "weights or a new head: choose a pretrained --model, without --head new"
+        )
+    if config.blend < 1 and config.head == "new":
+        raise InputError(
+            f"--blend {config.blend:g} keeps a part of the weights that training began with, and a random head is "
+            "nothing to keep: use --head probe with a pretrained network, or leave it out"
         )
     if config.head == "probe" and not models.is_pretrained(config.model):
         raise InputError(

@@ -82,8 +82,8 @@ class Session:
 
     def begin_average(self) -> None:
         """Begin the average of the weights, where there is one, with what they are now."""
-        if self.config.ema:
-            self.average = Average(self.network, self.config.ema)
+        if self.config.ema or self.config.blend < 1:
+            self.average = Average(self.network, self.config.ema, self.config.blend)
 
     def _begin_recording(self) -> None:
         if _records(self.config):
