@@ -160,6 +160,7 @@ def test_the_result_is_the_average(model, tmp_path):
             outputs.append(network[0][0](x))
     means = torch.stack([output.mean((0, 2, 3)) for output in outputs])
     torch.testing.assert_close(weights["0.1.running_mean"], means.mean(0), rtol=1e-4, atol=1e-5)
+    record.read(tmp_path / "run")  # what is told of the held-out images is of these weights as well
 
 
 def test_the_result_lies_between_the_probe_and_the_last_step(model, tmp_path):

@@ -146,9 +146,14 @@ def _fine_tuning(config: RunConfig) -> str:
     frozen = (
         ", with the statistics of batch normalisation as they are" if config.batch_norm == "frozen" else ""
     )
+    blend = (
+        f"; the result lies {100 * config.blend:g} % of the way from there to the end"
+        if config.blend < 1
+        else ""
+    )
     return (
         "the network is pretrained: its new head begins with the linear probe's solution; then all layers are trained "
-        f"with {config.optimizer} at a rate of {config.lr:g}{slower}{frozen}"
+        f"with {config.optimizer} at a rate of {config.lr:g}{slower}{frozen}{blend}"
     )
 
 

@@ -349,6 +349,13 @@ def _about_others(records: Sequence[Record], methods: Sequence[str]) -> Iterator
             yield f"{method} trains a second network at the same time; the first one counts."
 
 
+def _what_counts(config: RunConfig) -> str:
+    """Which weights the numbers are of."""
+    if config.blend < 1:
+        return f"the weights {100 * config.blend:g} % of the way from the probe to the last epoch count"
+    return "the last epoch counts"
+
+
 def _caption(records: Sequence[Record], table: Table, correct: Correct, per_trial: bool) -> tuple[str, ...]:
     first, rows = _first(records), table.rows
     config, data = first.config, first.result.data
@@ -363,7 +370,7 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
         *carried.cautions(records),
         f"{called(config.data)}: {data.train} training images{held_out}, {data.test} test images; "
         f"{called(config.model)}, {config.epochs} epochs, {counts} trial{'s' if counts != '1' else ''} per method; "
-        "the last epoch counts.",
+        f"{_what_counts(config)}.",
         *(["Each seed has training images of its own; the test images are the same."] if subsets else []),
         *(
             [f"Split by {shown(config.split_by)}: what is set aside or held out are whole groups."]

@@ -157,8 +157,11 @@ class _Run:
         of_training = {f"train_{name}": means.pop(name) for name in ("accuracy", "nll", "ece")}
         line = {"epoch": epoch + 1, "lr": config.lr * lr_factor(config, epoch * steps, steps)}
         line |= means | of_training
+        average = self.session.average
+        if epoch + 1 == config.epochs:  # the result from now on: what is measured of it must be so everywhere
+            self.session.adopt_average()
+            average = None
         if len(self.images.val_labels):
-            average = self.session.average
             with average.shown() if average else nullcontext():
                 logits = self.predict(self.images.val_images, self.images.val_labels)
             line |= scores(logits, self.images.val_labels, "val_")
@@ -192,7 +195,6 @@ class _Run:
     def finish(self) -> Result:
         """Evaluate the last epoch's model on the test images and write the record; result.json comes last."""
         images, position, session = self.images, self.position, self.session
-        session.adopt_average()
         logits = self.predict(images.test_images, images.test_labels)
         predictions = {"logits": logits, "labels": images.test_labels}
         calibrated: dict[str, Any] = {}
