@@ -172,6 +172,7 @@ class Case:
             "seed": self.split,
             "threads": 1,
             "device": "cpu",
+            "subset_per_trial": False,  # the split says all
         }
         return resolve(self.folder, method, model=MODEL, **{**options, **self.options})
 

@@ -73,5 +73,17 @@ def test_a_network_without_one_is_told_what_to_do(network):
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.abs_().neg_()  # so that the ReLU changes something
-    with pytest.raises(InputError, match=r"no linear layer with a bias .* use --head new"):
+    with pytest.raises(InputError, match=r"no linear layer with a bias .*: use --head new"):
         classifier_layer.find(network, torch.rand(2, 3, 2, 2))
+
+
+def test_a_network_that_draws_in_eval_mode_gives_the_same_features_and_leaves_the_generator():
+    class Noisy(Twice):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(nn.functional.dropout(x, 0.5, training=True))
+
+    network, images = Noisy(), torch.randn(4, 3, 2, 2)
+    state = torch.get_rng_state()
+    first, second = (list(classifier_layer.features(network, network.own, iter([images]))) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(torch.get_rng_state(), state)

@@ -331,6 +331,17 @@ def test_trials_with_training_images_of_their_own_are_compared_over_the_test_ima
         tabulate(
             [*runs[:-1], make("le", 2, 100, data="other", subset_seed=2, train_size=40)], ["ce", "le"], {}
         )
+    # Labels that lie alike are no sign of the same images.
+    with pytest.raises(InputError, match="split_seed: 0 -> 5"):
+        tabulate([*runs[:-1], subset("le", 3, 100, split_seed=5)], ["ce", "le"], {})
+    with pytest.raises(InputError, match="subset_seed"):
+        tabulate([*runs, make("ls", 0, 100, data="of seed 0")], ["ce", "le", "ls"], {})
+
+
+@pytest.mark.parametrize("change", [{"class_weights": "balanced"}, {"sampling": "balanced"}])
+def test_probes_that_count_classes_in_another_way_do_not_share_a_row(make, change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        tabulate([make("probe", 0, 100), make("probe", 1, 100, **change)], ["probe"], {})
 
 
 def test_the_own_test_part_of_the_data_is_called_what_tables_look_for():

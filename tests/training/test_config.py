@@ -258,6 +258,8 @@ def test_each_seed_has_a_subset_of_its_own_and_all_have_the_same_test_images():
     assert [(config.split_seed, config.subset_seed) for config in own] == [(5, 5), (5, 6)]
     assert own[0].data_fingerprint != own[1].data_fingerprint
     assert own[0].protocol_id == own[1].protocol_id
+    for other in ({"image_size": 4}, {"val_fraction": 0.3}, {"test_size": 50}):
+        assert quick.config(seed=0, split_seed=5, **other).shared().canonical() != own[0].shared().canonical()
     first, second = map(data_of, own)
     assert torch.equal(first.test_images, second.test_images)
     assert not torch.equal(first.train_images, second.train_images)

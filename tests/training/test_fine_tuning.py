@@ -256,6 +256,28 @@ def test_a_network_without_a_linear_classifier_is_refused_before_anything_is_tra
         plan("digits", ["ce"], 1, model=model, image_size=8, train_size=80)
 
 
+def test_a_network_without_one_is_trained_with_a_random_head(tmp_path):
+    """The head has no rate of its own then, and all layers that of the body."""
+    text = NETWORK.replace('FILES = ("body.safetensors",)', "").replace(
+        '    body.load_state_dict(load_file(Path(__file__).parent / "body.safetensors"))\n',
+        "    body.requires_grad_(True)\n",
+    )
+    text = text.replace("nn.Linear(32, num_classes))", "nn.Linear(32, num_classes, bias=False))")
+    (tmp_path / "net.py").write_text(text)
+    config = tuned(f"{tmp_path / 'net.py'}:build", head="new", epochs=1)
+    assert (config.backbone_factor, config.blend) == (1.0, 1.0)
+    assert config.lr == presets.FINE_TUNE["lr"] * presets.FINE_TUNE["backbone_factor"]
+    assert train(config, tmp_path / "run").epochs == 1
+
+
+def test_averages_do_not_touch_the_probe(model, tmp_path):
+    plain, averaged = (
+        train(tuned(model, "probe", **options), tmp_path / name)
+        for name, options in (("plain", {}), ("averaged", {"ema": 0.9, "batch_norm": "train"}))
+    )
+    assert averaged.nll == plain.nll
+
+
 def test_peers_begin_with_heads_of_their_own(model):
     session, _ = fitted(tuned(model, "dml"))
     own, peer = session.networks

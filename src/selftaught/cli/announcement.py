@@ -116,6 +116,10 @@ def notes(config: RunConfig, methods: list[str]) -> list[str]:
         )
     if config.head == "probe":
         lines.append(_fine_tuning(config))
+    elif models.is_pretrained(config.model):
+        lines.append(
+            "--head new begins with a random head: there is no row of the linear probe to compare with"
+        )
     uneven = balance.described(_sizes(images.train_labels, images), images.classes, "training")
     counted_alike = config.sampling == "balanced" or config.class_weights == "balanced"
     if uneven and not counted_alike:

@@ -53,7 +53,7 @@ def _permutation(count: int, *entropy: int) -> Tensor:
 
 
 def seeded(*entropy: int) -> torch.Generator:
-    """A generator of its own for every sequence of numbers: neighbouring ones have nothing in common."""
+    """A generator of its own for a sequence of numbers; zeros at its end make no other sequence of it."""
     mixed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(mixed[0] >> np.uint64(1)))
 

@@ -10,12 +10,13 @@ from selftaught.errors import InputError
 from selftaught.saliency.preserve import preserved_buffers, preserved_rng, unwrap
 
 
-def find(network: nn.Module, images: Tensor) -> tuple[str, nn.Linear]:
+def find(network: nn.Module, images: Tensor, remedy: str = "use --head new") -> tuple[str, nn.Linear]:
     """The layer, by its dotted name, whose output is the network's logits.
 
     Args:
         network: a classifier; it is left as it was found.
         images: a few of its inputs, (B, K, H, W), on its device.
+        remedy: what to do where there is none.
 
     Raises:
         InputError: no `torch.nn.Linear` with a bias reads one vector of each image and makes the logits from it.
@@ -50,8 +51,8 @@ def find(network: nn.Module, images: Tensor) -> tuple[str, nn.Linear]:
         if same and runs.count(name) == 1:
             return name, layers[name]
     raise InputError(
-        "the network has no linear layer with a bias whose output is its logits, so no linear probe of it can be made: "
-        "use --head new"
+        "the network has no linear layer with a bias whose output is its logits, so its head can neither begin with a "
+        f"linear probe nor have a rate of its own: {remedy}"
     )
 
 
@@ -62,14 +63,22 @@ def _is_linear(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def features(network: nn.Module, layer: nn.Linear, batches: Iterator[Tensor]) -> Iterator[Tensor]:
-    """What the classifier `layer` reads of each batch of images in eval mode: float32 (B, D), on the CPU."""
+    """What the classifier `layer` reads of each batch of images in eval mode: float32 (B, D), on the CPU.
+
+    The network is left as it was found; if it draws random numbers in eval mode too, they are the same each time.
+    """
+    with preserved_rng(layer.weight.device), preserved_buffers(unwrap(network)), in_eval_mode(network):
+        torch.manual_seed(0)
+        yield from _read(network, layer, batches)
+
+
+def _read(network: nn.Module, layer: nn.Linear, batches: Iterator[Tensor]) -> Iterator[Tensor]:
     read: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _layer, inputs: read.append(inputs[0].detach()))
     try:
-        with in_eval_mode(network):
-            for x in batches:
-                network(x)
-                yield read.pop().float().cpu()
+        for x in batches:
+            network(x)
+            yield read.pop().float().cpu()
     finally:
         hook.remove()
 

@@ -85,8 +85,11 @@ _SCHEMES = ("hf:", "hub:")
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """An owner and a name: paths are recorded as absolute ones."""
 
-_FREE = {"data_fingerprint": "", "split_seed": 0, "subset_seed": None, "threads": 1, "device": "cpu"}
+_FREE = {"data_fingerprint": "", "threads": 1, "device": "cpu"}
 """What else may differ between the runs of a table; whether they share their data is looked at apart."""
+
+_OF_A_PROBE = ("model", "model_fingerprint", "precision", "class_weights", "sampling", *DATA_OPTIONS)
+"""What the result of a linear probe depends on, beside its data."""
 
 
 @np.errstate(all="ignore")  # records may hold numbers of any size
@@ -198,9 +201,12 @@ def _first(records: Sequence[Record]) -> Record:
 
 def _differences(first: RunConfig, other: RunConfig) -> list[str]:
     """What two trials differ in, beyond what may differ; the linear probe knows nothing of how networks are trained."""
-    ours, theirs = (config.shared().model_copy(update=_FREE) for config in (first, other))
+    free = dict(_FREE)
+    if first.subset_seed is None and other.subset_seed is None:
+        free["split_seed"] = 0  # what it led to is in the fingerprint
+    ours, theirs = (config.shared().model_copy(update=free) for config in (first, other))
     if other.method == PROBE:
-        common = {name: getattr(theirs, name) for name in ("model", "model_fingerprint", *DATA_OPTIONS)}
+        common = {name: getattr(theirs, name) for name in _OF_A_PROBE}
         theirs = ours.model_copy(update=common)
     return ours.differences(theirs)
 

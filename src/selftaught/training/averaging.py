@@ -52,7 +52,7 @@ class Average:
         """Give the network the average's values for good."""
         values = self._values or self._tensors()
         if self.blend < 1:
-            values = torch._foreach_lerp(self._start, values, self.blend)
+            values = list(torch._foreach_lerp(self._start, values, self.blend))
         self._write(values)
 
     def state(self) -> dict[str, Any]:

@@ -205,9 +205,9 @@ class RunConfig(BaseModel):
             # The divisions differ; what is divided does not.
             own |= {"split_seed": 0, "data_fingerprint": f"divisions of {self.data}"}
         elif self.subset_seed is not None:
-            # The name of a study says of what: `canonical` leaves it to the fingerprint.
-            of = f"{self.train_size} images each of {self.data}, split {self.split_seed}"
-            own |= {"subset_seed": 0, "data_fingerprint": of}
+            # `canonical` leaves to the fingerprint what the data is and how it is prepared and divided.
+            options = {name: getattr(self, name) for name in DATA_OPTIONS if name != "subset_seed"}
+            own |= {"subset_seed": 0, "data_fingerprint": f"images of {self.data} by {json.dumps(options)}"}
         return self.model_copy(update=own)
 
     @property

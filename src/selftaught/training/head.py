@@ -4,10 +4,12 @@ Features are computed once, without augmentation, for all trials with the same n
 solution: both are kept in the cache of decoded data.
 """
 
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
+import sklearn
 import torch
 import xxhash
 from torch import Tensor, nn
@@ -24,12 +26,22 @@ from selftaught.training.session import Session
 _PARTS = {"train": "training", "test": "test"}
 
 
+VERSION = 1
+"""Raised whenever what is kept of features or solutions would be another with the same key."""
+
+
 @dataclass(frozen=True)
 class Head:
-    """What the fitting of a head came to: the strength of its penalty and the seconds that features and fit took."""
+    """What the fitting of a head came to: the strength of its penalty, and the seconds of features and fit."""
 
     strength: float
-    seconds: float
+    of_features: float
+    of_fit: float
+
+    @property
+    def seconds(self) -> float:
+        """Of both."""
+        return self.of_features + self.of_fit
 
 
 def fit(session: Session) -> Head:
@@ -41,19 +53,24 @@ def fit(session: Session) -> Head:
     images, config = session.images, session.config
     network, *peers = session.classifiers
     balanced = _is_balanced(config)
-    found, seconds = _solution(session, network, balanced)
+    found, fitted = _solution(session, network, balanced)
     _write(session.classifiers[network], found)
     generator = torch.Generator().manual_seed(seeds.derive(config.seed, "peers"))
     for peer in peers:
-        features, taken = _features(session, peer, "train")
-        drawn = torch.randint(len(features), (len(features),), generator=generator)
+        features, _ = _features(session, peer, "train")
+        drawn = _drawn_again(images.train_labels, generator)
         with probe.threads(config.threads):
             other = probe.fit(
                 features[drawn], images.train_labels[drawn], images.num_classes, balanced, found.strength
             )
         _write(session.classifiers[peer], other)
-        seconds += taken
-    return Head(found.strength, seconds)
+    return fitted
+
+
+def _drawn_again(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """As many images of each class as there are, drawn with replacement: their positions, int64 (N,)."""
+    members = [(labels == label).nonzero().flatten() for label in labels.unique()]
+    return torch.cat([of[torch.randint(len(of), (len(of),), generator=generator)] for of in members])
 
 
 def learning_curve(session: Session) -> list[tuple[int, Tensor, float]]:
@@ -78,9 +95,9 @@ def _is_balanced(config: RunConfig) -> bool:
     return config.class_weights == "balanced" or config.sampling == "balanced"
 
 
-def _solution(session: Session, network: nn.Module, balanced: bool) -> tuple[Probe, float]:
-    """The probe of a network's training images, and the seconds that it took whoever computed it."""
-    key = f"probe {balanced} {probe.STRENGTHS} {_key(session, network, 'train')}"
+def _solution(session: Session, network: nn.Module, balanced: bool) -> tuple[Probe, Head]:
+    """The probe of a network's training images, and what it took whoever computed it."""
+    key = f"probe {balanced} {sklearn.__version__} {_key(session, network, 'train')}"
     kept = _read(key)
     if kept is None:
         features, seconds = _features(session, network, "train")
@@ -88,12 +105,12 @@ def _solution(session: Session, network: nn.Module, balanced: bool) -> tuple[Pro
         labels, classes = session.images.train_labels, session.images.num_classes
         with activity("fitting the linear probe"), probe.threads(session.config.threads):
             found = probe.fit(features, labels, classes, balanced)
-        seconds += time.perf_counter() - begun
-        numbers = torch.tensor([found.strength, seconds], dtype=torch.float64)
+        taken = time.perf_counter() - begun
+        numbers = torch.tensor([found.strength, seconds, taken], dtype=torch.float64)
         kept = {"weight": found.weight, "bias": found.bias, "numbers": numbers}
         cache.write(key, kept)
-    strength, seconds = kept["numbers"].tolist()
-    return Probe(kept["weight"], kept["bias"], strength), seconds
+    fitted = Head(*kept["numbers"].tolist())
+    return Probe(kept["weight"], kept["bias"], fitted.strength), fitted
 
 
 def _features(session: Session, network: nn.Module, part: str) -> tuple[Tensor, float]:
@@ -125,9 +142,16 @@ def _key(session: Session, network: nn.Module, part: str) -> str:
         (
             *(part, config.data_fingerprint, images.image_size, images.mean, images.std),
             *(config.model_fingerprint or config.model, _digest(network, session.classifiers[network])),
-            *(config.precision, config.threads, device, torch.__version__, session.evaluation_size),
+            *(config.precision, config.threads, device, session.evaluation_size),
+            *(VERSION, torch.__version__, *_packages(network)),
         )
     )
+
+
+def _packages(network: nn.Module) -> list[str]:
+    """Name and version of each package that a part of the network comes from: its code may change with it."""
+    names = {type(module).__module__.partition(".")[0] for module in network.modules()}
+    return [f"{name} {getattr(sys.modules.get(name), '__version__', '')}" for name in sorted(names)]
 
 
 def _digest(network: nn.Module, classifier: nn.Linear) -> str:

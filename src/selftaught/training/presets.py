@@ -343,7 +343,8 @@ def _training_defaults(preset: Preset, given: dict[str, Any]) -> dict[str, Any]:
     if given.get("optimizer", preset.optimizer) != preset.optimizer:
         defaults |= OTHER_OPTIMIZER.get(given["optimizer"], {})
     if given.get("head") == "new":
-        defaults["blend"] = 1.0  # a random head is nothing to keep
+        # A random head is nothing to keep, and need not be a linear layer that could have a rate of its own.
+        defaults |= {"blend": 1.0, "lr": defaults["lr"] * preset.backbone_factor, "backbone_factor": 1.0}
     epochs = given.get("epochs", preset.epochs)
     steps = {round(fraction * epochs) for fraction in preset.milestones}
     if given.get("schedule", preset.schedule) != "steps":

@@ -231,7 +231,7 @@ class _Run:
         if not session.objective.head_only or fitted is None:
             return {}
         points = head.learning_curve(session)
-        points.append((len(self.images.train_labels), logits, fitted["seconds"]))
+        points.append((len(self.images.train_labels), logits, fitted["of_fit"]))
         labels = self.images.test_labels
         learning = tuple(
             record.LearningPoint(

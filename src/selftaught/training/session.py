@@ -144,8 +144,8 @@ class Session:
         """Multiply what flows back into each image's logits by the image's weight, in the loss's own backward only.
 
         A method's loss is a mean over the images of the batch: with its gradient weighted like this it is the gradient
-        of the weighted mean, whatever the method. Explanations, which flow back through the logits too, stay as they
-        are.
+        of the weighted mean, for all that is computed from the logits. What is computed from features (at, the first
+        stage of hint and fsp) is not weighted. Explanations, which flow back through the logits too, stay as they are.
         """
         if logits.requires_grad:
             logits.register_hook(
@@ -326,7 +326,8 @@ def _classifiers(
     if config.head == "new" and config.backbone_factor == 1:
         return {}
     example = _example(images)
-    return {network: classifier_layer.find(network, example)[1] for network in networks}
+    remedy = "use --head new" if config.head == "probe" else "use --backbone-factor 1"
+    return {network: classifier_layer.find(network, example, remedy)[1] for network in networks}
 
 
 def _below(classifiers: dict[nn.Module, nn.Linear]) -> list[nn.Parameter]:
