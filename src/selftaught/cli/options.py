@@ -138,7 +138,7 @@ class RunOptions:
     blend: Annotated[
         float | None,
         _flag(
-            "Evaluate weights this share of the way from where fine-tuning began to its end (pretrained: 0.5).",
+            "Evaluate weights this share of the way from where fine-tuning began to its end (pretrained: 0.7).",
             _TRAINING,
         ),
     ] = None

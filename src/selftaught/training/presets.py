@@ -113,7 +113,7 @@ FINE_TUNE: dict[str, Any] = {
     "batch_norm": "frozen",
     "ramp": 0.1,
     "decay_norms": False,
-    "blend": 0.5,
+    "blend": 0.7,
 }
 """What a pretrained network is trained with, whatever the data: chosen by `benchmarks/fine_tuning.py`."""
 
