@@ -184,7 +184,7 @@ def test_what_was_odd_is_counted_and_one_is_named(monkeypatch):
     monkeypatch.setattr(loading, "open_source", lambda _, split_by=None: collection(odd, [PHOTO, PHOTO]))
     for _ in range(2):  # the second time from the cache
         found = data.load("x", image_size=9)
-        assert found.notes[:3] == (
+        assert found.notes[1:4] == (
             "2 pictures (such as picture 1) lack the end of the file but none of their pixels: read as other programs "
             "do",
             "2 pictures (such as picture 4) have several frames or pages, of which the first is used",
