@@ -55,7 +55,7 @@ middle of a test picture (87.5 % of its shorter side) is what is judged; one thr
   crops of at least 8 % of the area and mirroring.
 
 **to probe**: points of accuracy above the probe on the same splits, **sd** how much that varies over the splits.
-**seconds**: training and prediction, of one core."""
+**seconds**: of training, features and the fit of a head included, on one core of a machine that was busy."""
 
 COLUMNS = [
     "contestant",
