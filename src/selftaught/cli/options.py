@@ -100,7 +100,9 @@ class RunOptions:
     weight_decay: Annotated[float | None, _flag("Weight decay.", _TRAINING)] = None
     least_steps: Annotated[
         int | None,
-        _flag("Train for more epochs where there are fewer steps than this (pretrained: 120).", _TRAINING),
+        _flag(
+            "Without --epochs: as many more epochs as make so many full batches (pretrained: 120).", _TRAINING
+        ),
     ] = None
     head: Annotated[
         str | None,

@@ -21,8 +21,8 @@ from selftaught.training.config import DATA_OPTIONS, RunConfig, parse
 class Preset:
     """How a dataset is trained unless the user says otherwise; milestones are fractions of the epochs.
 
-    `augment` is one of `AUGMENT`. `val_fraction` is what is held out of the training part where it is large enough. The
-    epochs are as many more as `least_steps` ask for. The rest are fields of `RunConfig`.
+    `augment` is one of `AUGMENT`. `val_fraction` is what is held out of the training part where it is large enough. There
+    are as many more epochs as make `least_steps` full batches. The rest are fields of `RunConfig`.
     """
 
     model: str
@@ -196,8 +196,8 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     images = data_of_options(config.model_copy(update=known))
     known["data_fingerprint"] = images.fingerprint
     if "epochs" not in given:
-        steps = max(1, len(images.train_labels) // config.batch_size)
-        epochs = max(preset.epochs, math.ceil(least_steps / steps))
+        # Counted in images: a last batch that is not full is no whole step.
+        epochs = max(preset.epochs, math.ceil(least_steps * config.batch_size / len(images.train_labels)))
         config = _configured(named, method, preset, given, epochs)
     config = config.model_copy(update=known)
     return config.model_copy(update={"teacher": _teacher(data, config, given)})
