@@ -13,6 +13,7 @@ from selftaught.study.compare import Study
 from selftaught.study.estimate import StudyEstimate
 from selftaught.study.naming import names
 from selftaught.study.plan import Trial
+from selftaught.training import presets
 from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
 
@@ -144,20 +145,17 @@ def _length(config: RunConfig) -> str:
 
 def _fine_tuning(config: RunConfig) -> str:
     """How a pretrained network is trained."""
-    slower = (
-        f", below the classifier {config.lr * config.backbone_factor:g}" if config.backbone_factor < 1 else ""
-    )
-    frozen = (
-        ", with the statistics of batch normalisation as they are" if config.batch_norm == "frozen" else ""
-    )
-    blend = (
-        f"; the result lies {100 * config.blend:g} % of the way from there to the end"
-        if config.blend < 1
-        else ""
-    )
+    parts = [
+        f"with {config.optimizer} at a rate of {config.lr:g}",
+        f", below the classifier {config.lr * config.backbone_factor:g}" * (config.backbone_factor < 1),
+        ", with the statistics of batch normalisation as they are" * (config.batch_norm == "frozen"),
+        f"; the result lies {100 * config.blend:g} % of the way from there to the end" * (config.blend < 1),
+        "; few images are trained with longer (--least-steps, --epochs)"
+        * (config.epochs > presets.FINE_TUNE["epochs"]),
+    ]
     return (
         "the network is pretrained: its new head begins with the linear probe's solution; then all layers are trained "
-        f"with {config.optimizer} at a rate of {config.lr:g}{slower}{frozen}{blend}"
+        + "".join(parts)
     )
 
 

@@ -375,7 +375,7 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
         *([of_chance] if of_chance else []),
         *carried.cautions(records),
         f"{called(config.data)}: {data.train} training images{held_out}, {data.test} test images; "
-        f"{called(config.model)}, {config.epochs} epochs, {counts} trial{'s' if counts != '1' else ''} per method; "
+        f"{called(config.model)}, {config.epochs} epoch{'s' if config.epochs != 1 else ''}, {counts} trial{'s' if counts != '1' else ''} per method; "
         f"{_what_counts(config)}.",
         *(["Each seed has training images of its own; the test images are the same."] if subsets else []),
         *(

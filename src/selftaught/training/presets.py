@@ -21,8 +21,8 @@ from selftaught.training.config import DATA_OPTIONS, RunConfig, parse
 class Preset:
     """How a dataset is trained unless the user says otherwise; milestones are fractions of the epochs.
 
-    `augment` is one of `AUGMENT`. `val_fraction` is what is held out of the training part where it is large enough. There
-    are as many more epochs as make `least_steps` full batches. The rest are fields of `RunConfig`.
+    `augment` is one of `AUGMENT`. `val_fraction` is what is held out of the training part where it is large enough.
+    There are as many more epochs as make `least_steps` full batches. The rest are fields of `RunConfig`.
     """
 
     model: str
