@@ -368,6 +368,7 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
     counts = "-".join(map(str, sorted({row.trials for row in rows})))
     best = max(row.accuracy for row in table.contestants)
     held_out = f", {data.val} held out" if data.val else ""
+    length = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
     subsets = any(map(_has_a_subset, records)) and len({run.config.data_fingerprint for run in records}) > 1
     of_chance = chance.caution(best, data.classes, evidence.class_sizes(records))
     of_probe = probe.caption(records)
@@ -375,7 +376,7 @@ def _caption(records: Sequence[Record], table: Table, correct: Correct, per_tria
         *([of_chance] if of_chance else []),
         *carried.cautions(records),
         f"{called(config.data)}: {data.train} training images{held_out}, {data.test} test images; "
-        f"{called(config.model)}, {config.epochs} epoch{'s' if config.epochs != 1 else ''}, {counts} trial{'s' if counts != '1' else ''} per method; "
+        f"{called(config.model)}, {length}, {counts} trial{'s' if counts != '1' else ''} per method; "
         f"{_what_counts(config)}.",
         *(["Each seed has training images of its own; the test images are the same."] if subsets else []),
         *(
