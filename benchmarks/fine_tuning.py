@@ -59,8 +59,7 @@ middle of a test picture (87.5 % of its shorter side) is what is judged; one thr
 
 The rates, the length and the frozen statistics were chosen on held-out images of the training folder of the
 photographs and on 500 other training pictures of CIFAR-10 and of MNIST, one seed each. The share of the blend, 0.7,
-was chosen after a look at the test pictures of split 0 of these beds: the other splits are the fairer ones. Small beds
-were trained for 120 full batches, which takes a fifth longer than the 100 of the defaults now."""
+was chosen after a look at the test pictures of split 0 of these beds: the other splits are the fairer ones."""
 
 COLUMNS = [
     "contestant",

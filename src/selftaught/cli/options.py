@@ -101,7 +101,7 @@ class RunOptions:
     least_steps: Annotated[
         int | None,
         _flag(
-            "Without --epochs: as many more epochs as make so many full batches (pretrained: 100).", _TRAINING
+            "Without --epochs: as many more epochs as make so many full batches (pretrained: 120).", _TRAINING
         ),
     ] = None
     head: Annotated[

@@ -100,7 +100,7 @@ PRESETS = {"digits": DIGITS, "mnist": MNIST, "fashion-mnist": CIFAR, "cifar10": 
 
 FINE_TUNE: dict[str, Any] = {
     "epochs": 5,
-    "least_steps": 100,
+    "least_steps": 120,
     "batch_size": 32,
     "optimizer": "adamw",
     "lr": 1e-3,
