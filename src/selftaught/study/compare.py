@@ -224,7 +224,7 @@ def _untimed(study: Study) -> list[RunConfig]:
     finished = [config for config in finished if not objectives.head_only(config.method)]
     timed = {config.method for config in finished if config.trial_id in known}
     first = {config.method: config for config in reversed(finished) if config.method not in timed}
-    return [first[method] for method in study.methods if method in first and method != record.PROBE]
+    return [first[method] for method in study.methods if method in first]
 
 
 def _time_steps(study: Study, untimed: Sequence[RunConfig]) -> list[str]:

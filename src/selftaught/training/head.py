@@ -175,5 +175,4 @@ def _read(key: str) -> dict[str, Any] | None:
 def _write(layer: nn.Linear, found: Probe) -> None:
     with torch.no_grad():
         layer.weight.copy_(found.weight)
-        if layer.bias is not None:
-            layer.bias.copy_(found.bias)
+        layer.bias.copy_(found.bias)  # `classifier_layer.find` takes no layer without one

@@ -115,7 +115,7 @@ FINE_TUNE: dict[str, Any] = {
     "decay_norms": False,
     "blend": 0.7,
 }
-"""What a pretrained network is trained with, whatever the data: chosen by `benchmarks/fine_tuning.py`."""
+"""What a pretrained network is trained with, whatever the data; how it was chosen: docs/benchmarks/fine_tuning.md."""
 
 OTHER_OPTIMIZER = {
     "sgd": {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4},
