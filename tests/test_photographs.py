@@ -71,7 +71,7 @@ def compare(folder: Path, model: str, out: Path, trials: int, epochs: int, jobs:
 def test_a_few_photographs_and_a_network_from_transformers(tmp_path, real_data, save):
     folder = photographs(tmp_path / "photos", real_data, 120)
     found = compare(folder, save(tmp_path / "network"), tmp_path / "out", trials=1, epochs=2, jobs=1)
-    assert [row["method"] for row in found["rows"]] == ["ce", "le-uniform", "le"]
+    assert [row["method"] for row in found["rows"]] == ["ce", "le-uniform", "le", "probe"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert all(name in page for name in CLASSES)
 
