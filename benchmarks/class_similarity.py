@@ -20,9 +20,9 @@ import torch
 
 from benchmarks.soft_labels import alike, asked, each_once, usual
 from selftaught import models
+from selftaught.files.record import Record
 from selftaught.report import paper_figures
 from selftaught.study.measures import Measuring, class_similarity
-from selftaught.training.record import Record
 
 
 @dataclass(frozen=True)

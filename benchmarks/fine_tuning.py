@@ -34,8 +34,9 @@ from selftaught import data as datasets
 from selftaught import models
 from selftaught.data import ImageData
 from selftaught.data.batches import Batches
-from selftaught.training import record, seeds
-from selftaught.training.config import DATA_OPTIONS, RunConfig
+from selftaught.files import record
+from selftaught.files.config import DATA_OPTIONS, RunConfig
+from selftaught.training import seeds
 from selftaught.training.presets import resolve
 from selftaught.training.run import train
 

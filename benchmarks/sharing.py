@@ -13,8 +13,8 @@ import torch
 
 from benchmarks import harness
 from benchmarks.throughput import Setting, config_of, pictures, session
+from selftaught.files.config import RunConfig
 from selftaught.training import seeds
-from selftaught.training.config import RunConfig
 from selftaught.training.environment import usable_cores
 from selftaught.training.recording import REHEARSALS
 

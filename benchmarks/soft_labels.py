@@ -28,10 +28,11 @@ from torch import Tensor
 
 import selftaught
 from selftaught import models, similarity, targets
+from selftaught.files import record
+from selftaught.files.config import NEUTRAL
 from selftaught.report import paper_render
-from selftaught.report.statistics import mean_std
-from selftaught.training import metrics, record
-from selftaught.training.config import NEUTRAL
+from selftaught.statistics.paired import mean_std
+from selftaught.training import metrics
 from selftaught.training.explanations import default_saliency
 from selftaught.training.presets import data_of, preset_for
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import harness, networks
-from selftaught import objectives
+from selftaught import methods as objectives
 from selftaught.errors import InputError
-from selftaught.objectives.base import Casting
+from selftaught.methods.base import Casting
 
 INTRO = """A step of every method beside a step of plain cross-entropy (ce) on the same network: forward, loss,
 backward, update by SGD with momentum and weight decay. All begin with equal weights and take steps in turn in one

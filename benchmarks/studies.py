@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import harness
+from selftaught.files import record
 from selftaught.study.compare import Study, make_study
 from selftaught.study.executor import Event
 from selftaught.study.executors import executor_for
 from selftaught.study.plan import plan
-from selftaught.training import record
 from selftaught.training.environment import usable_cores
 
 INTRO = """The same trials, trained from nothing to their records (metrics, checkpoints, test predictions), in turn.

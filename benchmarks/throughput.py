@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks import harness
 from selftaught import models
 from selftaught.data.batches import Batches
+from selftaught.files.config import RunConfig
 from selftaught.training import seeds
-from selftaught.training.config import RunConfig
 from selftaught.training.loop import Autosave, Position, train_epoch
 from selftaught.training.presets import data_of, resolve
 from selftaught.training.session import Session, start

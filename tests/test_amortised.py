@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import selftaught
-from selftaught import IntrospectiveLoss, objectives, similarity, targets
+from selftaught import IntrospectiveLoss, similarity, targets
+from selftaught import methods as objectives
 from selftaught.amortised import Amortised, SimilarityTable
 from selftaught.errors import InputError
 

@@ -10,7 +10,7 @@ import typer
 import selftaught
 from selftaught import recipes
 from selftaught.cli.app import app
-from selftaught.objectives import base
+from selftaught.methods import base
 from selftaught.study import expand
 
 ROOT = Path(__file__).parent.parent

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import pytest
 
 from selftaught import recipes
+from selftaught.files import record
+from selftaught.files.config import RunConfig
 from selftaught.report import evidence, render
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
 from selftaught.study import paper_results
 from selftaught.study.reproduce import prepare
-from selftaught.training import cost, presets, record
-from selftaught.training.config import RunConfig
+from selftaught.training import cost, presets
 from tests.data import made_up
 
 ROOT = Path(__file__).parents[1]

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from selftaught.training import record
+from selftaught.files import record
 
 
 def unseal(directory: Path, **changes: object) -> None:

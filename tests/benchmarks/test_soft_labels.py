@@ -9,8 +9,9 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks import soft_labels
+from selftaught.files import record
 from selftaught.study.compare import compare
-from selftaught.training import cost, record
+from selftaught.training import cost
 
 
 def test_agreement_is_the_mean_of_spearmans():

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from benchmarks import harness, networks, step_cost
-from selftaught import IntrospectiveLoss, objectives
+from selftaught import IntrospectiveLoss
+from selftaught import methods as objectives
 from tests.benchmarks import pages
 
 CPU = torch.device("cpu")

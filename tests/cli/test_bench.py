@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from selftaught import cli, objectives
+from selftaught import cli
+from selftaught import methods as objectives
 from selftaught.training import cost
 from tests.commands import call
 

@@ -14,8 +14,8 @@ from torch import nn
 import selftaught
 from selftaught import cli, models
 from selftaught.errors import InputError, SelftaughtError
+from selftaught.files.config import parse
 from selftaught.training import export as exporting
-from selftaught.training.config import parse
 from selftaught.training.export import export
 from tests.models.saved import save
 from tests.training.stored import store, trained

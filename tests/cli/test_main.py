@@ -17,8 +17,9 @@ import selftaught
 from selftaught import cli
 from selftaught.cli import announcement
 from selftaught.cli.options import parse_milestones
+from selftaught.files import record
 from selftaught.report import carried
-from selftaught.training import cost, record
+from selftaught.training import cost
 from tests.report import factory
 
 QUICK = ["--image-size", "8", "--train-size", "40", "--batch-size", "8", "--epochs", "2", "--quiet"]

@@ -16,7 +16,7 @@ from selftaught import cli, models
 from selftaught.cli import inputs
 from selftaught.cli.predict import predict
 from selftaught.errors import InputError
-from selftaught.training.config import parse
+from selftaught.files.config import parse
 from tests.training.stored import store
 from tests.unsealed import unseal
 

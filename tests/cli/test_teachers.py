@@ -2,7 +2,7 @@
 
 import pytest
 
-from selftaught.training import record
+from selftaught.files import record
 from tests.commands import call
 
 SMALL = ["--image-size", "8", "--train-size", "40", "--epochs", "1", "--batch-size", "8", "--quiet"]

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 
-from selftaught.training.config import DATA_OPTIONS, RunConfig
+from selftaught.files.config import DATA_OPTIONS, RunConfig
 from tests.data.conftest import encode, random_pictures, write_parquet
 
 CHANNELS = {"mnist": 1, "cifar10": 3}

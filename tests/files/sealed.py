@@ -4,10 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from selftaught.files import manifest
+from selftaught.files import manifest, record
 from selftaught.files.sealing import sha256
 from selftaught.study import folder
-from selftaught.training import record
 from tests.report import factory
 
 

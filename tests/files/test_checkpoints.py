@@ -7,10 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftaught.files import checkpoints
+from selftaught.files import checkpoints, record
 from selftaught.files.reading import DamagedError
 from selftaught.files.sealing import sha256
-from selftaught.training import record
 
 METRICS = b'{"epoch": 1}\n{"epoch": 2}\n'
 

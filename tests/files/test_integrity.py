@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from selftaught.errors import InputError
-from selftaught.files import integrity
+from selftaught.files import integrity, record
 from selftaught.files.reading import DamagedError
 from selftaught.report import study as reports
 from selftaught.study.archive import archive
-from selftaught.training import record
 from tests.files import sealed
 from tests.unsealed import unseal
 

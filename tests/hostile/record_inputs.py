@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selftaught.files import sealing
-from selftaught.training.config import parse
+from selftaught.files.config import parse
 from tests.hostile.family import QUICK, executed, lies, picture
 from tests.hostile.harness import Case
 from tests.hostile.values import (

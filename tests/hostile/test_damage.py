@@ -21,8 +21,8 @@ import pytest
 from PIL import Image
 
 import selftaught
-from selftaught.files import sealing
-from selftaught.training import cost, record
+from selftaught.files import record, sealing
+from selftaught.training import cost
 from tests.files import sealed
 from tests.hostile.damage import DAMAGES, copied, damage, files
 from tests.hostile.harness import Case, Ended, Said, each, faults

@@ -6,7 +6,8 @@ from importlib import resources
 
 import pytest
 
-from selftaught import objectives, recipes
+from selftaught import methods as objectives
+from selftaught import recipes
 from selftaught.errors import InputError
 from selftaught.recipes.budget import BUDGETS
 from selftaught.recipes.schema import Selected

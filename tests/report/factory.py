@@ -9,8 +9,8 @@ from safetensors.numpy import save_file
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from selftaught.training import record
-from selftaught.training.config import RunConfig, parse
+from selftaught.files import record
+from selftaught.files.config import RunConfig, parse
 
 SETTINGS = {
     "ce": {},

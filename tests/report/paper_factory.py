@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from selftaught.files import record
+from selftaught.files.config import parse
 from selftaught.recipes import Recipe
 from selftaught.report.paper import Cell
-from selftaught.training import record
-from selftaught.training.config import parse
 from tests.report.factory import scores
 
 CLASSES = ("a", "b", "c")

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 
 from selftaught import recipes
+from selftaught.files import record
 from selftaught.report import carried, page, paper
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
 from selftaught.report.words import cautions
-from selftaught.training import record
 from tests.report import factory, paper_factory
 
 OPPOSITE = {"opposite": 0.93, "moved": 0.612, "classes": 1.94}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from selftaught.report import charts, svg
 from selftaught.report.evidence import BINS
-from selftaught.report.statistics import Interval
+from selftaught.statistics.paired import Interval
 
 STYLES = {"ce": 0, "le": 1}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from selftaught.files.record import LearningPoint
 from selftaught.report.learning import Learning, Point, another_doubling, learning
-from selftaught.training.record import LearningPoint
 from tests.report import factory
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from selftaught.errors import InputError
+from selftaught.files import record
 from selftaught.report import page, render
 from selftaught.report.tables import tabulate
-from selftaught.training import record
 from tests.report import factory
 
 METHODS = ["ce", "ls", "le"]

@@ -6,10 +6,10 @@ import pytest
 
 from selftaught import recipes
 from selftaught.errors import InputError
+from selftaught.files import record
 from selftaught.report import paper, paper_comparisons, paper_words, selection
 from selftaught.report.paper import Cell, tabulate
-from selftaught.report.statistics import holm, paired_test
-from selftaught.training import record
+from selftaught.statistics.paired import holm, paired_test
 from tests.oracles import paper as oracle
 from tests.report import paper_factory as factory
 

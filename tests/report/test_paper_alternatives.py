@@ -7,7 +7,7 @@ import pytest
 from selftaught import recipes
 from selftaught.report import paper_words
 from selftaught.report.paper import tabulate
-from selftaught.report.statistics import holm
+from selftaught.statistics.paired import holm
 from tests.report import paper_factory as factory
 from tests.report.test_paper import (  # noqa: F401 (fixtures)
     RECIPE,

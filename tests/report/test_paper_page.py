@@ -11,7 +11,7 @@ from selftaught import recipes
 from selftaught.report import paper_comparisons, paper_page
 from selftaught.report.paper import Cell, tabulate
 from selftaught.report.paper_page import About, Figure
-from selftaught.report.statistics import paired_test
+from selftaught.statistics.paired import paired_test
 from tests.report import paper_factory as factory
 from tests.report.test_page import Page
 from tests.report.test_page_in_browser import CONTRAST, OVERFLOW, visit  # noqa: F401 (a fixture)

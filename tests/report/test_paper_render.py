@@ -11,7 +11,7 @@ from selftaught import recipes
 from selftaught.report import paper_comparisons, paper_page, paper_render
 from selftaught.report.paper import Cell, tabulate
 from selftaught.report.paper_page import About
-from selftaught.report.statistics import paired_test
+from selftaught.statistics.paired import paired_test
 from tests.report import paper_factory as factory
 from tests.report.test_paper import accuracy, make_recipe
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from selftaught.files import record
 from selftaught.report import page, probe, render, study, words
 from selftaught.report.differences import Difference
-from selftaught.report.statistics import Interval
 from selftaught.report.tables import tabulate
+from selftaught.statistics.paired import Interval
 from selftaught.study.compare import Study, _untimed
 from selftaught.study.plan import Trial
-from selftaught.training import record
 from tests.report import factory
 from tests.report.test_page import Page
 

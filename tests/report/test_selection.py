@@ -7,8 +7,8 @@ import pytest
 
 from selftaught import recipes
 from selftaught.errors import InputError
+from selftaught.files import record
 from selftaught.report.selection import select
-from selftaught.training import record
 from tests.report.factory import write_run
 
 SEARCH = recipes.load("search-ls")

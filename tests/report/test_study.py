@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from selftaught.errors import InputError
+from selftaught.files import record
 from selftaught.report import study
-from selftaught.training import record
 from tests.report import factory
 
 

@@ -11,11 +11,11 @@ from safetensors.numpy import save_file
 
 from selftaught import data
 from selftaught.errors import InputError
+from selftaught.files import record
+from selftaught.files.config import parse
 from selftaught.report import render
-from selftaught.report.statistics import holm, paired_test
 from selftaught.report.tables import tabulate
-from selftaught.training import record
-from selftaught.training.config import parse
+from selftaught.statistics.paired import holm, paired_test
 from tests.report import factory
 
 IMAGES = 200

@@ -5,8 +5,8 @@ import pytest
 
 from selftaught.report import words
 from selftaught.report.differences import Difference
-from selftaught.report.statistics import Interval
 from selftaught.report.tables import Row, Table
+from selftaught.statistics.paired import Interval
 from tests.report import factory
 
 CE = Row("ce", 5, 0.9, 0.01, None, 0.31, 0.05, 0.29, 0.02, 1.0)

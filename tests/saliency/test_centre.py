@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import selftaught
-from selftaught import IntrospectiveLoss, models, objectives, similarity, targets
+from selftaught import IntrospectiveLoss, models, similarity, targets
+from selftaught import methods as objectives
 from selftaught.errors import InputError
 
 SALIENCIES = ["grad-cam", "grad", "grad-input", "guided-backprop"]

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from selftaught.training import record
+from selftaught.files import record
 
 RECIPE = """
 name: mine

@@ -8,14 +8,14 @@ from scipy.special import softmax
 
 import selftaught
 from selftaught.errors import InputError
-from selftaught.files import answers, manifest
+from selftaught.files import answers, manifest, record
 from selftaught.report import evidence, render
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
 from selftaught.study import folder
 from selftaught.study.archive import archive
 from selftaught.study.folder import Missing, StudyFile
-from selftaught.training import cost, record
+from selftaught.training import cost
 from tests.commands import call
 from tests.report.paper_factory import write_run
 from tests.unsealed import unseal

@@ -5,11 +5,10 @@ import shutil
 
 import pytest
 
-from selftaught.files import manifest
+from selftaught.files import manifest, record
 from selftaught.study import folder
 from selftaught.study.archive import archive
 from selftaught.study.check import check
-from selftaught.training import record
 from tests.commands import call
 from tests.files import sealed
 from tests.unsealed import unseal

@@ -5,11 +5,12 @@ import re
 import pytest
 
 from selftaught.errors import InputError
+from selftaught.files import record
 from selftaught.report import study as reports
 from selftaught.study import compare as studies
 from selftaught.study import folder
 from selftaught.study.plan import plan
-from selftaught.training import cost, record
+from selftaught.training import cost
 from tests.training import quick
 
 

@@ -8,9 +8,9 @@ import torch
 
 import selftaught
 from selftaught.errors import ExplanationError, InputError
+from selftaught.files import record
 from selftaught.study import measures
 from selftaught.study.measures import Measuring, class_similarity, discriminativeness
-from selftaught.training import record
 from selftaught.training.loop import Stopped
 from selftaught.training.presets import data_of
 from selftaught.training.run import train

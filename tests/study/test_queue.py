@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selftaught.errors import InputError
+from selftaught.files.config import RunConfig
 from selftaught.study.plan import Trial
 from selftaught.study.queue import Event, Outcome, Queue
-from selftaught.training.config import RunConfig
 
 CONFIG = RunConfig(
     data="digits", data_fingerprint="", model="mlp", method="ce",

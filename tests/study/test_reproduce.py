@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 
 from selftaught.errors import InputError
+from selftaught.files import record
 from selftaught.report.evidence import metrics
 from selftaught.report.selection import select
 from selftaught.study import folder, paper_results, reproduce
 from selftaught.study.executor import in_this_process
-from selftaught.training import cost, record
+from selftaught.training import cost
 from selftaught.training.loop import Stopped
 from tests.commands import call
 from tests.study.reproduced import RECIPE, lend

@@ -8,9 +8,9 @@ import pytest
 from filelock import FileLock
 
 from selftaught.errors import InputError
+from selftaught.files import record
 from selftaught.study import folder
 from selftaught.study.status import newest, status
-from selftaught.training import record
 from selftaught.training.run import train
 from tests.training import quick
 

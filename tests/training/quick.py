@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from selftaught.training.config import RunConfig
+from selftaught.files.config import RunConfig
 from selftaught.training.presets import resolve
 
 STEPS_PER_EPOCH = 5

@@ -8,8 +8,8 @@ from safetensors.torch import save
 from torch import nn
 
 from selftaught import models
-from selftaught.training import record
-from selftaught.training.config import RunConfig, parse
+from selftaught.files import record
+from selftaught.files.config import RunConfig, parse
 from selftaught.training.trained import TrainedModel
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from selftaught.objectives.ce import CrossEntropy
-from selftaught.objectives.le import LearningWithExplanations
+from selftaught.methods.ce import CrossEntropy
+from selftaught.methods.le import LearningWithExplanations
 from selftaught.training import cost
 from tests.training import quick
 

@@ -12,8 +12,9 @@ from torch import nn
 
 import selftaught
 from selftaught.errors import InputError
+from selftaught.files import record
 from selftaught.study.plan import plan, with_probe
-from selftaught.training import head, presets, probe, record
+from selftaught.training import head, presets, probe
 from selftaught.training.presets import data_of, resolve
 from selftaught.training.run import train
 from selftaught.training.session import balanced, start

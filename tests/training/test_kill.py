@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from selftaught.training import record
-from selftaught.training.config import RunConfig
+from selftaught.files import record
+from selftaught.files.config import RunConfig
 from selftaught.training.run import train
 from tests.training import quick
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from selftaught.errors import SelftaughtError
-from selftaught.objectives import Step
+from selftaught.methods import Step
 from selftaught.training import metrics
 from selftaught.training.loop import Autosave, Meter, Position
 from selftaught.training.progress import Progress

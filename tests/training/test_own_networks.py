@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 import selftaught
 from selftaught.errors import InputError, SelftaughtError
+from selftaught.files import record
 from selftaught.study.plan import plan
-from selftaught.training import record
 from selftaught.training.presets import data_of, resolve
 from selftaught.training.run import Stopped, train
 from tests.data.conftest import encode, random_pictures

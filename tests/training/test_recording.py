@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from selftaught import objectives
+from selftaught import methods as objectives
 from selftaught.errors import DegenerateMapsError, ExplanationError, SelftaughtError, ShortcutError
-from selftaught.objectives import Objective, Step, base
-from selftaught.objectives.ce import CrossEntropy
-from selftaught.objectives.le import LearningWithExplanations
+from selftaught.files import record
+from selftaught.methods import Objective, Step, base
+from selftaught.methods.ce import CrossEntropy
+from selftaught.methods.le import LearningWithExplanations
 from selftaught.saliency.watch import Trust, Watch
-from selftaught.training import record, seeds, teachers
+from selftaught.training import seeds, teachers
 from selftaught.training.loop import Autosave
 from selftaught.training.presets import data_of
 from selftaught.training.recording import REHEARSALS, Recorder

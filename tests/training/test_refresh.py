@@ -8,11 +8,12 @@ import torch
 
 from selftaught.data.batches import Batches
 from selftaught.errors import InputError
-from selftaught.objectives.le import LearningWithExplanations
+from selftaught.files import record
+from selftaught.files.config import NEUTRAL, parse
+from selftaught.methods.le import LearningWithExplanations
 from selftaught.study.plan import plan
-from selftaught.training import cost, record
+from selftaught.training import cost
 from selftaught.training import estimate as estimates
-from selftaught.training.config import NEUTRAL, parse
 from selftaught.training.presets import data_of, resolve
 from selftaught.training.run import Stopped, train
 from selftaught.training.session import rehearse

@@ -10,9 +10,10 @@ from safetensors.numpy import load_file
 
 import selftaught
 from selftaught.errors import ExplanationError, InputError, SelftaughtError
-from selftaught.objectives import Step
-from selftaught.objectives.ce import CrossEntropy
-from selftaught.training import environment, metrics, presets, record
+from selftaught.files import record
+from selftaught.methods import Step
+from selftaught.methods.ce import CrossEntropy
+from selftaught.training import environment, metrics, presets
 from selftaught.training.run import Stopped, train
 from selftaught.training.session import start
 from tests.training import quick

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from selftaught import IntrospectiveLoss
-from selftaught.objectives.ce import CrossEntropy
+from selftaught.methods.ce import CrossEntropy
 from selftaught.training.loop import Autosave, Position, train_epoch
 from selftaught.training.optimising import lr_factor
 from selftaught.training.presets import data_of, resolve

@@ -3,10 +3,11 @@ import json
 import pytest
 import torch
 
-from selftaught import objectives
+from selftaught import methods as objectives
 from selftaught.errors import InputError
-from selftaught.training import record, teachers, teaching
-from selftaught.training.config import RunConfig
+from selftaught.files import record
+from selftaught.files.config import RunConfig
+from selftaught.training import teachers, teaching
 from selftaught.training.presets import data_of
 from selftaught.training.run import Stopped, train
 from selftaught.training.session import start

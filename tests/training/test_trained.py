@@ -14,9 +14,9 @@ from selftaught import models
 from selftaught.data import pictures
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
+from selftaught.files import record
+from selftaught.files.config import parse
 from selftaught.files.sealing import sha256
-from selftaught.training import record
-from selftaught.training.config import parse
 from selftaught.training.trained import load
 from tests.models.saved import save
 from tests.training import stored

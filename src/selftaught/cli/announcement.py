@@ -5,16 +5,17 @@ from typing import Any
 
 import torch
 
-from selftaught import models, objectives
+from selftaught import methods as objectives
+from selftaught import models
 from selftaught.data import ImageData
 from selftaught.errors import shown
+from selftaught.files.config import RunConfig
 from selftaught.report import balance
 from selftaught.study.compare import Study
 from selftaught.study.estimate import StudyEstimate
 from selftaught.study.naming import names
 from selftaught.study.plan import Trial
 from selftaught.training import presets
-from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
 
 

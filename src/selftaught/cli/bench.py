@@ -11,10 +11,10 @@ from rich.table import Table
 from selftaught.cli import DONE
 from selftaught.cli.inputs import with_teacher
 from selftaught.cli.options import RunOptions
+from selftaught.files.config import RunConfig
 from selftaught.study.demands import split_methods
 from selftaught.study.plan import plan, plan_possible
 from selftaught.training import cost
-from selftaught.training.config import RunConfig
 
 
 def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) -> int:

@@ -19,6 +19,8 @@ from selftaught.cli.inputs import with_teacher
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display
+from selftaught.files import record
+from selftaught.files.config import RunConfig
 from selftaught.report import balance, carried, evidence, render
 from selftaught.report.tables import called
 from selftaught.study import compare as studies
@@ -27,8 +29,6 @@ from selftaught.study.estimate import StudyEstimate, estimate_trials
 from selftaught.study.executor import Event, Outcome, attempt
 from selftaught.study.executors import executor_for
 from selftaught.study.plan import Trial, plan, with_probe
-from selftaught.training import record
-from selftaught.training.config import RunConfig
 from selftaught.training.environment import usable_cores
 from selftaught.training.presets import data_of
 from selftaught.training.teaching import lineage

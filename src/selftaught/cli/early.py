@@ -12,11 +12,10 @@ from selftaught import errors, recipes
 from selftaught.activities import activity
 from selftaught.cli.options import RunOptions
 from selftaught.errors import InputError
-from selftaught.files import checkpoints
+from selftaught.files import checkpoints, record
+from selftaught.files.config import RunConfig, parse
 from selftaught.files.reading import exists
 from selftaught.study import demands, folder
-from selftaught.training import record
-from selftaught.training.config import RunConfig, parse
 
 _DEVICES = ("auto", "cpu", "cuda")
 

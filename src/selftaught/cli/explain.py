@@ -14,7 +14,7 @@ from selftaught.activities import activity
 from selftaught.cli import DONE
 from selftaught.cli.inputs import batches, check_output, find_device, find_images, load_run, printable
 from selftaught.errors import InputError
-from selftaught.training import record
+from selftaught.files import record
 from selftaught.training.explanations import ExplainedImage, explain_images, one_per_class
 from selftaught.training.presets import data_of
 from selftaught.training.trained import TrainedModel

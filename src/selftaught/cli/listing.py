@@ -1,6 +1,7 @@
 """What `selftaught ls` lists."""
 
-from selftaught import data, errors, models, objectives, recipes
+from selftaught import data, errors, models, recipes
+from selftaught import methods as objectives
 
 _KINDS = {"methods": objectives, "models": models, "datasets": data, "recipes": recipes}
 

@@ -17,7 +17,7 @@ from selftaught import errors
 from selftaught.cli import DONE
 from selftaught.cli.inputs import batches, check_output, find_device, find_images, load_run, printable
 from selftaught.errors import InputError, SelftaughtError
-from selftaught.training import record
+from selftaught.files import record
 
 Row = tuple[str, torch.Tensor]
 """An image's name and its probabilities (C,)."""

@@ -11,8 +11,8 @@ from selftaught.files.reading import DamagedError, read_bytes
 from selftaught.files.sealing import sha256
 
 if TYPE_CHECKING:
-    from selftaught.training.config import RunConfig
-    from selftaught.training.record import Result
+    from selftaught.files.config import RunConfig
+    from selftaught.files.record import Result
 
 PARTS = {"test": "", "held-out": "val_"}
 """The images that a network is judged on, with what the tensors of their predictions are prefixed by."""

@@ -28,7 +28,7 @@ from selftaught.files.names import (
 from selftaught.files.reading import DamagedError, exists
 
 if TYPE_CHECKING:
-    from selftaught.training.record import Result
+    from selftaught.files.record import Result
 
 _TRIAL = re.compile("[0-9a-f]{12}")
 

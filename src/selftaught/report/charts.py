@@ -10,7 +10,7 @@ from selftaught.report import svg
 from selftaught.report.evidence import BINS
 from selftaught.report.learning import Learning
 from selftaught.report.numbers import points
-from selftaught.report.statistics import Interval
+from selftaught.statistics.paired import Interval
 
 _ROW, _LEFT, _RIGHT = 34, 92, 346
 """Height of a method's row, and where the values of a chart with rows begin and end."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selftaught.report.statistics import Interval, Test, holm, paired_test, resampled_test
-from selftaught.training.record import PROBE
+from selftaught.files.record import PROBE
+from selftaught.statistics.paired import Interval, Test, holm, paired_test, resampled_test
 
 LEVEL = 0.05
 """Corrected p-values below it are called a difference."""

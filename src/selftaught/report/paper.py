@@ -10,12 +10,12 @@ import numpy as np
 
 from selftaught.errors import InputError
 from selftaught.files import integrity
+from selftaught.files.record import Record
 from selftaught.recipes.schema import Recipe, Value
 from selftaught.report import evidence, paper_words
 from selftaught.report.paper_comparisons import Answers, Comparison, compared
 from selftaught.report.selection import select
-from selftaught.report.statistics import mean_std
-from selftaught.training.record import Record
+from selftaught.statistics.paired import mean_std
 
 FULL = "paper"
 """The budget that follows the paper's protocol."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from selftaught.files.record import Record
 from selftaught.recipes.schema import Recipe
 from selftaught.report import evidence
 from selftaught.report.differences import verdict
-from selftaught.report.statistics import Test, holm, paired_test
-from selftaught.training.record import Record
+from selftaught.statistics.paired import Test, holm, paired_test
 
 if TYPE_CHECKING:
     from selftaught.report.paper import PaperCell

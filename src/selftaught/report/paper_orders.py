@@ -11,7 +11,7 @@ from scipy import stats
 
 from selftaught.report.differences import LEVEL
 from selftaught.report.drawing import WIDTH, Drawing, canvas, plain_ticks, png
-from selftaught.report.statistics import holm
+from selftaught.statistics.paired import holm
 
 PAPER_ORDER = {
     "grad-input": "Grad*Input",

@@ -15,7 +15,7 @@ from selftaught.report import paper_words as words
 from selftaught.report.page import CONTROL, environment
 from selftaught.report.paper import PaperCell, PaperTable
 from selftaught.report.paper_comparisons import REFERENCE
-from selftaught.report.statistics import Interval
+from selftaught.statistics.paired import Interval
 
 _WORDS = (paper_render.VERDICT, paper_render.SELECTED)
 """Columns whose texts stand out."""

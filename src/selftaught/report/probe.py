@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from selftaught.files.record import PROBE, Record
 from selftaught.report.differences import CLEAR, Difference
-from selftaught.training.record import PROBE, Record
 
 _ADVICE = (
     "What is compared on networks that are no better than their own features says little of the methods: train longer "

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from selftaught.files.record import PROBE, DataSummary, Record
 from selftaught.report import charts, pixels, probe
 from selftaught.report.evidence import BINS, Evidence, Examples
 from selftaught.report.evidence import classes as of_classes
 from selftaught.report.numbers import signed
 from selftaught.report.render import ABSENT
 from selftaught.report.tables import Table, called
-from selftaught.training.record import PROBE, DataSummary, Record
 
 _QUANTITIES = (
     ("Accuracy", "accuracy %", "accuracy", 100.0),

@@ -9,13 +9,13 @@ import numpy as np
 
 from selftaught.errors import InputError, shown
 from selftaught.files import answers, integrity
+from selftaught.files.config import DATA_OPTIONS, RunConfig
+from selftaught.files.record import OWN_TEST_PART, PROBE, Record
 from selftaught.report import balance, carried, chance, evidence, probe
 from selftaught.report.differences import LEVEL, Correct, Difference, differences, planned
 from selftaught.report.learning import Learning, learning
 from selftaught.report.numbers import p_value, points
-from selftaught.report.statistics import mean_std
-from selftaught.training.config import DATA_OPTIONS, RunConfig
-from selftaught.training.record import OWN_TEST_PART, PROBE, Record
+from selftaught.statistics.paired import mean_std
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from selftaught.files.record import TEMPERATURES, Record
 from selftaught.report import carried, chance
 from selftaught.report.differences import CLEAR, Difference
 from selftaught.report.numbers import p_value, points
 from selftaught.report.tables import Row, Table
-from selftaught.training.record import TEMPERATURES, Record
 
 FEW_HELD_OUT = 100
 """Fewer held-out images than this make a rough temperature."""

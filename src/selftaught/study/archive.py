@@ -7,13 +7,12 @@ from pathlib import Path
 
 from selftaught.activities import activity
 from selftaught.errors import InputError
-from selftaught.files import answers, contents, integrity, manifest
+from selftaught.files import answers, contents, integrity, manifest, record
+from selftaught.files.config import RunConfig
 from selftaught.files.reading import DamagedError, leads_out
 from selftaught.files.sealing import sha256
 from selftaught.report.tables import called
 from selftaught.study import folder
-from selftaught.training import record
-from selftaught.training.config import RunConfig
 
 _SHOWN = ("*.md", "*.csv", "*.json", "*.png")
 """What lies beside the trials and is copied: tables, figures, costs and measures."""

@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from selftaught.activities import activity
 from selftaught.errors import InputError
-from selftaught.files import checkpoints, integrity, manifest
+from selftaught.files import checkpoints, integrity, manifest, record
 from selftaught.files.contents import remedy
 from selftaught.files.reading import DamagedError, exists
 from selftaught.report import evidence
 from selftaught.study import folder
-from selftaught.training import record, trace
+from selftaught.training import trace
 
 
 @dataclass

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from selftaught import objectives
+from selftaught import methods as objectives
 from selftaught.activities import activity
 from selftaught.errors import InputError
-from selftaught.files import manifest
+from selftaught.files import manifest, record
+from selftaught.files.config import RunConfig
 from selftaught.report import page, render
 from selftaught.report.study import Found, read
 from selftaught.report.tables import Table, called, tabulate
@@ -21,8 +22,7 @@ from selftaught.study.executor import Event, Executor, in_this_process
 from selftaught.study.executors import executor_for
 from selftaught.study.graph import GraphFile, with_teachers
 from selftaught.study.plan import Trial, plan, with_probe
-from selftaught.training import cost, record
-from selftaught.training.config import RunConfig
+from selftaught.training import cost
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selftaught.activities import activity
+from selftaught.files.config import RunConfig
 from selftaught.study.compare import Study
-from selftaught.training.config import RunConfig
 from selftaught.training.estimate import estimate
 
 

@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 
 from selftaught.activities import Listener, listening
 from selftaught.errors import SelftaughtError
+from selftaught.files import record
 from selftaught.study.plan import Trial
 from selftaught.study.queue import Event, Outcome, Queue
-from selftaught.training import record
 from selftaught.training.progress import Progress
 from selftaught.training.run import Stopped, train
 

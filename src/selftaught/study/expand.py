@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from selftaught import errors, models, objectives
+from selftaught import errors, models
+from selftaught import methods as objectives
 from selftaught.errors import InputError
+from selftaught.files.config import RunConfig
 from selftaught.recipes import Budget, Group, Protocol, Recipe, Selected, Variant, budgets
-from selftaught.training.config import RunConfig
 from selftaught.training.presets import resolve
 
 Chosen = Mapping[tuple[str, str], float]

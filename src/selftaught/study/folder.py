@@ -14,11 +14,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from selftaught.errors import InputError
-from selftaught.files import manifest, sealing
+from selftaught.files import manifest, record, sealing
+from selftaught.files.config import RunConfig
 from selftaught.files.names import COSTS, GRAPH, MANIFEST, STUDY, TRIALS
 from selftaught.files.reading import MOST_TEXT, DamagedError, exists
-from selftaught.training import record
-from selftaught.training.config import RunConfig
 
 __all__ = [
     "COSTS",

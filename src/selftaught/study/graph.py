@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from selftaught.files.config import RunConfig
 from selftaught.study import folder
 from selftaught.study.executor import Event
 from selftaught.study.naming import names
 from selftaught.study.plan import Trial
-from selftaught.training.config import RunConfig
 from selftaught.training.teaching import lineage
 
 

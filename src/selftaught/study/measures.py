@@ -14,10 +14,10 @@ from torch import Tensor
 from selftaught import similarity
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError
-from selftaught.files import sealing
+from selftaught.files import record, sealing
 from selftaught.saliency import explain
 from selftaught.saliency.plan import Plan
-from selftaught.training import record, seeds, trained
+from selftaught.training import seeds, trained
 from selftaught.training.explanations import default_saliency, one_per_class
 from selftaught.training.loop import Stopped
 from selftaught.training.presets import data_of

@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selftaught import objectives
+from selftaught import methods as objectives
+from selftaught.files.config import NEUTRAL, RunConfig
 from selftaught.study.plan import Trial
-from selftaught.training.config import NEUTRAL, RunConfig
 
 _SAID = {
     "method",

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from selftaught.errors import SelftaughtError
-from selftaught.files import manifest
+from selftaught.files import manifest, record
+from selftaught.files.config import RunConfig
 from selftaught.recipes import Recipe, Selected
 from selftaught.report import evidence, paper, paper_figures, paper_page, paper_render
 from selftaught.report.drawing import Drawing
@@ -18,8 +19,7 @@ from selftaught.study import folder
 from selftaught.study.expand import Cell
 from selftaught.study.measures import MEASURES, Measuring, class_similarity, discriminativeness
 from selftaught.study.reproduce import Cells, Reproduction
-from selftaught.training import cost, record, trace
-from selftaught.training.config import RunConfig
+from selftaught.training import cost, trace
 from selftaught.training.loop import Stopped
 from selftaught.training.teaching import extra_networks, lineage
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selftaught import errors, models, objectives
+from selftaught import errors, models
+from selftaught import methods as objectives
 from selftaught.activities import activity
 from selftaught.errors import InputError
+from selftaught.files.config import RunConfig
 from selftaught.study.demands import check_trials
 from selftaught.training import teaching
-from selftaught.training.config import RunConfig
 from selftaught.training.presets import method_settings, preset_for, resolve
 from selftaught.training.session import rehearse
 from selftaught.training.teaching import lineage

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from selftaught.activities import Now
 from selftaught.errors import InputError
+from selftaught.files.record import Result
 from selftaught.study.naming import names
 from selftaught.study.plan import Trial
 from selftaught.training.progress import Progress
-from selftaught.training.record import Result
 
 
 @dataclass(frozen=True)

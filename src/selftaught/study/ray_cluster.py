@@ -15,11 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from selftaught.errors import InputError
+from selftaught.files import record
 from selftaught.study import ray_tasks
 from selftaught.study.executor import Event, Executor, Outcome
 from selftaught.study.plan import Trial
 from selftaught.study.queue import Queue
-from selftaught.training import record
 from selftaught.training.environment import usable_cores
 
 POLL_SECONDS = 0.2

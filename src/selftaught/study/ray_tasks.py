@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from selftaught.files.config import RunConfig
 from selftaught.study.executor import Outcome, attempt
 from selftaught.study.plan import Trial
-from selftaught.training.config import RunConfig
 from selftaught.training.progress import Progress
 
 ASK_SECONDS = 0.3

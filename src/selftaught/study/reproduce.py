@@ -15,6 +15,8 @@ import torch
 
 from selftaught import errors, recipes
 from selftaught.errors import InputError
+from selftaught.files import record
+from selftaught.files.config import RunConfig
 from selftaught.recipes import Recipe, Variant
 from selftaught.report.selection import select
 from selftaught.study import folder
@@ -23,8 +25,6 @@ from selftaught.study.executor import Event, Executor
 from selftaught.study.expand import Cell, expand, searches
 from selftaught.study.graph import GraphFile, with_teachers
 from selftaught.study.plan import Trial
-from selftaught.training import record
-from selftaught.training.config import RunConfig
 from selftaught.training.teaching import lineage
 
 Cells = dict[str, list[Cell]]

@@ -14,10 +14,9 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selftaught.errors import InputError
-from selftaught.files import checkpoints, integrity
+from selftaught.files import checkpoints, integrity, record
 from selftaught.files.reading import DamagedError, exists
 from selftaught.study import folder
-from selftaught.training import record
 
 State = Literal["done", "running", "interrupted", "waiting", "failed"]
 STATES: tuple[State, ...] = get_args(State)

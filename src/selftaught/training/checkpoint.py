@@ -13,9 +13,9 @@ from torch import Tensor
 from selftaught.errors import InputError
 from selftaught.files import checkpoints
 from selftaught.files.reading import DamagedError, exists
+from selftaught.files.record import CHECKPOINT, metrics_content, write
 from selftaught.files.sealing import sha256
 from selftaught.training.loop import Position, diverged
-from selftaught.training.record import CHECKPOINT, metrics_content, write
 from selftaught.training.session import Session
 
 

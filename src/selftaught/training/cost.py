@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from selftaught.activities import activity
+from selftaught.files.config import RunConfig
 from selftaught.training import memory, seeds, teachers
-from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
 from selftaught.training.recording import REHEARSALS
 from selftaught.training.session import Session, start

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from selftaught.files.config import RunConfig
 from selftaught.training import seeds
-from selftaught.training.config import RunConfig
 from selftaught.training.cost import Runner, window
 
 LEAST_STEPS, MOST_STEPS = 3, 40

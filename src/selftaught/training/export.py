@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 
 import selftaught
 from selftaught.errors import InputError, SelftaughtError
-from selftaught.training import record
+from selftaught.files import record
 from selftaught.training.trained import TrainedModel
 
 TOLERANCE = 1e-4

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from selftaught.activities import activity
 from selftaught.data import cache
 from selftaught.data.streaming import Images
+from selftaught.files.config import RunConfig
 from selftaught.models import classifier_layer
 from selftaught.training import probe, seeds
-from selftaught.training.config import RunConfig
 from selftaught.training.probe import Probe
 from selftaught.training.session import Session
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from selftaught.errors import ExplanationError, SelftaughtError
-from selftaught.objectives import Step
+from selftaught.methods import Step
 from selftaught.training.metrics import carried, excess
 from selftaught.training.session import Session
 
@@ -44,7 +44,7 @@ class Position:
         """Loss, its terms, accuracy, NLL and ECE of the training steps, over the epoch's images so far.
 
         And, past the warm-up of methods with explanations, what their soft labels say (``soft_...``, see
-        `selftaught.training.record.SoftLabels`).
+        `selftaught.files.record.SoftLabels`).
         """
         if not self.seen:
             return {}

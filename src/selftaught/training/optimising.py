@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from selftaught.training.config import RunConfig
+from selftaught.files.config import RunConfig
 
 OPTIMIZERS: dict[str, Callable[[Any, RunConfig, bool | None], torch.optim.Optimizer]] = {
     "sgd": lambda groups, config, fused: torch.optim.SGD(

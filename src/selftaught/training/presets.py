@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from selftaught import data as datasets
-from selftaught import errors, models, objectives
+from selftaught import errors, models
+from selftaught import methods as objectives
 from selftaught.activities import activity
 from selftaught.data import ImageData, levels, sources
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
+from selftaught.files.config import DATA_OPTIONS, RunConfig, parse
 from selftaught.training import teaching
-from selftaught.training.config import DATA_OPTIONS, RunConfig, parse
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
 
     Args:
         data: a dataset's name, a folder, ...; it is loaded here, because its fingerprint is part of the configuration.
-        method: a method's key (`selftaught.objectives.names`).
+        method: a method's key (`selftaught.methods.names`).
         model: a model's name, ``hf:DIR_OR_ID``, ``timm:NAME``, ``torchvision:NAME`` or ``path.py:function``; by default
             the dataset's preset.
         **options: any field of `RunConfig`, any method's setting by name (``epochs=5, alpha=0.8``), and ``augment``,

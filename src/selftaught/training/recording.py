@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from selftaught.errors import SelftaughtError
-from selftaught.objectives import Step
+from selftaught.methods import Step
 
 REHEARSALS = 3
 """Steps of a kind that run as they are before one is recorded: libraries choose and prepare what they need in them."""

@@ -16,16 +16,17 @@ from selftaught import models
 from selftaught.data import ImageData
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError, ShortcutError
+from selftaught.files import record
+from selftaught.files.config import RunConfig
+from selftaught.files.record import Result
 from selftaught.files.sealing import sha256
-from selftaught.training import checkpoint, environment, explanations, head, record, seeds, teachers, trace
-from selftaught.training.config import RunConfig
+from selftaught.training import checkpoint, environment, explanations, head, seeds, teachers, trace
 from selftaught.training.evaluate import by_class, calibrate, predict, scores
 from selftaught.training.loop import Autosave, DivergedError, Stopped, diverged, train_epoch
 from selftaught.training.metrics import accuracy, balanced_accuracy
 from selftaught.training.optimising import lr_factor
 from selftaught.training.presets import data_of
 from selftaught.training.progress import Progress
-from selftaught.training.record import Result
 from selftaught.training.session import Session, start
 from selftaught.training.trained import TrainedModel, load
 

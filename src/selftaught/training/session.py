@@ -14,18 +14,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from selftaught import models, objectives
+from selftaught import methods as objectives
+from selftaught import models
 from selftaught.activities import activity
 from selftaught.data import ImageData
 from selftaught.data.batches import Batches
 from selftaught.data.streaming import Images
 from selftaught.errors import DegenerateMapsError, InputError
+from selftaught.files.config import RunConfig
+from selftaught.methods import Objective, Step
+from selftaught.methods.base import Casting
 from selftaught.models import classifier_layer
-from selftaught.objectives import Objective, Step
-from selftaught.objectives.base import Casting
 from selftaught.training import environment, optimising, seeds, teachers
 from selftaught.training.averaging import Average
-from selftaught.training.config import RunConfig
 from selftaught.training.presets import data_of
 from selftaught.training.recording import SWITCH, Recorder
 from selftaught.training.teaching import lineage

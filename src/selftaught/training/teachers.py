@@ -4,11 +4,13 @@ from pathlib import Path
 
 from torch import nn
 
-from selftaught import models, objectives
+from selftaught import methods as objectives
+from selftaught import models
 from selftaught.data import ImageData
 from selftaught.errors import InputError
-from selftaught.training import record, seeds
-from selftaught.training.config import RunConfig
+from selftaught.files import record
+from selftaught.files.config import RunConfig
+from selftaught.training import seeds
 from selftaught.training.trained import load
 
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from selftaught import objectives
+from selftaught import methods as objectives
 from selftaught.errors import InputError
-from selftaught.training.config import RunConfig
+from selftaught.files.config import RunConfig
 
 TEACHER_SEED = 10_000
 """Seed of the one teacher of all trials, which is no student's where seeds are small."""

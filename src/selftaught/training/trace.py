@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import save
 
-from selftaught.files import contents
+from selftaught.files import contents, record
+from selftaught.files.config import RunConfig
 from selftaught.files.contents import remedy
 from selftaught.files.names import TRACE
 from selftaught.files.reading import DamagedError, exists
-from selftaught.training import record
-from selftaught.training.config import RunConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,17 +16,17 @@ from torch.nn.modules.module import (
 )
 from torch.nn.parameter import is_lazy
 
-from selftaught import models, objectives
+from selftaught import methods as objectives
+from selftaught import models
 from selftaught.data import pictures
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError, SelftaughtError
-from selftaught.files import contents, tensors
+from selftaught.files import contents, record, tensors
+from selftaught.files.config import RunConfig
 from selftaught.files.contents import remedy
 from selftaught.files.reading import DamagedError, exists
 from selftaught.files.sealing import sha256
 from selftaught.models.packages import versioned
-from selftaught.training import record
-from selftaught.training.config import RunConfig
 
 _SPARE = 4
 """How many times as many numbers as its weights file has a network may register while it is built."""
