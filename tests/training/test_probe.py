@@ -21,8 +21,9 @@ def made(count: int, classes: int, width: int = 6, seed: int = 0) -> tuple[torch
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("balanced", [False, True])
-def test_it_is_logistic_regression_on_standardised_features(classes, balanced):
-    features, labels = made(90, classes)
+@pytest.mark.parametrize("width", [6, 200])  # fewer features than images, and more
+def test_it_is_logistic_regression_on_standardised_features(classes, balanced, width):
+    features, labels = made(90, classes, width)
     labels[:20] = 0  # uneven
     found = probe.fit(features, labels, classes, balanced, strength=0.1)
     reference = make_pipeline(

@@ -26,7 +26,7 @@ from selftaught.training.session import Session
 _PARTS = {"train": "training", "test": "test"}
 
 
-VERSION = 1
+VERSION = 2
 """Raised whenever what is kept of features or solutions would be another with the same key."""
 
 
@@ -59,10 +59,9 @@ def fit(session: Session) -> Head:
     for peer in peers:
         features, _ = _features(session, peer, "train")
         drawn = _drawn_again(images.train_labels, generator)
-        with probe.threads(config.threads):
-            other = probe.fit(
-                features[drawn], images.train_labels[drawn], images.num_classes, balanced, found.strength
-            )
+        other = probe.fit(
+            features[drawn], images.train_labels[drawn], images.num_classes, balanced, found.strength
+        )
         _write(session.classifiers[peer], other)
     return fitted
 
@@ -82,7 +81,7 @@ def learning_curve(session: Session) -> list[tuple[int, Tensor, float]]:
     features, _ = _features(session, network, "train")
     of_test, _ = _features(session, network, "test")
     balanced, points = _is_balanced(config), []
-    with activity("fitting the probe to fewer images"), probe.threads(config.threads):
+    with activity("fitting the probe to fewer images"):
         begun = time.perf_counter()
         for size, found in probe.curve(features, images.train_labels, images.num_classes, balanced):
             points.append((size, found(of_test), time.perf_counter() - begun))
@@ -103,7 +102,7 @@ def _solution(session: Session, network: nn.Module, balanced: bool) -> tuple[Pro
         features, seconds = _features(session, network, "train")
         begun = time.perf_counter()
         labels, classes = session.images.train_labels, session.images.num_classes
-        with activity("fitting the linear probe"), probe.threads(session.config.threads):
+        with activity("fitting the linear probe"):
             found = probe.fit(features, labels, classes, balanced)
         taken = time.perf_counter() - begun
         numbers = torch.tensor([found.strength, seconds, taken], dtype=torch.float64)

@@ -62,9 +62,11 @@ def fit(
     """
     x, mean, scale = _standardised(features)
     y = labels.numpy()
-    strength = strength or _strength(x, y, classes, balanced)
-    [(weight, bias)] = _path(x, y, classes, balanced, [strength])
-    weight = weight / scale
+    with threadpool_limits(1):  # on matrices as small as these, threads wait for each other
+        x, axes = _in_their_span(x)
+        strength = strength or _strength(x, y, classes, balanced)
+        [(weight, bias)] = _path(x, y, classes, balanced, [strength])
+    weight = (weight if axes is None else weight @ axes) / scale
     bias = bias - weight @ mean
     return Probe(torch.from_numpy(weight).float(), torch.from_numpy(bias).float(), strength)
 
@@ -87,6 +89,17 @@ def _standardised(features: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     # A feature that hardly ever says anything would be blown up by its own tiny scale.
     scale = np.maximum(scale, 1e-3 * scale.max() + 1e-12)
     return (x - mean) / scale, mean, scale
+
+
+def _in_their_span(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features in the coordinates of the space that they span, and its axes (N, D); as they are if D is not above N.
+
+    A rotation does not change the penalty, and no weight leaves the span: the solution is the same.
+    """
+    if len(x) >= x.shape[1]:
+        return x, None
+    left, scales, axes = np.linalg.svd(x, full_matrices=False)
+    return left * scales, axes
 
 
 def _strength(x: np.ndarray, y: np.ndarray, classes: int, balanced: bool) -> float:
@@ -140,8 +153,3 @@ def _complete(
     whole, shift = np.zeros((classes, weight.shape[1])), np.full(classes, bias.min() - _ABSENT)
     whole[present], shift[present] = weight, bias
     return whole, shift
-
-
-def threads(count: int) -> threadpool_limits:
-    """A context in which scikit-learn computes with so many threads: sums in another order round differently."""
-    return threadpool_limits(count)
