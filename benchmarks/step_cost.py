@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import harness, networks
-from selftaught import methods as objectives
 from selftaught.errors import InputError
+from selftaught.methods import registry
 from selftaught.methods.base import Casting
 
 INTRO = """A step of every method beside a step of plain cross-entropy (ce) on the same network: forward, loss,
@@ -86,7 +86,7 @@ def explained(*saliencies: str, refresh: Iterable[float] = ()) -> list[Variant]:
 
 def everyone(spatial: bool) -> tuple[Variant, ...]:
     """All methods; LE by all the maps that the network has."""
-    rest = [Variant(name, name) for name in objectives.names() if name not in ("le", "le-permut")]
+    rest = [Variant(name, name) for name in registry.names() if name not in ("le", "le-permut")]
     maps = ("grad-cam", *GRADIENT_SALIENCIES) if spatial else GRADIENT_SALIENCIES
     permuted = Variant(f"le-permut ({maps[0]})", "le-permut", {"saliency": maps[0]})
     return (*rest[:4], *explained(*maps, refresh=(0.25, 0.1)), permuted, *rest[4:])
@@ -144,7 +144,7 @@ class Trainer:
     def __init__(self, setting: Setting, variant: Variant, device: torch.device) -> None:
         torch.manual_seed(0)
         self.setting, self.device, self.window = setting, device, variant.window
-        objective = objectives.create(variant.method, **variant.settings)
+        objective = registry.create(variant.method, **variant.settings)
         options = objective.model_options()
         student = self.network(setting.model, **options)
         role = objective.learns_from
@@ -215,7 +215,7 @@ def floor_of(variant: Variant) -> str | None:
     """The name of the floor's contestant."""
     if variant.settings.get("saliency") in GRADIENT_SALIENCIES:
         return "floor: vjps"
-    role = objectives.learns_from(variant.method)
+    role = registry.find(variant.method).learns_from
     return f"floor: {role}" if role else None
 
 
@@ -229,7 +229,7 @@ def floors(
         if name is None or name in found:
             continue
         plain = Trainer(setting, Variant("ce", "ce"), device)
-        role = objectives.learns_from(variant.method)
+        role = registry.find(variant.method).learns_from
         found[name] = plain.and_forward(plain.network(setting.other(role))) if role else plain.and_vjps
     return found
 
@@ -270,7 +270,7 @@ def measure(page: harness.Page, setting: Setting, device: torch.device, rounds: 
 
 
 def _note(setting: Setting, variants: Sequence[Variant], refused: Sequence[str], rounds: int) -> str:
-    roles = {objectives.learns_from(variant.method) for variant in variants} - {""}
+    roles = {registry.find(variant.method).learns_from for variant in variants} - {""}
     sentences = [f"Medians of {rounds} rounds."]
     if roles:
         sentences.append(

@@ -12,9 +12,9 @@ from torch import nn
 
 import selftaught
 from selftaught import IntrospectiveLoss, similarity, targets
-from selftaught import methods as objectives
 from selftaught.amortised import Amortised, SimilarityTable
 from selftaught.errors import InputError
+from selftaught.methods import registry
 
 CLASSES = 4
 
@@ -148,7 +148,7 @@ def test_of_a_model_that_stands_still_the_loss_is_the_exact_one(key, saliency):
     layers = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES)]
     model = nn.Sequential(*layers).eval()
     x, y = torch.randn(10, 1, 8, 8), torch.randint(CLASSES, (10,))
-    exact, amortised = (objectives.create(key, saliency=saliency, refresh=r) for r in (1.0, 0.2))
+    exact, amortised = (registry.create(key, saliency=saliency, refresh=r) for r in (1.0, 0.2))
     for objective in (exact, amortised):
         objective.bind(model)
     explained = count_explanations(amortised.criterion)
@@ -169,7 +169,7 @@ def test_of_a_model_that_stands_still_the_loss_is_the_exact_one(key, saliency):
 
 def test_permuted_targets_are_permuted_anew():
     x, y = samples(3)
-    objective = objectives.create("le-permut", saliency="grad", refresh=0.01)
+    objective = registry.create("le-permut", saliency="grad", refresh=0.01)
     objective.bind(perceptron())
     seen = []
     for _ in range(8):
@@ -240,7 +240,7 @@ def test_shares_out_of_range_are_refused(refresh):
     with pytest.raises(InputError, match=r"refresh must be in \[0.01, 1\], not"):
         IntrospectiveLoss(perceptron(), "grad", refresh=refresh)
     with pytest.raises(InputError, match=r"refresh must be in \[0.01, 1\], not"):
-        objectives.create("le", refresh=refresh)
+        registry.create("le", refresh=refresh)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from torch import nn
 
 from benchmarks import harness, networks, step_cost
 from selftaught import IntrospectiveLoss
-from selftaught import methods as objectives
+from selftaught.methods import registry
 from tests.benchmarks import pages
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def test_floors_stand_beside_the_methods_that_have_one(page):
 def test_every_method_is_measured_on_the_small_networks():
     full = step_cost.settings(smoke=False)
     for setting in full[:4]:
-        assert {variant.method for variant in setting.variants} == set(objectives.names())
+        assert {variant.method for variant in setting.variants} == set(registry.names())
         assert len({variant.label for variant in setting.variants}) == len(setting.variants)
     assert {(setting.classes) for setting in full} == {10, 100, 1000}
     maps = {variant.settings.get("saliency") for variant in full[3].variants}
@@ -57,7 +57,7 @@ def test_every_method_is_measured_on_the_small_networks():
     assert {setting.heading for setting in full} >= set(step_cost.PROFILED)
 
 
-@pytest.mark.parametrize("method", objectives.names())
+@pytest.mark.parametrize("method", registry.names())
 def test_every_method_takes_its_steps_past_its_first_stage(method):
     setting = step_cost.Setting("resnet8", 2, 3, (), size=8)
     variant = step_cost.Variant(method, method)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from selftaught import cli
-from selftaught import methods as objectives
+from selftaught.methods import registry
 from selftaught.training import cost
 from tests.commands import call
 
@@ -19,7 +19,7 @@ def build(num_classes, in_channels):
     return nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
 """
 
-STEPPING = [method for method in objectives.names() if not objectives.head_only(method)]
+STEPPING = [method for method in registry.names() if not registry.find(method).head_only]
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_the_table_says_what_was_measured(bench):
 def test_by_default_all_that_the_network_can_be_trained_by(bench, model):
     code, out, err = bench("--model", transformer() if model == "hf" else model, "--json")
     assert code == 0
-    untaught = [m for m in STEPPING if objectives.learns_from(m) not in ("teacher", "assistant")]
+    untaught = [m for m in STEPPING if registry.find(m).learns_from not in ("teacher", "assistant")]
     assert list(json.loads(out)) == [m for m in untaught if m != "dropout" or model != "net.py:build"]
     assert "name a model with --teacher" in err
     assert ("left out dropout: " in err) == (model == "net.py:build")

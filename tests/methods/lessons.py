@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from selftaught import methods as objectives
 from selftaught import models
+from selftaught.methods import registry
 from selftaught.methods.base import Casting
 
 TAUGHT = {
@@ -43,7 +43,7 @@ def network(name, dtype=torch.float64, classes=5):
 
 def ready(key, student="resnet8", teacher="resnet14", dtype=torch.float64, **options):
     """A bound objective in its first epoch, its student in train mode, and a batch."""
-    objective = objectives.create(key, **options)
+    objective = registry.create(key, **options)
     model = network(student, dtype)
     x, y = torch.randn(6, 3, 16, 16, dtype=dtype), torch.tensor([0, 4, 1, 1, 2, 3])
     master = network(teacher, dtype) if objective.learns_from else None
@@ -65,7 +65,7 @@ def trained_looking(teacher, x):
 def tables(key, batch=8, classes=5, scale=2.0, **options):
     """A method between two tables of logits, with x and y."""
     student, teacher = (scale * torch.randn(batch, classes, dtype=torch.float64) for _ in range(2))
-    objective = objectives.create(key, **options)
+    objective = registry.create(key, **options)
     peer = {"peer": Table(teacher)} if objective.peers else {}
     objective.bind(Table(student), Table(teacher) if objective.learns_from else None, peer)
     objective.start_epoch(0)

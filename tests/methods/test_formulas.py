@@ -11,11 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from selftaught import losses
-from selftaught import methods as objectives
+from selftaught.methods import registry
 from selftaught.methods.base import Step
 from selftaught.methods.dml import MutualLearning
 from selftaught.methods.taught import Distillation
-from tests.objectives.lessons import ready, seen, tables
+from tests.methods.lessons import ready, seen, tables
 from tests.oracles import objectives as oracle
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-6}
@@ -232,4 +232,4 @@ def test_both_networks_of_dml_learn_and_start_apart():
 def test_every_method_of_the_paper_is_there_in_the_order_of_the_design():
     without = "ce dropout ls cp le le-permut le-uniform le-teacher"
     taught = "kd cwtm cwtm-permut cwtm-random dkpp ban ban+l dml hint at fsp takd"
-    assert objectives.names() == [*without.split(), *taught.split(), "probe"]
+    assert registry.names() == [*without.split(), *taught.split(), "probe"]

@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from selftaught import losses
-from selftaught import methods as objectives
-from tests.objectives.lessons import Table, seen, tables
+from selftaught.methods import registry
+from tests.methods.lessons import Table, seen, tables
 from tests.oracles import losses as loss_oracle
 from tests.oracles import objectives as oracle
 
@@ -104,7 +104,7 @@ def test_cwtm_random_is_equation_5_with_confidences_from_beta_to_1():
     torch.manual_seed(1)
     x, y = torch.zeros(3000, 1), torch.randint(5, (3000,))
     for beta in (0.0, 0.5, 0.9):
-        objective = objectives.create("cwtm-random", beta=beta)
+        objective = registry.create("cwtm-random", beta=beta)
         objective.bind(Table(torch.randn(3000, 5, dtype=torch.float64)))
         found, _ = weights(objective, x, y)
         confidence = found / found.mean() * (1 + beta) / 2  # their scale is lost, their mean is known

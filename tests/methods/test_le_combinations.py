@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import selftaught
-from selftaught import methods as objectives
+from selftaught.methods import registry
 from tests.oracles import losses as loss_oracle
 from tests.oracles import similarity as similarity_oracle
 from tests.oracles import targets as target_oracle
@@ -49,7 +49,7 @@ def test_a_step_is_algorithm_1(build, saliency, measure, key):
     model = build().train()
     x, y = torch.randn(5, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
     twin = copy.deepcopy(model)
-    objective = objectives.create(key, saliency=saliency, similarity=measure, warmup=1)
+    objective = registry.create(key, saliency=saliency, similarity=measure, warmup=1)
     objective.bind(model)
     objective.start_epoch(1)
     step = objective.step(x, y)
@@ -80,7 +80,7 @@ def test_the_measures_and_maps_differ(key):
     options = [{"saliency": s, "similarity": m} for s, m in itertools.product(SALIENCY, MEASURES)]
     values = set()
     for settings in options:
-        objective = objectives.create(key, **settings)
+        objective = registry.create(key, **settings)
         objective.bind(copy.deepcopy(model))
         torch.manual_seed(0)
         values.add(round(objective.step(x, y).loss.item(), 9))

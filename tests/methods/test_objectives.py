@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 
 import selftaught
-from selftaught import methods as objectives
 from selftaught import models, similarity, targets
 from selftaught.errors import InputError
+from selftaught.methods import registry
 
 METHODS = ["ce", "dropout", "ls", "cp", "le", "le-permut", "le-uniform"]
 
 
 def setting(key, **options):
     """A bound objective, an untouched twin of its model, and a batch."""
-    objective = objectives.create(key, **options)
+    objective = registry.create(key, **options)
     model = models.create("resnet8", 5, 3, 16, **objective.model_options()).double().train()
     twin = copy.deepcopy(model)
     objective.bind(model)
@@ -26,10 +26,10 @@ def setting(key, **options):
 
 
 def test_the_register():
-    assert objectives.names()[:7] == METHODS
-    assert objectives.settings("ce") == {}
-    assert objectives.settings("le-uniform") == {"alpha": 0.9, "weight": 0.1, "warmup": 0}
-    assert list(objectives.settings("le")) == [
+    assert registry.names()[:7] == METHODS
+    assert registry.settings("ce") == {}
+    assert registry.settings("le-uniform") == {"alpha": 0.9, "weight": 0.1, "warmup": 0}
+    assert list(registry.settings("le")) == [
         "alpha",
         "weight",
         "warmup",
@@ -41,7 +41,7 @@ def test_the_register():
         "upsample",
         "centre",
     ]
-    assert all(objectives.summary(key) for key in METHODS)
+    assert all(registry.summary(key) for key in METHODS)
 
 
 @pytest.mark.parametrize("key", METHODS)
@@ -110,8 +110,8 @@ def test_permuted_targets_keep_their_values_but_not_their_places():
 
 
 def test_dropout_asks_the_model_for_it():
-    assert objectives.create("dropout", drop_rate=0.25).model_options() == {"dropout": 0.25}
-    assert objectives.create("ce").model_options() == {}
+    assert registry.create("dropout", drop_rate=0.25).model_options() == {"dropout": 0.25}
+    assert registry.create("ce").model_options() == {}
     model = models.create("resnet8", 5, 3, 16, dropout=0.25)
     rates = {name: m.p for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
     assert list(rates.values()) == [0.25] * 3
@@ -137,4 +137,4 @@ def test_dropout_asks_the_model_for_it():
 )
 def test_refusals(key, options, message):
     with pytest.raises(InputError, match=message):
-        objectives.create(key, **options)
+        registry.create(key, **options)

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from selftaught import methods as objectives
 from selftaught import models
 from selftaught.errors import InputError
-from selftaught.methods import stages
+from selftaught.methods import registry, stages
 from selftaught.methods.base import Casting
 
 
@@ -20,7 +19,7 @@ def companions(key, student, teacher, size=16, **options):
         models.create(name, 5, 3, size) if isinstance(name, str) else name for name in (student, teacher)
     )
     casting = Casting(nn.Identity, torch.randn(2, 3, size, size))
-    return objectives.create(key, **options).companions(student, teacher, casting)
+    return registry.create(key, **options).companions(student, teacher, casting)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_networks_without_stages_are_refused(key):
         companions(key, "mlp", "resnet14")
     with pytest.raises(InputError, match=rf"{key} needs a teacher {stages_text}: use another --teacher"):
         companions(key, "resnet8", "mlp")
-    objective = objectives.create(key)
+    objective = registry.create(key)
     with pytest.raises(InputError, match=rf"{key} needs a student"):
         objective.bind(models.create("mlp", 5), models.create("resnet14", 5))
     foreign = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
@@ -129,7 +128,7 @@ def test_flows_of_maps_of_other_sizes_are_compared():
 
 
 def test_attention_compares_the_stages_that_both_have():
-    objective = objectives.create("at", weight=0.0)
+    objective = registry.create("at", weight=0.0)
     student, teacher = models.create("cnn6", 5, 3, 16), models.create("cnn10", 5, 3, 16)
     x, y = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 3])
     assert objective.companions(student, teacher, Casting(nn.Identity, x)) == {}

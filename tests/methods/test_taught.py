@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from selftaught import methods as objectives
 from selftaught import models
 from selftaught.errors import InputError
+from selftaught.methods import registry
 from selftaught.methods.base import Casting
-from tests.objectives.lessons import TAUGHT, network, ready, state
+from tests.methods.lessons import TAUGHT, network, ready, state
 
-ALL = {**{key: {} for key in objectives.names()}, **TAUGHT}
+ALL = {**{key: {} for key in registry.names()}, **TAUGHT}
 FEATURES = ["hint", "at", "fsp"]
 
 
@@ -55,7 +55,7 @@ def test_a_teacher_stays_as_it_is(key, epoch):
 
 @pytest.mark.parametrize("key", TAUGHT)
 def test_a_teacher_in_train_mode_with_gradients_is_neither_once_bound(key):
-    objective = objectives.create(key, **TAUGHT[key])
+    objective = registry.create(key, **TAUGHT[key])
     student, teacher = network("resnet8"), network("resnet8")
     x, y = torch.randn(6, 3, 16, 16, dtype=torch.float64), torch.tensor([0, 4, 1, 1, 2, 3])
     made = objective.companions(student, teacher, Casting(lambda: network("resnet8"), x[:2]))
@@ -115,7 +115,7 @@ def test_a_step_takes_no_hooks_along(key):
 )
 def test_the_loss_falls(key, student):
     options = {} if key.startswith("le") else dict(ALL[key])
-    if student == "mlp" and "saliency" in objectives.settings(key):
+    if student == "mlp" and "saliency" in registry.settings(key):
         options["saliency"] = "grad"
     if key == "fsp":
         options["flow_weight"] = 0.001
@@ -169,14 +169,14 @@ def test_networks_wrapped_by_fabric(key, precision):
 
 @pytest.mark.parametrize("key", TAUGHT)
 def test_no_teacher_is_refused(key):
-    source = objectives.learns_from(key)
+    source = registry.find(key).learns_from
     with pytest.raises(
         InputError, match=rf"^{key.replace('+', '.')} learns from a {source} and got none: give one"
     ):
-        objectives.create(key).bind(network("resnet8"))
+        registry.create(key).bind(network("resnet8"))
     if key in FEATURES:
         assert (
-            objectives.create(key).companions(network("resnet8"), None, Casting(nn.Identity, torch.zeros(2)))
+            registry.create(key).companions(network("resnet8"), None, Casting(nn.Identity, torch.zeros(2)))
             == {}
         )
 
@@ -184,11 +184,11 @@ def test_no_teacher_is_refused(key):
 def test_learning_from_oneself_is_refused():
     student = network("resnet8")
     with pytest.raises(InputError, match="kd cannot learn from the network it trains"):
-        objectives.create("kd").bind(student, nn.DataParallel(student))
+        registry.create("kd").bind(student, nn.DataParallel(student))
 
 
 def test_what_a_method_learns_from_and_with():
-    found = {key: (objectives.learns_from(key), objectives.peers(key)) for key in objectives.names()}
+    found = {key: (registry.find(key).learns_from, registry.find(key).peers) for key in registry.names()}
     assert found == {
         **dict.fromkeys(
             ["ce", "dropout", "ls", "cp", "le", "le-permut", "le-uniform", "cwtm-random", "probe"], ("", 0)
@@ -201,16 +201,14 @@ def test_what_a_method_learns_from_and_with():
         "dml": ("", 1),
     }
     with pytest.raises(InputError, match="unknown method 'kdd': did you mean 'kd'"):
-        objectives.learns_from("kdd")
-    with pytest.raises(InputError, match="unknown method 'dm': did you mean 'dml'"):
-        objectives.peers("dm")
+        registry.find("kdd")
 
 
 @pytest.mark.parametrize(("key", "name"), [("dml", "peer"), ("hint", "regressor")])
 def test_a_companion_that_is_missing_is_refused(key, name):
-    teacher = network("resnet14") if objectives.learns_from(key) else None
+    teacher = network("resnet14") if registry.find(key).learns_from else None
     with pytest.raises(InputError, match=f"{key} trains a {name} along: bind it with what its companions"):
-        objectives.create(key).bind(network("resnet8"), teacher)
+        registry.create(key).bind(network("resnet8"), teacher)
 
 
 def test_the_companions():
@@ -218,8 +216,8 @@ def test_the_companions():
     student, teacher = (models.create(name, 5, 3, 16) for name in ("cnn6", "cnn10"))
     twin = models.create("cnn6", 5, 3, 16)
     made = {
-        key: objectives.create(key).companions(student, teacher, Casting(lambda: twin, x))
-        for key in objectives.names()
+        key: registry.create(key).companions(student, teacher, Casting(lambda: twin, x))
+        for key in registry.names()
         if key != "fsp"
     }
     assert made["dml"] == {"peer": twin}
@@ -253,9 +251,9 @@ def test_the_companions():
 )
 def test_refused_settings(key, options, message):
     with pytest.raises(InputError, match=message):
-        objectives.create(key, **options)
+        registry.create(key, **options)
 
 
 def test_whole_numbers_are_numbers():
-    assert objectives.create("kd", temperature=2).temperature == 2
-    assert objectives.create("hint", stage=3).stage == 3
+    assert registry.create("kd", temperature=2).temperature == 2
+    assert registry.create("hint", stage=3).stage == 3

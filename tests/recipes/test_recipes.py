@@ -6,9 +6,9 @@ from importlib import resources
 
 import pytest
 
-from selftaught import methods as objectives
 from selftaught import recipes
 from selftaught.errors import InputError
+from selftaught.methods import registry
 from selftaught.recipes.budget import BUDGETS
 from selftaught.recipes.schema import Selected
 
@@ -45,7 +45,7 @@ def test_le_comes_with_its_control_and_with_every_setting_spelled_out(name):
         for variant in variants:
             # The protocol has the warm-up; the others change nothing unless somebody wants them.
             optional = {"layer", "refresh", "upsample", "centre"}
-            asked = set(objectives.settings(variant.method)) - {"warmup"} - optional
+            asked = set(registry.settings(variant.method)) - {"warmup"} - optional
             assert set(settings[variant.label]) - optional == asked
         if recipe.kind in ("table", "figure3") and any(v.method == "le" for v in variants):
             control = settings["LE-Uniform"]

@@ -8,8 +8,8 @@ from torch import nn
 
 import selftaught
 from selftaught import IntrospectiveLoss, models, similarity, targets
-from selftaught import methods as objectives
 from selftaught.errors import InputError
+from selftaught.methods import registry
 
 SALIENCIES = ["grad-cam", "grad", "grad-input", "guided-backprop"]
 CLASSES = 6
@@ -116,7 +116,7 @@ def test_upsampled_maps_are_centred_before():
 def test_a_method_goes_on_with_centred_maps_after_an_interruption(key, saliency):
     model, x, labels = NETWORKS["linear"](), torch.randn(5, 3, 8, 8), torch.tensor([0, 1, 5, 3, 3])
     twin = copy.deepcopy(model)
-    objective, again = (objectives.create(key, saliency=saliency, centre=True) for _ in range(2))
+    objective, again = (registry.create(key, saliency=saliency, centre=True) for _ in range(2))
     objective.bind(model)
     objective.step(x, labels)
     again.bind(model)

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from selftaught import methods as objectives
 from selftaught.errors import DegenerateMapsError, ExplanationError, SelftaughtError, ShortcutError
 from selftaught.files import record
-from selftaught.methods import Objective, Step, base
+from selftaught.methods import Objective, Step, base, registry
 from selftaught.methods.ce import CrossEntropy
 from selftaught.methods.le import LearningWithExplanations
 from selftaught.saliency.watch import Trust, Watch
@@ -25,13 +24,13 @@ from tests.training import quick
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to record steps on")
 
 SALIENCY = [("le", {"saliency": s}) for s in ("grad", "grad-input", "guided-backprop")]
-METHODS = [(key, {}) for key in objectives.names()] + SALIENCY + [("le", {"similarity": "wasserstein"})]
+METHODS = [(key, {}) for key in registry.names()] + SALIENCY + [("le", {"similarity": "wasserstein"})]
 
 
 def trained(monkeypatch, method: str, graphs: bool, epochs: int = 4, **options) -> tuple[list, dict]:
     """The steps of a few epochs, whose last batch is smaller, and the weights that they lead to."""
     monkeypatch.setenv("SELFTAUGHT_CUDA_GRAPHS", "1" if graphs else "0")
-    if "warmup" in objectives.settings(method):
+    if "warmup" in registry.settings(method):
         options["warmup"] = 2
     config = quick.config(method, device="cuda", epochs=epochs, train_size=44, image_size=16, **options)
     images, steps = data_of(config), []
@@ -124,28 +123,26 @@ def test_the_network_of_someone_else_is_not_recorded(tmp_path):
     assert start(config, data_of(config)).recorder is None
 
 
-@pytest.mark.parametrize("method", objectives.names())
+@pytest.mark.parametrize("method", registry.names())
 def test_a_phase_says_when_steps_do_something_else(method):
-    objective = objectives.create(
-        method, **({"warmup": 1} if "warmup" in objectives.settings(method) else {})
-    )
+    objective = registry.create(method, **({"warmup": 1} if "warmup" in registry.settings(method) else {}))
     if hasattr(objective, "criterion_class"):
         objective.bind(nn.Linear(2, 2))
     objective.start_epoch(0)
     first = objective.phase()
     objective.start_epoch(1)
-    assert (first != objective.phase()) == ("warmup" in objectives.settings(method))
+    assert (first != objective.phase()) == ("warmup" in registry.settings(method))
     hash(first)
 
 
 def test_a_method_is_recorded_only_if_it_says_that_it_may_be(monkeypatch):
     """Another's may depend on what changes from epoch to epoch, unseen by a recording."""
-    assert all(map(objectives.recordable, objectives.names()))
+    assert all(registry.find(key).recordable for key in registry.names())
 
     class Scheduled(CrossEntropy):
         recordable = Objective.recordable
 
-    monkeypatch.setitem(base._METHODS, "scheduled", Scheduled)
+    monkeypatch.setitem(base.KNOWN, "scheduled", Scheduled)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for method, expected in (("ce", True), ("scheduled", False)):
         config = quick.config().model_copy(update={"device": "cuda", "method": method})
@@ -155,7 +152,7 @@ def test_a_method_is_recorded_only_if_it_says_that_it_may_be(monkeypatch):
 
 
 def test_steps_that_depend_on_their_batch_have_no_phase():
-    objective = objectives.create("le", refresh=0.5)
+    objective = registry.create("le", refresh=0.5)
     objective.bind(nn.Linear(2, 2))
     assert objective.phase() is None
 

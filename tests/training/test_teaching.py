@@ -3,18 +3,18 @@ import json
 import pytest
 import torch
 
-from selftaught import methods as objectives
 from selftaught.errors import InputError
 from selftaught.files import record
 from selftaught.files.config import RunConfig
+from selftaught.methods import registry
 from selftaught.training import teachers, teaching
 from selftaught.training.presets import data_of
 from selftaught.training.run import Stopped, train
 from selftaught.training.session import start
 from tests.training import quick
 
-TAUGHT = [method for method in objectives.names() if objectives.learns_from(method)]
-TRAINED = [method for method in objectives.names() if not objectives.head_only(method)]
+TAUGHT = [method for method in registry.names() if registry.find(method).learns_from]
+TRAINED = [method for method in registry.names() if not registry.find(method).head_only]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def taught(tmp_path_factory):
 
 
 def small(method, **options) -> RunConfig:
-    names = {"teacher": "resnet14"} if objectives.learns_from(method) in ("teacher", "assistant") else {}
+    names = {"teacher": "resnet14"} if registry.find(method).learns_from in ("teacher", "assistant") else {}
     names |= {"assistant": "resnet8"} if method == "takd" else {}
     """On one choice of training images for all seeds, and so with one teacher."""
     return quick.config(method, **{"epochs": 2, "subset_per_trial": False, **names, **options})

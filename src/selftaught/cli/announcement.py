@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from selftaught import methods as objectives
 from selftaught import models
 from selftaught.data import ImageData
 from selftaught.errors import shown
 from selftaught.files.config import RunConfig
+from selftaught.methods import registry
 from selftaught.report import balance
 from selftaught.study.compare import Study
 from selftaught.study.estimate import StudyEstimate
@@ -109,7 +109,7 @@ def outlook(estimate: StudyEstimate, jobs: int) -> list[str]:
 def notes(config: RunConfig, methods: list[str]) -> list[str]:
     """What a user should know about this data, and about these methods on it."""
     images = data_of(config)
-    explained = [method for method in methods if "saliency" in objectives.settings(method)]
+    explained = [method for method in methods if "saliency" in registry.settings(method)]
     lines = [*images.notes, *models.notes(config.model, config.weights)]
     if config.model not in models.names() and not config.model_fingerprint:
         lines.append(
@@ -139,7 +139,7 @@ def notes(config: RunConfig, methods: list[str]) -> list[str]:
 
 def _length(config: RunConfig) -> str:
     """How long a trial trains."""
-    if objectives.head_only(config.method):
+    if registry.find(config.method).head_only:
         return "the head alone, on features that stay as they are,"
     return _count(config.epochs, "epoch")
 

@@ -1,9 +1,9 @@
 """What `selftaught ls` lists."""
 
 from selftaught import data, errors, models, recipes
-from selftaught import methods as objectives
+from selftaught.methods import registry
 
-_KINDS = {"methods": objectives, "models": models, "datasets": data, "recipes": recipes}
+_KINDS = {"methods": registry, "models": models, "datasets": data, "recipes": recipes}
 
 _YOURS = {
     "models": {

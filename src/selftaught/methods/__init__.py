@@ -3,33 +3,9 @@
 import importlib
 import pkgutil
 
-from selftaught.methods.base import (
-    Objective,
-    Step,
-    create,
-    head_only,
-    learns_from,
-    names,
-    peers,
-    recordable,
-    settings,
-    summary,
-    warms_up_plainly,
-)
+from selftaught.methods.base import Objective, Step
 
-__all__ = [
-    "Objective",
-    "Step",
-    "create",
-    "head_only",
-    "learns_from",
-    "names",
-    "peers",
-    "recordable",
-    "settings",
-    "summary",
-    "warms_up_plainly",
-]
+__all__ = ["Objective", "Step"]
 
 # A new method is one file here: importing it registers its class.
 for _module in pkgutil.iter_modules(__path__):

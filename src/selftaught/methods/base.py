@@ -69,6 +69,25 @@ class Objective(ABC):
     recordable: ClassVar[bool] = False
     model: nn.Module = dataclasses.field(init=False, repr=False, compare=False)
 
+    @classmethod
+    def settings(cls) -> dict[str, Any]:
+        """The method's own settings and their defaults."""
+        return {field.name: field.default for field in dataclasses.fields(cls) if field.init}
+
+    @classmethod
+    def create(cls, **options: Any) -> "Objective":
+        """The method with these settings.
+
+        Raises:
+            InputError: a setting it does not have, or a value out of range.
+        """
+        defaults = cls.settings()
+        for name, value in options.items():
+            if name not in defaults:
+                raise errors.unknown(f"setting of {cls.key}", name, defaults)
+            _check_type(name, value, defaults[name])
+        return cls(**options)
+
     def model_options(self) -> dict[str, Any]:
         """What the method needs of the model: keyword arguments of `models.create`."""
         return {}
@@ -132,117 +151,14 @@ class Objective(ABC):
         """The loss of a batch x (B, ...) with labels y (B,), model in train mode."""
 
 
-_METHODS: dict[str, type[Objective]] = {}
-_ORDER = [
-    *("ce", "dropout", "ls", "cp"),
-    *("le", "le-permut", "le-uniform", "le-teacher"),
-    *("kd", "cwtm", "cwtm-permut", "cwtm-random", "dkpp"),
-    *("ban", "ban+l", "dml"),
-    *("hint", "at", "fsp", "takd"),
-    "probe",
-]
+KNOWN: dict[str, type[Objective]] = {}
+"""The registered methods; `selftaught.methods.registry` looks them up."""
 
 
 def register(cls: type[Objective]) -> type[Objective]:
     """Class decorator: make a method known by its key."""
-    _METHODS[cls.key] = cls
+    KNOWN[cls.key] = cls
     return cls
-
-
-def names() -> list[str]:
-    """The method keys, baselines first."""
-    return sorted(_METHODS, key=lambda key: (_ORDER.index(key) if key in _ORDER else len(_ORDER), key))
-
-
-def _find(key: str) -> type[Objective]:
-    if key not in _METHODS:
-        raise errors.unknown("method", key, names())
-    return _METHODS[key]
-
-
-def settings(key: str) -> dict[str, Any]:
-    """A method's own settings and their defaults.
-
-    >>> settings("ls")
-    {'alpha': 0.9}
-    """
-    return {field.name: field.default for field in dataclasses.fields(_find(key)) if field.init}
-
-
-def summary(key: str) -> str:
-    """A method in one line."""
-    return _find(key).summary
-
-
-def learns_from(key: str) -> str:
-    """Which network, trained before, a method learns from: see `Objective.learns_from`.
-
-    Raises:
-        InputError: an unknown method.
-
-    >>> learns_from("kd"), learns_from("ce")
-    ('teacher', '')
-    """
-    return _find(key).learns_from
-
-
-def peers(key: str) -> int:
-    """How many further whole networks a method trains at the same time.
-
-    Raises:
-        InputError: an unknown method.
-
-    >>> peers("dml"), peers("kd")
-    (1, 0)
-    """
-    return _find(key).peers
-
-
-def head_only(key: str) -> bool:
-    """Whether a method trains nothing but the head of a pretrained network: see `Objective.head_only`.
-
-    Raises:
-        InputError: an unknown method.
-
-    >>> head_only("probe"), head_only("ce")
-    (True, False)
-    """
-    return _find(key).head_only
-
-
-def warms_up_plainly(key: str) -> bool:
-    """Whether a method's warm-up is plain training: see `Objective.warms_up_plainly`.
-
-    Raises:
-        InputError: an unknown method.
-
-    >>> warms_up_plainly("le"), warms_up_plainly("hint")
-    (True, False)
-    """
-    return _find(key).warms_up_plainly
-
-
-def recordable(key: str) -> bool:
-    """Whether a method's steps may be recorded and replayed: see `Objective.recordable`.
-
-    Raises:
-        InputError: an unknown method.
-    """
-    return _find(key).recordable
-
-
-def create(key: str, **options: Any) -> Objective:
-    """A method with its settings.
-
-    Raises:
-        InputError: an unknown method, a setting it does not have, or a value out of range.
-    """
-    cls = _find(key)
-    for name in options:
-        if name not in settings(key):
-            raise errors.unknown(f"setting of {key}", name, settings(key))
-        _check_type(name, options[name], settings(key)[name])
-    return cls(**options)
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:

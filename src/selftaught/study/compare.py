@@ -9,11 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from selftaught import methods as objectives
 from selftaught.activities import activity
 from selftaught.errors import InputError
 from selftaught.files import manifest, record
 from selftaught.files.config import RunConfig
+from selftaught.methods import registry
 from selftaught.report import page, render
 from selftaught.report.study import Found, read
 from selftaught.report.tables import Table, called, tabulate
@@ -221,7 +221,7 @@ def _untimed(study: Study) -> list[RunConfig]:
     """The first finished trial of each method that has steps, where costs.json does not know their time."""
     known = folder.usable_costs(study.directory)
     finished = [t.config for t in study.trials if record.is_finished(t.directory)]
-    finished = [config for config in finished if not objectives.head_only(config.method)]
+    finished = [config for config in finished if not registry.find(config.method).head_only]
     timed = {config.method for config in finished if config.trial_id in known}
     first = {config.method: config for config in reversed(finished) if config.method not in timed}
     return [first[method] for method in study.methods if method in first]

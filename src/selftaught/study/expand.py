@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 from selftaught import errors, models
-from selftaught import methods as objectives
 from selftaught.errors import InputError
 from selftaught.files.config import RunConfig
+from selftaught.methods import registry
 from selftaught.recipes import Budget, Group, Protocol, Recipe, Selected, Variant, budgets
 from selftaught.training.presets import resolve
 
@@ -104,7 +104,7 @@ def check(recipe: Recipe) -> None:
                 )
             _told(recipe, lambda model=model: models.is_spatial(model))
     for variant in recipe.variants:
-        had = _told(recipe, lambda variant=variant: objectives.settings(variant.method))
+        had = _told(recipe, lambda variant=variant: registry.settings(variant.method))
         for name in [*variant.settings, *(name for more in variant.by_group.values() for name in more)]:
             if name not in had:
                 problem = errors.unknown(f"setting of {variant.method}", name, had)

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selftaught import methods as objectives
 from selftaught.files.config import NEUTRAL, RunConfig
+from selftaught.methods import registry
 from selftaught.study.plan import Trial
 
 _SAID = {
@@ -46,7 +46,7 @@ def names(trials: Sequence[Trial]) -> list[str]:
 def _facts(config: RunConfig) -> dict[str, Any]:
     """What a trial may differ in from another one of its method, model and seed."""
     fields = config.model_dump(exclude=_SAID)
-    own = objectives.settings(config.method)
+    own = registry.settings(config.method)
     left_out = {name: value for name, value in NEUTRAL.items() if name in own}
     return {**left_out, **config.settings, **fields, "teacher": config.teacher and config.teacher.model}
 

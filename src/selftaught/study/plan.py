@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from selftaught import errors, models
-from selftaught import methods as objectives
 from selftaught.activities import activity
 from selftaught.errors import InputError
 from selftaught.files.config import RunConfig
+from selftaught.methods import registry
 from selftaught.study.demands import check_trials
 from selftaught.training import teaching
 from selftaught.training.presets import method_settings, preset_for, resolve
@@ -84,28 +84,28 @@ def plan_possible(data: str, **options: Any) -> tuple[list[RunConfig], dict[str,
     Raises:
         InputError: what is wrong for every method, a value out of range, or a teacher that teaches none.
     """
-    check_used(objectives.names(), (name for name, value in options.items() if value is not None))
+    check_used(registry.names(), (name for name, value in options.items() if value is not None))
     configs: list[RunConfig] = []
     impossible: dict[str, InputError] = {}
-    for method in objectives.names():
-        if objectives.head_only(method):  # it has no steps
+    for method in registry.names():
+        if registry.find(method).head_only:  # it has no steps
             continue
-        settings = objectives.settings(method).keys() & options.keys()
-        objectives.create(method, **{name: options[name] for name in settings})
+        settings = registry.settings(method).keys() & options.keys()
+        registry.create(method, **{name: options[name] for name in settings})
         try:
             config = resolve(data, method, **options)
             _rehearse([config], options)
             configs.append(config)
         except InputError as error:
             # What is wrong with data or network is so for ce, which comes first; what a flag asked for is not left out.
-            if not configs or (settings and not objectives.learns_from(method)):
+            if not configs or (settings and not registry.find(method).learns_from):
                 raise
             impossible[method] = error
-    used = {objectives.learns_from(config.method) for config in configs}
+    used = {registry.find(config.method).learns_from for config in configs}
     for role in ("teacher", "assistant"):
         if options.get(role) is not None and role not in used:
             raise next(
-                error for method, error in impossible.items() if objectives.learns_from(method) == role
+                error for method, error in impossible.items() if registry.find(method).learns_from == role
             )
     return configs, {method: str(error) for method, error in impossible.items()}
 
@@ -131,10 +131,10 @@ def _different(configs: Sequence[RunConfig]) -> list[RunConfig]:
 def check_methods(methods: Sequence[str]) -> None:
     """Refuse an empty list, an unknown key and a key given twice."""
     if not methods:
-        raise InputError(f"no method given: name some of {', '.join(objectives.names())}")
+        raise InputError(f"no method given: name some of {', '.join(registry.names())}")
     for index, method in enumerate(methods):
-        if method not in objectives.names():
-            raise errors.unknown("method", method, objectives.names())
+        if method not in registry.names():
+            raise errors.unknown("method", method, registry.names())
         if method in methods[:index]:
             raise InputError(f"method {method!r} is given twice: name each method once")
 
@@ -143,16 +143,16 @@ def check_used(methods: Sequence[str], options: Iterable[str]) -> None:
     """Refuse a method's setting that would change nothing, because none of `methods` has it."""
     options = list(options)
     for name in teaching.OPTIONS.keys() & set(options):
-        takers = [m for m in objectives.names() if objectives.learns_from(m) in teaching.OPTIONS[name]]
+        takers = [m for m in registry.names() if registry.find(m).learns_from in teaching.OPTIONS[name]]
         if not set(takers) & set(methods):
             flag = "--" + name.replace("_", "-")
             raise InputError(
                 f"{flag} is of no use to {', '.join(methods)}: it belongs to {', '.join(takers)}"
             )
-    had = {name for method in methods for name in objectives.settings(method)}
+    had = {name for method in methods for name in registry.settings(method)}
     for name in options:
         if name in method_settings() - had:
-            owners = [method for method in objectives.names() if name in objectives.settings(method)]
+            owners = [method for method in registry.names() if name in registry.settings(method)]
             flag = "--" + name.replace("_", "-")
             raise InputError(
                 f"{flag} is not a setting of {', '.join(methods)}: it belongs to {', '.join(owners)}"

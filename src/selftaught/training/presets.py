@@ -9,12 +9,12 @@ import torch
 
 from selftaught import data as datasets
 from selftaught import errors, models
-from selftaught import methods as objectives
 from selftaught.activities import activity
 from selftaught.data import ImageData, levels, sources
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
 from selftaught.files.config import DATA_OPTIONS, RunConfig, parse
+from selftaught.methods import registry
 from selftaught.training import teaching
 
 
@@ -213,7 +213,7 @@ def _configured(
     if training["device"] == "auto":
         training["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     settings = _settings(method, named["model"], training, given)
-    objectives.create(method, **settings)  # refuses a setting out of range
+    registry.create(method, **settings)  # refuses a setting out of range
     of_data = {name: given[name] for name in DATA_OPTIONS if name in given}
     if of_data.get("split_per_trial"):
         of_data["split_seed"] = of_data.get("split_seed", 0) + training.get("seed", 0)
@@ -307,7 +307,7 @@ def data_of(config: RunConfig, preparation: Preparation | None = None) -> ImageD
 
 def method_settings() -> set[str]:
     """The settings that any method has."""
-    return {name for method in objectives.names() for name in objectives.settings(method)}
+    return {name for method in registry.names() for name in registry.settings(method)}
 
 
 def _augmented(given: dict[str, Any]) -> dict[str, Any]:
@@ -378,13 +378,13 @@ def _settings(method: str, model: str, training: dict[str, Any], given: dict[str
 
     A head that is fitted first is the warm-up of methods that would otherwise begin with plain training.
     """
-    warmed_up = training["head"] == "probe" and objectives.warms_up_plainly(method)
+    warmed_up = training["head"] == "probe" and registry.find(method).warms_up_plainly
     protocol = {
         "warmup": 0 if warmed_up else round(WARMUP_FRACTION * training["epochs"]),
         "saliency": models.default_saliency(model),
     }
     settings = {}
-    for name, default in objectives.settings(method).items():
+    for name, default in registry.settings(method).items():
         value = given.get(name, protocol.get(name, default))
         # So that weight=1 and weight=1.0 name the same trial.
         settings[name] = float(value) if isinstance(default, float) and isinstance(value, int) else value
@@ -392,7 +392,7 @@ def _settings(method: str, model: str, training: dict[str, Any], given: dict[str
 
 
 def _check_together(config: RunConfig) -> None:
-    if objectives.head_only(config.method) and config.head != "probe":
+    if registry.find(config.method).head_only and config.head != "probe":
         raise InputError(
             f"{config.method} is the linear probe of a pretrained network, and {config.model} begins with random "
             "weights or a new head: choose a pretrained --model, without --head new"

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from selftaught import methods as objectives
 from selftaught import models
 from selftaught.activities import activity
 from selftaught.data import ImageData
@@ -22,7 +21,7 @@ from selftaught.data.batches import Batches
 from selftaught.data.streaming import Images
 from selftaught.errors import DegenerateMapsError, InputError
 from selftaught.files.config import RunConfig
-from selftaught.methods import Objective, Step
+from selftaught.methods import Objective, Step, registry
 from selftaught.methods.base import Casting
 from selftaught.models import classifier_layer
 from selftaught.training import environment, optimising, seeds, teachers
@@ -268,7 +267,7 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
     source = models.source(config.model)
     if models.fingerprint(config.model, config.weights) != config.model_fingerprint:
         raise InputError(f"the files of model {config.model!r} have changed: start a new run")
-    objective = objectives.create(config.method, **config.settings)
+    objective = registry.create(config.method, **config.settings)
     seeds.seed_all(seeds.derive(config.seed, "init"))
     model = _network(config, images, objective)
     companions = _companions(config, images, objective, model, teacher)
@@ -367,7 +366,7 @@ def _records(config: RunConfig) -> bool:
     Someone else's network may look at its tensors' values, and is seldom so small that it matters. With
     ``SELFTAUGHT_CUDA_GRAPHS=0`` no step is.
     """
-    ours = all(not of.model_fingerprint for of in lineage(config)) and objectives.recordable(config.method)
+    ours = all(not of.model_fingerprint for of in lineage(config)) and registry.find(config.method).recordable
     ours = ours and config.class_weights == "none"  # whose weights are other tensors in every step
     return config.device == "cuda" and ours and os.environ.get(SWITCH, "1") != "0"
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from torch import nn
 
-from selftaught import methods as objectives
 from selftaught import models
 from selftaught.data import ImageData
 from selftaught.errors import InputError
 from selftaught.files import record
 from selftaught.files.config import RunConfig
+from selftaught.methods import registry
 from selftaught.training import seeds
 from selftaught.training.trained import load
 
@@ -19,7 +19,7 @@ def untrained(config: RunConfig, images: ImageData) -> nn.Module | None:
     teacher = config.teacher
     if teacher is None:
         return None
-    options = objectives.create(teacher.method, **teacher.settings).model_options()
+    options = registry.create(teacher.method, **teacher.settings).model_options()
     seeds.seed_all(seeds.derive(teacher.seed, "init"))  # as its own run does: it is not built twice
     return models.create(
         teacher.model,

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from selftaught import methods as objectives
 from selftaught.errors import InputError
 from selftaught.files.config import RunConfig
+from selftaught.methods import registry
 
 TEACHER_SEED = 10_000
 """Seed of the one teacher of all trials, which is no student's where seeds are small."""
@@ -64,7 +64,7 @@ def lesson(method: str, student: str, teacher: str | None, assistant: str | None
     >>> lesson("takd", "resnet14", None, None)
     Lesson(method='kd', model='resnet20')
     """
-    source = objectives.learns_from(method)
+    source = registry.find(method).learns_from
     return SOURCES[source](method, student, teacher, assistant) if source else None
 
 
@@ -84,7 +84,7 @@ def lineage(config: RunConfig) -> list[RunConfig]:
 
 def extra_networks(config: RunConfig) -> int:
     """How many networks are trained beside the one that counts: its teachers and peers, and theirs."""
-    return objectives.peers(config.method) + (1 + extra_networks(config.teacher) if config.teacher else 0)
+    return registry.find(config.method).peers + (1 + extra_networks(config.teacher) if config.teacher else 0)
 
 
 def _known(table: dict[str, str], method: str, student: str, role: str) -> str:

@@ -16,7 +16,6 @@ from torch.nn.modules.module import (
 )
 from torch.nn.parameter import is_lazy
 
-from selftaught import methods as objectives
 from selftaught import models
 from selftaught.data import pictures
 from selftaught.data.preparation import Preparation
@@ -26,6 +25,7 @@ from selftaught.files.config import RunConfig
 from selftaught.files.contents import remedy
 from selftaught.files.reading import DamagedError, exists
 from selftaught.files.sealing import sha256
+from selftaught.methods import registry
 from selftaught.models.packages import versioned
 
 _SPARE = 4
@@ -132,7 +132,7 @@ def _built(
     """
     data, options = (
         run.result.data,
-        objectives.create(run.config.method, **run.config.settings).model_options(),
+        registry.create(run.config.method, **run.config.settings).model_options(),
     )
 
     def build() -> nn.Module:
