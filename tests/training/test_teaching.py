@@ -36,8 +36,8 @@ def small(method, **options) -> RunConfig:
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_every_method_trains_on_digits_and_resumes_to_the_same_bytes(tmp_path, taught, method):
-    """Regressors and peers, their momentum and what they draw are part of the checkpoint."""
-    config = small(method, seed=1)
+    """Regressors and peers, their momentum and what they draw are part of the checkpoint; past a warm-up too."""
+    config = small(method, seed=1, **({"warmup": 1} if "warmup" in registry.settings(method) else {}))
     teacher = taught / config.teacher.trial_id if config.teacher else None
     train(config, tmp_path / "whole", teacher=teacher)
     for stop in (3, 4):

@@ -31,7 +31,14 @@ def optimizer(
     """
     parameters = [parameter for module in modules for parameter in module.parameters()]
     groups = parameter_groups(config, parameters, backbone)
-    return OPTIMIZERS[config.optimizer](groups, config, _fused(parameters, config))
+    fused = _fused(parameters, config)
+    made = OPTIMIZERS[config.optimizer](groups, config, fused)
+    if fused and config.momentum:
+        # Torch's fused SGD wants a momentum of all parameters or of none, and those that the warm-up of hint and fsp
+        # leaves alone would have none when the others have theirs. From zero it becomes the first gradient as well.
+        for parameter in parameters:
+            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return made
 
 
 def parameter_groups(
