@@ -204,7 +204,7 @@ class Copy:
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            preexec_fn=os.setpgrp,
         ) as run:
             try:
                 return run.wait(timeout) == 0
