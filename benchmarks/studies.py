@@ -12,10 +12,11 @@ from pathlib import Path
 
 from benchmarks import harness
 from selftaught.files import record
-from selftaught.study.compare import Study, make_study
+from selftaught.study.compare import study_of
 from selftaught.study.executor import Event
 from selftaught.study.executors import executor_for
-from selftaught.study.plan import plan
+from selftaught.study.flags import plan
+from selftaught.study.studies import Study
 from selftaught.training.environment import usable_cores
 
 INTRO = """The same trials, trained from nothing to their records (metrics, checkpoints, test predictions), in turn.
@@ -59,7 +60,7 @@ def setting(smoke: bool) -> Setting:
 def _finished(study: Study) -> None:
     """Raise RuntimeError unless every trial left its record."""
     if study.pending():
-        raise RuntimeError(f"{len(study.pending())} of {len(study.trials)} trials did not finish")
+        raise RuntimeError(f"{len(study.pending())} of {len(study.trials())} trials did not finish")
 
 
 def _ignore(event: Event) -> None:
@@ -76,7 +77,7 @@ def in_one_study(wanted: Setting, jobs: int, threads: int) -> float:
     options = {"threads": threads, **wanted.options}
     with tempfile.TemporaryDirectory() as folder:
         configs = plan(wanted.data, [wanted.method], wanted.trials, **options)
-        study = make_study(configs, Path(folder, "study"))
+        study = study_of(configs, Path(folder, "study"))
         trials = study.pending()
         _, executor = executor_for(trials, jobs)
         seconds = harness.timed(lambda: executor(trials, _ignore, _never))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from selftaught.cli import announcement
-from selftaught.cli.commands import _beside
+from selftaught.cli.showing import _beside
 from selftaught.report.evidence import Classes
 from tests.report import factory
 

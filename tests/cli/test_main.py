@@ -384,7 +384,7 @@ def test_a_dry_run_as_json_is_a_plan(run):
     assert (code, err) == (0, "")
     plan = json.loads(out)
     assert [trial["name"] for trial in plan["trials"]] == [
-        f"{m} seed {s}" for m in ("ce", "le") for s in (0, 1)
+        f"{m} seed {s}" for s in (0, 1) for m in ("ce", "le")
     ]
     assert all(trial["open"] for trial in plan["trials"])
     assert plan["classes"] == list("0123456789")

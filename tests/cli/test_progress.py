@@ -7,7 +7,7 @@ from rich.console import Console
 
 from selftaught.cli import progress
 from selftaught.study.executor import Event, Outcome
-from selftaught.study.plan import Trial
+from selftaught.study.trials import Trial
 from selftaught.training.progress import Progress
 from tests.training import quick
 

@@ -11,8 +11,8 @@ from selftaught.report import page, probe, render, study, words
 from selftaught.report.differences import Difference
 from selftaught.report.tables import tabulate
 from selftaught.statistics.paired import Interval
-from selftaught.study.compare import Study, _untimed
-from selftaught.study.plan import Trial
+from selftaught.study.compare import study_of
+from selftaught.study.costs import untimed
 from tests.report import factory
 from tests.report.test_page import Page
 
@@ -92,8 +92,10 @@ def test_it_has_a_time_and_no_steps(tmp_path):
     without = tabulate(runs[:1], ["ce"], {"ce": 1.0})
     assert render.headers(without)[-1] == "step × ce"
     assert without.rows[0].seconds == pytest.approx(123.4)
-    trials = [Trial(run.config, run.directory) for run in runs]
-    assert [config.method for config in _untimed(Study(tmp_path, tuple(trials)))] == ["ce"]
+    directories = {run.config.trial_id: run.directory for run in runs}
+    configs = [run.config for run in runs]
+    study = study_of(configs, tmp_path, place=lambda config: directories[config.trial_id])
+    assert [config.method for config in untimed(study, study.cells()["comparison"])] == ["ce"]
 
 
 def test_how_networks_were_trained_is_nothing_to_it(tmp_path):

@@ -9,8 +9,13 @@ from selftaught.files import record
 from selftaught.report import study as reports
 from selftaught.study import compare as studies
 from selftaught.study import folder
-from selftaught.study.plan import plan
+from selftaught.study.executor import in_this_process
+from selftaught.study.executors import executor_for
+from selftaught.study.flags import plan
+from selftaught.study.results import compared
+from selftaught.study.trials import Trial
 from selftaught.training import cost
+from selftaught.training.loop import Stopped
 from tests.training import quick
 
 
@@ -25,9 +30,20 @@ def configs():
     return plan("digits", ["ce", "le"], trials=2, **quick.OPTIONS)
 
 
+def make_study(configs, out, **options):
+    study = studies.study_of(configs, out, **options)
+    studies.check_directory(study)
+    return study
+
+
+def carry_out(study, **options):
+    """What came of it, None if it was stopped."""
+    return None if study.run(in_this_process, **options) else compared(study)
+
+
 def test_a_comparison_writes_its_table_beside_the_trials(tmp_path, configs):
-    study = studies.make_study(configs, tmp_path)
-    comparison = studies.run(study)
+    study = make_study(configs, tmp_path)
+    comparison = carry_out(study)
     assert comparison.failures == []
     assert {path.name for path in tmp_path.iterdir()} == {
         "trials",
@@ -53,15 +69,15 @@ def test_a_comparison_writes_its_table_beside_the_trials(tmp_path, configs):
 
 
 def test_finished_trials_and_costs_are_reused(tmp_path, configs, monkeypatch):
-    studies.run(studies.make_study(configs[:2], tmp_path))
+    carry_out(make_study(configs[:2], tmp_path))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").rglob("*") if path.is_file()}
     costs = json.loads((tmp_path / "costs.json").read_text())
     measured = []
     original = cost.measure
     monkeypatch.setattr(cost, "measure", lambda configs, **_: measured.extend(configs) or original(configs))
     started = []
-    both = studies.make_study(configs, tmp_path)
-    comparison = studies.run(both, on_event=lambda event: started.append(event) if event.outcome else None)
+    both = make_study(configs, tmp_path)
+    comparison = carry_out(both, on_event=lambda event: started.append(event) if event.outcome else None)
     assert len(started) == 2  # the two of le
     assert [config.method for config in measured] == ["le"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -70,37 +86,35 @@ def test_finished_trials_and_costs_are_reused(tmp_path, configs, monkeypatch):
 
 
 def test_an_interrupted_comparison_resumes_to_the_same_bytes(tmp_path, configs):
-    whole = studies.make_study(configs, tmp_path / "whole")
-    studies.run(whole)
-    parts = studies.make_study(configs, tmp_path / "parts")
-    comparison = studies.run(parts, should_stop=quick.stop_after(20))
-    assert comparison.stopped
-    assert comparison.table is None
+    whole = make_study(configs, tmp_path / "whole")
+    carry_out(whole)
+    parts = make_study(configs, tmp_path / "parts")
+    assert carry_out(parts, should_stop=quick.stop_after(20)) is None
     assert 0 < len(parts.pending()) < len(configs)
-    assert not studies.run(parts).stopped
-    for trial in whole.trials:
+    assert carry_out(parts) is not None
+    for trial in whole.trials():
         resumed = tmp_path / "parts" / "trials" / trial.config.trial_id
         assert quick.fingerprint(resumed) == quick.fingerprint(trial.directory)
 
 
 def test_the_table_is_made_of_what_finished(tmp_path, configs):
-    study = studies.make_study(configs, tmp_path)
-    study.trials[0].directory.mkdir(parents=True)
-    (study.trials[0].directory / "thesis.tex").write_text("mine")
-    comparison = studies.run(study)
+    study = make_study(configs, tmp_path)
+    study.trials()[0].directory.mkdir(parents=True)
+    (study.trials()[0].directory / "thesis.tex").write_text("mine")
+    comparison = carry_out(study)
     [(failed, error)] = comparison.failures
-    assert failed == study.trials[0]
+    assert failed == study.trials()[0]
     assert "thesis.tex" in error
     assert [(row.method, row.trials) for row in comparison.table.rows] == [("ce", 1), ("le", 2)]
     assert json.loads((tmp_path / "comparison.json").read_text())["failures"][0]["method"] == "ce"
 
 
 def test_failed_trials_are_named_wherever_the_table_is_shown(tmp_path, configs):
-    study = studies.make_study(configs, tmp_path)
-    failing = study.trials[2]
+    study = make_study(configs, tmp_path)
+    failing = study.trials()[1]
     failing.directory.mkdir(parents=True)
     (failing.directory / "thesis.tex").write_text("mine")
-    studies.run(study)
+    carry_out(study)
     written = json.loads((tmp_path / "comparison.json").read_text())
     assert [(f["method"], f["seed"]) for f in written["failures"]] == [("le", 0)]
     page = (tmp_path / "report.html").read_text()
@@ -114,24 +128,24 @@ def test_failed_trials_are_named_wherever_the_table_is_shown(tmp_path, configs):
     reports.write([tmp_path], again)
     assert again.read_text() == page
     (failing.directory / "thesis.tex").unlink()
-    studies.run(studies.make_study(configs, tmp_path))
+    carry_out(make_study(configs, tmp_path))
     assert "survivorship" not in (tmp_path / "report.html").read_text()
     assert json.loads((tmp_path / "study.json").read_text())["missing"] == []
 
 
 def test_a_failure_may_name_a_place_that_is_no_text(tmp_path, configs):
     """Errors go into the table's caption, and folders may be called anything."""
-    study = studies.make_study(configs[:2], tmp_path / "odd-\udcff")
-    study.trials[0].directory.mkdir(parents=True)
-    (study.trials[0].directory / "thesis.tex").write_text("mine")
-    comparison = studies.run(study)
+    study = make_study(configs[:2], tmp_path / "odd-\udcff")
+    study.trials()[0].directory.mkdir(parents=True)
+    (study.trials()[0].directory / "thesis.tex").write_text("mine")
+    comparison = carry_out(study)
     assert len(comparison.failures) == 1
     assert "trials of odd-? failed" in " ".join(comparison.table.caption)
     assert (study.directory / "report.html").is_file()
 
 
 def test_an_interrupted_comparison_names_what_is_missing_with_trials_that_never_began(tmp_path, configs):
-    studies.run(studies.make_study(configs, tmp_path), should_stop=quick.stop_after(20))
+    carry_out(make_study(configs, tmp_path), should_stop=quick.stop_after(20))
     [note] = reports.read([tmp_path]).notes
     assert "3 of 4 trials" in note
     assert "are not finished: ce seed 1; le seeds 0, 1." in note
@@ -158,7 +172,7 @@ def test_a_model_that_cannot_be_explained_has_its_table_and_report(tmp_path):
 def test_damaged_costs_are_measured_again(tmp_path, configs, content):
     (tmp_path / "graph.json").write_text("{}")  # a study of ours
     (tmp_path / "costs.json").write_text(content)
-    comparison = studies.run(studies.make_study(configs[1:3], tmp_path))
+    comparison = carry_out(make_study(configs[1:3], tmp_path))
     ce, le = comparison.table.rows
     assert ce.cost == 1.0
     assert le.cost > 0
@@ -167,13 +181,13 @@ def test_damaged_costs_are_measured_again(tmp_path, configs, content):
 def test_a_method_is_timed_by_a_trial_that_finished_and_a_table_comes_without_times_too(
     tmp_path, configs, monkeypatch
 ):
-    study = studies.make_study(configs, tmp_path)
-    study.trials[2].directory.mkdir(parents=True)
-    (study.trials[2].directory / "thesis.tex").write_text("mine")
-    assert all(row.cost for row in studies.run(study).table.rows)
+    study = make_study(configs, tmp_path)
+    study.trials()[1].directory.mkdir(parents=True)
+    (study.trials()[1].directory / "thesis.tex").write_text("mine")
+    assert all(row.cost for row in carry_out(study).table.rows)
     assert set(json.loads((tmp_path / "costs.json").read_text())) == {
-        study.trials[0].config.trial_id,
-        study.trials[3].config.trial_id,
+        study.trials()[0].config.trial_id,
+        study.trials()[3].config.trial_id,
     }
     (tmp_path / "costs.json").unlink()
 
@@ -181,14 +195,14 @@ def test_a_method_is_timed_by_a_trial_that_finished_and_a_table_comes_without_ti
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(cost, "measure", no_memory)
-    table = studies.run(study).table
+    table = compared(study).table
     assert [row.cost for row in table.rows] == [None, None]
-    for method in study.methods:
+    for method in ("ce", "le"):
         assert f"The steps of {method} are not timed (RuntimeError: out of memory)." in table.caption
 
 
 def test_a_method_that_cannot_be_timed_takes_no_other_with_it(tmp_path, configs, monkeypatch):
-    study, original = studies.make_study(configs, tmp_path), cost.measure
+    study, original = make_study(configs, tmp_path), cost.measure
 
     def not_le(configs, **options):
         if any(config.method == "le" for config in configs):
@@ -196,7 +210,7 @@ def test_a_method_that_cannot_be_timed_takes_no_other_with_it(tmp_path, configs,
         return original(configs, **options)
 
     monkeypatch.setattr(cost, "measure", not_le)
-    table = studies.run(study).table
+    table = carry_out(study).table
     assert {row.method: row.cost for row in table.rows} == {"ce": 1.0, "le": None}
     assert [line for line in table.caption if "not timed" in line] == [
         "The steps of le are not timed (RuntimeError: out of memory)."
@@ -204,13 +218,13 @@ def test_a_method_that_cannot_be_timed_takes_no_other_with_it(tmp_path, configs,
 
 
 def test_what_comes_after_the_training_can_be_interrupted(tmp_path, configs, monkeypatch):
-    study, table = studies.make_study(configs, tmp_path), tmp_path / folder.TABLE
-    studies.in_this_process(study.pending(), lambda event: None, lambda: False)
+    study, table = make_study(configs, tmp_path), tmp_path / folder.TABLE
+    assert not study.run(in_this_process)
     monkeypatch.setattr(cost, "measure", None)
-    assert studies.run(study, should_stop=lambda: True).stopped
-    assert not table.exists()
-    assert studies.run(study, should_stop=table.exists).stopped
-    assert table.exists()
+    for should_stop, written in ((lambda: True, False), (table.exists, True)):
+        with pytest.raises(Stopped):
+            compared(study, should_stop)
+        assert table.exists() == written
 
 
 def test_who_is_killed_while_steps_are_timed_has_the_table(tmp_path, configs, monkeypatch):
@@ -222,7 +236,7 @@ def test_who_is_killed_while_steps_are_timed_has_the_table(tmp_path, configs, mo
 
     monkeypatch.setattr(cost, "measure", measure)
     with pytest.raises(Killed):
-        studies.run(studies.make_study(configs, tmp_path))
+        carry_out(make_study(configs, tmp_path))
     rows = [line for line in (tmp_path / folder.TABLE).read_text().splitlines() if line.startswith("| le |")]
     assert len(rows) == 1
     assert (tmp_path / folder.REPORT).is_file()
@@ -239,27 +253,26 @@ def test_all_trials_failing_leaves_no_table(tmp_path):
 def test_another_directory_is_left_alone(tmp_path, configs):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match=r"not a comparison \(thesis.tex\)"):
-        studies.make_study(configs, tmp_path)
+        make_study(configs, tmp_path)
 
 
 def test_another_protocol_is_refused_with_the_difference(tmp_path, configs):
-    studies.run(studies.make_study(configs[:1], tmp_path))
+    carry_out(make_study(configs[:1], tmp_path))
     longer = [config.model_copy(update={"epochs": 4}) for config in configs]
     with pytest.raises(
         InputError, match=r"holds another comparison \(epochs: 3 -> 4\): choose another --out"
     ):
-        studies.make_study(longer, tmp_path)
-    assert studies.make_study(configs, tmp_path).pending() == studies.make_study(configs, tmp_path).pending()
+        make_study(longer, tmp_path)
+    assert make_study(configs, tmp_path).pending() == make_study(configs, tmp_path).pending()
 
 
 def test_a_study_is_looked_at_without_being_touched(tmp_path, configs):
-    studies.make_study(configs, tmp_path / "new")
+    make_study(configs, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_the_study_says_what_it_consists_of(tmp_path, configs):
-    study = studies.make_study(configs, tmp_path)
-    studies.run(study, command=["selftaught", "compare", "digits"])
+    carry_out(make_study(configs, tmp_path, command=["selftaught", "compare", "digits"]))
     written = json.loads((tmp_path / "study.json").read_text())
     assert written["command"] == ["selftaught", "compare", "digits"]
     assert written["methods"] == ["ce", "le"]
@@ -271,16 +284,8 @@ def test_the_study_says_what_it_consists_of(tmp_path, configs):
 def test_every_command_is_kept_once_with_its_start(tmp_path, configs):
     first = ["selftaught", "compare", "digits", "--trials", "1"]
     second = ["selftaught", "compare", "digits", "--trials", "2", "--out", "odd-\udcff"]
-    few = studies.make_study(configs[:1], tmp_path)
-    all_of_method = studies.make_study(configs[:2], tmp_path)
-    for study, command in (
-        (few, first),
-        (few, first),
-        (few, ()),
-        (all_of_method, second),
-        (all_of_method, second),
-    ):
-        studies.run(study, command=command)
+    for some, command in ((1, first), (1, first), (1, ()), (2, second), (2, second)):
+        carry_out(make_study(configs[:some], tmp_path, command=command))
     written = json.loads((tmp_path / "study.json").read_text())
     assert [start["command"] for start in written["commands"]] == [first, second]
     assert all(re.match(r"\d{4}-\d\d-\d\dT", start["started"]) for start in written["commands"])
@@ -290,27 +295,27 @@ def test_every_command_is_kept_once_with_its_start(tmp_path, configs):
 
     del written["commands"], written["digest"]  # as older versions wrote it
     (tmp_path / "study.json").write_text(json.dumps(written | {"command": first}))
-    studies.run(all_of_method, command=second)
+    carry_out(make_study(configs[:2], tmp_path, command=second))
     assert [c["command"] for c in json.loads((tmp_path / "study.json").read_text())["commands"]] == [
         first,
         second,
     ]
     (tmp_path / "study.json").write_text("[1]")
-    studies.run(all_of_method, command=second)
+    carry_out(studies.study_of(configs[:2], tmp_path, command=second))
     assert [c["command"] for c in json.loads((tmp_path / "study.json").read_text())["commands"]] == [second]
 
 
 def test_jobs_fill_the_cores(configs, tmp_path, monkeypatch):
-    trials = studies.make_study(configs, tmp_path).pending()
+    trials = make_study(configs, tmp_path).pending()
     monkeypatch.setattr("joblib.cpu_count", lambda: 3)
-    at_once, executor = studies.executor_for(trials)
+    at_once, executor = executor_for(trials)
     assert at_once == 3
-    assert executor is not studies.in_this_process
-    assert studies.executor_for(trials[:1]) == (1, studies.in_this_process)
-    assert studies.executor_for(trials, 2)[0] == 2
-    four_threads = [studies.Trial(t.config.model_copy(update={"threads": 4}), t.directory) for t in trials]
-    assert studies.executor_for(four_threads)[0] == 1
-    gpu = [studies.Trial(t.config.model_copy(update={"device": "cuda"}), t.directory) for t in trials]
-    assert studies.executor_for(gpu)[0] == 1
+    assert executor is not in_this_process
+    assert executor_for(trials[:1]) == (1, in_this_process)
+    assert executor_for(trials, 2)[0] == 2
+    four_threads = [Trial(t.config.model_copy(update={"threads": 4}), t.directory) for t in trials]
+    assert executor_for(four_threads)[0] == 1
+    gpu = [Trial(t.config.model_copy(update={"device": "cuda"}), t.directory) for t in trials]
+    assert executor_for(gpu)[0] == 1
     with pytest.raises(InputError, match="jobs is 0"):
-        studies.executor_for(trials, 0)
+        executor_for(trials, 0)

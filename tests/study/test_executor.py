@@ -8,7 +8,7 @@ from selftaught.errors import InputError
 from selftaught.files import record
 from selftaught.study import executor
 from selftaught.study.executor import ERROR, Event, Outcome, attempt, in_this_process
-from selftaught.study.plan import Trial
+from selftaught.study.trials import Trial
 from tests.study.trials import check_events, make, never, occupy
 from tests.training import quick
 

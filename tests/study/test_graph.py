@@ -5,9 +5,11 @@ import pytest
 from selftaught.errors import InputError
 from selftaught.study import compare as studies
 from selftaught.study import folder
-from selftaught.study.executor import Event, Outcome
-from selftaught.study.graph import GraphFile, with_teachers
-from selftaught.study.plan import plan
+from selftaught.study.executor import Event, Outcome, in_this_process
+from selftaught.study.flags import plan
+from selftaught.study.graph import GraphFile
+from selftaught.study.results import compared
+from selftaught.study.trials import Trial
 from selftaught.training import cost, teaching
 from tests.training import quick
 
@@ -15,43 +17,16 @@ OPTIONS = {**quick.OPTIONS, "epochs": 1}
 TAUGHT = {**OPTIONS, "teacher": "resnet14", "subset_per_trial": False}
 
 
-def test_teachers_come_once_and_before_their_students(tmp_path):
-    configs = plan("digits", ["ce", "kd", "takd"], trials=2, assistant="resnet8", **TAUGHT)
-    before, trials = with_teachers(configs, tmp_path, {})
-    assert [(t.config.method, t.config.model) for t in before] == [("ce", "resnet14"), ("kd", "resnet8")]
-    assert [t.config for t in trials] == configs
-    seen = set()
-    for trial in (*before, *trials):
-        assert trial.teacher is None or trial.teacher in seen
-        seen.add(trial.directory)
-
-
-def test_a_teacher_that_lies_elsewhere_is_not_trained_again(tmp_path):
-    configs = plan("digits", ["kd"], trials=1, **TAUGHT)
-    elsewhere = tmp_path / "somewhere"
-    before, [trial] = with_teachers(configs, tmp_path / "trials", {configs[0].teacher.trial_id: elsewhere})
-    assert before == []
-    assert trial.teacher == elsewhere
-
-
-def test_a_teachers_teacher_that_lies_elsewhere_is_not_trained_again_either(tmp_path):
-    [config] = plan("digits", ["takd"], trials=1, assistant="resnet8", **TAUGHT)
-    first, assistant = teaching.lineage(config)[:-1]
-    before, [trial] = with_teachers([config], tmp_path / "trials", {first.trial_id: tmp_path / "ready"})
-    assert [t.config for t in before] == [assistant]
-    assert before[0].teacher == tmp_path / "ready"
-    assert trial.teacher == before[0].directory
-
-
 def test_a_comparison_with_teachers_tables_the_students_only_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(
         cost, "measure", lambda configs, **_: [cost.StepCost(c.method, 1.0, 1.0) for c in configs]
     )
     configs = plan("digits", ["ce", "kd"], trials=2, **TAUGHT)
-    study = studies.make_study(configs, tmp_path)
-    assert studies.run(study, should_stop=quick.stop_after(8)).stopped
-    again = studies.make_study(configs, tmp_path)  # its first run is a teacher of another model
-    comparison = studies.run(again)
+    assert studies.study_of(configs, tmp_path).run(in_this_process, should_stop=quick.stop_after(8))
+    again = studies.study_of(configs, tmp_path)
+    studies.check_directory(again)  # its first run is a teacher of another model
+    assert not again.run(in_this_process)
+    comparison = compared(again)
     assert [(row.method, row.trials) for row in comparison.table.rows] == [("ce", 2), ("kd", 2)]
     assert "kd learns from resnet14 (ce, seed 10000): one for all trials" in " ".join(
         comparison.table.caption
@@ -59,13 +34,16 @@ def test_a_comparison_with_teachers_tables_the_students_only_and_resumes(tmp_pat
     (tmp_path / folder.STUDY).unlink()
     assert len(folder.compared(tmp_path)) == 4
     nodes = folder.read_graph(tmp_path).nodes
-    assert [node.teacher for node in nodes] == [None, None, None, nodes[0].trial_id, nodes[0].trial_id]
+    assert [node.teacher for node in nodes] == [None, None, nodes[0].trial_id, None, nodes[0].trial_id]
     with pytest.raises(InputError, match="holds another comparison"):
-        studies.make_study(plan("digits", ["ce"], trials=1, **{**OPTIONS, "epochs": 2}), tmp_path)
+        studies.check_directory(
+            studies.study_of(plan("digits", ["ce"], trials=1, **{**OPTIONS, "epochs": 2}), tmp_path)
+        )
 
 
 def test_failures_are_kept_for_status(tmp_path):
-    _, trials = with_teachers(plan("digits", ["ce"], trials=2, **OPTIONS), tmp_path / "trials", {})
+    configs = plan("digits", ["ce"], trials=2, **OPTIONS)
+    trials = [Trial(config, tmp_path / config.trial_id) for config in configs]
     graph = GraphFile(tmp_path, trials, "a study")
     heard = []
     hear = graph.noting(trials, heard.append)

@@ -1,7 +1,7 @@
 """A name says what sets a trial apart from the others, and no more."""
 
 from selftaught.study.naming import names
-from selftaught.study.plan import Trial
+from selftaught.study.trials import Trial
 from tests.training import quick
 
 

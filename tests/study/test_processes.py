@@ -9,8 +9,8 @@ import torch
 
 from selftaught.study import processes
 from selftaught.study.executor import Event, Outcome, in_this_process
-from selftaught.study.plan import Trial
 from selftaught.study.processes import in_processes
+from selftaught.study.trials import Trial
 from selftaught.training.progress import Progress
 from tests.study.trials import check_events, make, never, occupy
 from tests.training import quick

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from selftaught.errors import InputError
 from selftaught.files.config import RunConfig
-from selftaught.study.plan import Trial
 from selftaught.study.queue import Event, Outcome, Queue
+from selftaught.study.trials import Trial
 
 CONFIG = RunConfig(
     data="digits", data_fingerprint="", model="mlp", method="ce",

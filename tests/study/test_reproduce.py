@@ -7,9 +7,10 @@ from selftaught.errors import InputError
 from selftaught.files import record
 from selftaught.report.evidence import metrics
 from selftaught.report.selection import select
-from selftaught.study import folder, paper_results, reproduce
+from selftaught.study import folder, outlook, reproduce, results
 from selftaught.study.executor import in_this_process
 from selftaught.training import cost
+from selftaught.training.estimate import Estimate
 from selftaught.training.loop import Stopped
 from tests.commands import call
 from tests.study.reproduced import RECIPE, lend
@@ -27,6 +28,7 @@ def recipe(tmp_path):
 def _costs_nothing(monkeypatch):
     """Timing steps is tested where it is done."""
     told = [cost.StepCost("", 1.0, 1.25)]
+    monkeypatch.setattr(outlook, "estimate", lambda config: Estimate(60.0, 2**30, None))
     monkeypatch.setattr(cost, "measure", lambda configs, **_: told * len(configs))
 
 
@@ -70,7 +72,7 @@ def test_an_interrupted_reproduction_goes_on_to_the_same_table(tmp_path, recipe,
     assert call(*asked, "--jobs", "1", "--out", tmp_path / "parts") == 0
     assert call(*asked, "--jobs", "1", "--out", tmp_path / "whole") == 0
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
-    for trial in whole.trials(whole.cells()):
+    for trial in whole.trials():
         other = tmp_path / "parts" / "trials" / trial.config.trial_id
         assert quick.fingerprint(other) == quick.fingerprint(trial.directory)
 
@@ -79,7 +81,7 @@ def test_a_failed_trial_is_named_and_the_table_made_of_the_others(tmp_path, reci
     out = tmp_path / "out"
     lend(trained_study, out, without=("resnet14 ce", "resnet8 kd"))
     study = reproduce.prepare([recipe], "smoke", out, {})
-    teacher = study.trials(study.cells())[0]
+    teacher = study.trials()[0]
     assert teacher.config.model == "resnet14"
     teacher.directory.mkdir(parents=True)
     (teacher.directory / "thesis.tex").write_text("mine")
@@ -188,15 +190,19 @@ def test_what_cannot_be_shown_costs_nothing_else(tmp_path, recipe, trained_study
     assert "mine is not complete" in (out / "report.html").read_text()
 
 
-def test_dry_run_says_what_would_be_done(tmp_path, recipe, capsys):
+def test_dry_run_says_what_would_be_done(tmp_path, recipe, capsys, monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     assert call("reproduce", recipe, "--budget", "smoke", "--out", tmp_path / "out", "--dry-run") == 0
-    assert "9 trials, 0 of them finished" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "9 trials, 2 at a time on cpu, in " in said
+    assert "expected, from a few measured steps: about 4 minutes of training; memory: about 1.0 GiB" in said
     assert not (tmp_path / "out").exists()
     assert (
         call("reproduce", recipe, "--budget", "smoke", "--out", tmp_path / "out", "--dry-run", "--json") == 0
     )
     planned = json.loads(capsys.readouterr().out)
     assert [trial["open"] for trial in planned["trials"]] == [True] * 9
+    assert planned["seconds"] == 9 * 60.0 / planned["jobs"]
 
 
 def test_what_waits_for_a_search_takes_what_was_selected_on_held_out_images(tmp_path, stand_ins):
@@ -353,7 +359,7 @@ def test_what_comes_after_the_training_can_be_interrupted(tmp_path, recipe, trai
     study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 1})
     asked = iter([False] * after + [True] * 9)
     with pytest.raises(Stopped):
-        paper_results.make(study, lambda line: None, lambda: next(asked), {})
+        results.make(study, lambda line: None, lambda: next(asked), {})
     assert not list((tmp_path / "out").glob("mine.*"))
 
 
@@ -371,9 +377,9 @@ def test_steps_that_cannot_be_timed_leave_their_cell_empty_and_it_is_said(
     study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 1})
     monkeypatch.setattr(cost, "measure", not_kd)
     told = []
-    [table] = paper_results.make(study, told.append, lambda: False, {}).tables
-    assert [line for line in told if "no step times" in line] == [
-        "no step times for resnet8 kd: RuntimeError: not enough memory"
+    [table] = results.make(study, told.append, lambda: False, {}).tables
+    assert [line for line in told if "not timed" in line] == [
+        "The steps of kd are not timed (RuntimeError: not enough memory)."
     ]
     costs = {cell.variant: cell.cost for cell in table.cells.values()}
     assert costs == {"CE": 1.25, "KD": None, "LE-Uniform": 1.25, "LE": 1.25}

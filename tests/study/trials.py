@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from selftaught.study.executor import Event, Outcome
-from selftaught.study.plan import Trial
+from selftaught.study.trials import Trial
 from tests.training import quick
 
 

@@ -13,7 +13,7 @@ from torch import nn
 import selftaught
 from selftaught.errors import InputError
 from selftaught.files import record
-from selftaught.study.plan import plan, with_probe
+from selftaught.study.flags import plan, with_probe
 from selftaught.training import head, presets, probe
 from selftaught.training.presets import data_of, resolve
 from selftaught.training.run import train

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import selftaught
 from selftaught.errors import InputError, SelftaughtError
 from selftaught.files import record
-from selftaught.study.plan import plan
+from selftaught.study.flags import plan, try_steps
 from selftaught.training.presets import data_of, resolve
 from selftaught.training.run import Stopped, train
 from tests.data.conftest import encode, random_pictures
@@ -177,6 +177,7 @@ def test_planning_builds_a_network_once_and_once_with_another_seed(tmp_path):
     )
     options = {**quick.OPTIONS, "model": f"{tmp_path / 'net.py'}:build", "saliency": "grad", "warmup": 1}
     configs = plan("digits", ["ce", "ls", "le"], trials=2, **options)
+    try_steps(configs)
     assert (tmp_path / "calls").read_text() == "xx"
     for config in configs:
         train(config, tmp_path / config.trial_id)
@@ -189,7 +190,7 @@ def test_weights_that_no_seed_changes_are_refused_before_anything_is_trained(tmp
     with pytest.raises(
         InputError, match=r"net\.py:build starts with the same weights .*write PRETRAINED = True"
     ):
-        plan("digits", ["ce"], trials=2, model=f"{tmp_path / 'net.py'}:build", **quick.OPTIONS)
+        try_steps(plan("digits", ["ce"], trials=2, model=f"{tmp_path / 'net.py'}:build", **quick.OPTIONS))
 
 
 def test_a_network_that_is_said_to_be_pretrained_is_fine_tuned(tmp_path):

@@ -11,14 +11,14 @@ from selftaught.errors import InputError
 from selftaught.files import record
 from selftaught.files.config import NEUTRAL, parse
 from selftaught.methods.le import LearningWithExplanations
-from selftaught.study.plan import plan
+from selftaught.study.flags import plan
 from selftaught.training import cost
 from selftaught.training import estimate as estimates
 from selftaught.training.presets import data_of, resolve
 from selftaught.training.run import Stopped, train
 from selftaught.training.session import rehearse
+from tests.files.test_config import VALUES
 from tests.training import quick
-from tests.training.test_config import VALUES
 
 OLD_SETTINGS = {
     "alpha": 0.9,

@@ -1,6 +1,6 @@
 """What a command says before it begins."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,49 +8,85 @@ import torch
 from selftaught import models
 from selftaught.data import ImageData
 from selftaught.errors import shown
+from selftaught.files import record
 from selftaught.files.config import RunConfig
 from selftaught.methods import registry
 from selftaught.report import balance
-from selftaught.study.compare import Study
-from selftaught.study.estimate import StudyEstimate
+from selftaught.report.tables import called
 from selftaught.study.naming import names
-from selftaught.study.plan import Trial
+from selftaught.study.outlook import Outlook
+from selftaught.study.studies import Study
+from selftaught.study.trials import Trial
 from selftaught.training import presets
 from selftaught.training.presets import data_of
 
 
-def announcement(study: Study, jobs: int) -> list[str]:
-    """What a comparison is about to do."""
-    everything = len(study.trials) + len(study.teachers)
-    config, kept = study.trials[0].config, everything - len(study.pending())
-    per_method = len(study.trials) // len(study.methods)
-    lines = [
-        f"comparing {', '.join(study.methods)} on {_data(config)}",
+def announcement(study: Study, pending: Sequence[Trial], jobs: int) -> list[str]:
+    """What a command is about to do: train a run, compare methods, or reproduce recipes."""
+    if study.place is not None:
+        return [line for trial in pending for line in _about_run(trial)] or [
+            f"{study.directory} is finished already: nothing to train"
+        ]
+    return _about_recipes(study, pending, jobs) if study.budget else _about_comparison(study, pending, jobs)
+
+
+def _about_run(trial: Trial) -> list[str]:
+    config = trial.config
+    return [
+        f"training {config.model} with {config.method} on {_data(config)}",
         classes(config),
-        f"{_count(len(study.trials), 'trial')} of {_count(config.epochs, 'epoch')} ({config.model}, "
-        f"{per_method} per method), "
-        + (f"after {_count(len(study.teachers), 'teacher')}, " if study.teachers else "")
-        + (f"{kept} of them finished already and kept, " if kept else "")
-        + (f"{jobs} at a time on {config.device}, " if study.pending() else "")
-        + f"in {study.directory}",
+        f"{_length(config)} on {config.device}, seed {config.seed}, in {trial.directory}",
+        *notes(config, [config.method]),
     ]
-    if len({trial.config.data_fingerprint for trial in study.trials}) > 1 and config.subset_seed is not None:
+
+
+def _about_comparison(study: Study, pending: Sequence[Trial], jobs: int) -> list[str]:
+    [recipe], configs = study.recipes, study.configs()
+    config, methods = configs[0], [variant.method for variant in recipe.variants]
+    teachers = len(study.trials()) - len(configs)
+    lines = [
+        f"comparing {', '.join(methods)} on {_data(config)}",
+        classes(config),
+        f"{_count(len(configs), 'trial')} of {_count(config.epochs, 'epoch')} ({config.model}, "
+        f"{recipe.trials} per method), "
+        + (f"after {_count(teachers, 'teacher')}, " if teachers else "")
+        + _how(study, pending, jobs),
+    ]
+    if len({one.data_fingerprint for one in configs}) > 1 and config.subset_seed is not None:
         lines.append(
             f"each seed has {config.train_size:,} training images of its own, the test images are the same: "
             "--one-subset trains all seeds on the same ones"
         )
-    return lines + notes(config, study.methods)
+    return lines + notes(config, methods)
 
 
-def announcement_of_run(trial: Trial) -> list[str]:
-    """What a single run is about to do."""
-    config = trial.config
+def _about_recipes(study: Study, pending: Sequence[Trial], jobs: int) -> list[str]:
+    cells, trials = study.cells(), study.trials()
+    later = [recipe.name for recipe in study.recipes if recipe.name not in cells]
+    sizes = sorted(
+        {
+            f"{called(c.data)}: {f'{c.train_size:,}' if c.train_size else 'all'} training images"
+            f"{f' ({c.val_fraction:.0%} of them held out)' if c.val_fraction else ''}, {c.epochs} epochs"
+            for c in (trial.config for trial in trials)
+        }
+    )
     lines = [
-        f"training {config.model} with {config.method} on {_data(config)}",
-        classes(config),
-        f"{_length(config)} on {config.device}, seed {config.seed}, in {trial.directory}",
+        f"reproducing {', '.join(recipe.name for recipe in study.recipes)} at budget {study.budget} "
+        f"({'; '.join(sizes)})",
+        f"{_count(len(trials), 'trial')}, {_how(study, pending, jobs)}",
     ]
-    return lines + notes(config, [config.method])
+    if later:
+        lines.append(f"{', '.join(later)} follow{'s' * (len(later) == 1)} when the searches are done")
+    part = "; all of it " if study.whole else ", "
+    return lines + [f"{r.name}: {r.title}{part}{getattr(r.expected, study.budget)}" for r in study.recipes]
+
+
+def _how(study: Study, pending: Sequence[Trial], jobs: int) -> str:
+    """How many trials are there already, how many run at once, and where."""
+    kept = sum(record.is_finished(trial.directory) for trial in study.trials())
+    finished = f"{kept} of them finished already and kept, " if kept else ""
+    at_once = f"{jobs} at a time on {pending[0].config.device}, " if pending else ""
+    return f"{finished}{at_once}in {study.directory}"
 
 
 def _data(config: RunConfig) -> str:
@@ -87,19 +123,48 @@ def _sizes(labels: torch.Tensor, images: ImageData) -> list[int]:
     return torch.bincount(labels, minlength=images.num_classes).tolist()
 
 
-def planned(trials: Sequence[Trial], is_open: Callable[[Trial], bool]) -> list[dict[str, Any]]:
-    """Trials as plain values: which they are, what they are called, and whether they are still to be run."""
-    return [
-        {"trial_id": trial.config.trial_id, "name": name, "open": is_open(trial)}
-        for trial, name in zip(trials, names(trials), strict=True)
-    ]
+def planned(study: Study, jobs: int, outlook: Outlook | None) -> dict[str, Any]:
+    """What a command would do, as plain values; `seconds` and `memory` (bytes) are what remains would take."""
+    trials = study.trials()
+    return {
+        "directory": str(study.directory),
+        **(_recipes_planned(study) if study.budget else _comparison_planned(study)),
+        "trials": [
+            {"trial_id": trial.config.trial_id, "name": name, "open": study.is_open(trial.config)}
+            for trial, name in zip(trials, names(trials), strict=True)
+        ],
+        "jobs": jobs,
+        "seconds": outlook.seconds if outlook else 0.0,
+        "memory": outlook.memory if outlook else 0,
+    }
 
 
-def outlook(estimate: StudyEstimate, jobs: int) -> list[str]:
+def _recipes_planned(study: Study) -> dict[str, Any]:
+    expected = {recipe.name: getattr(recipe.expected, study.budget) for recipe in study.recipes}
+    return {"budget": study.budget, "recipes": expected}
+
+
+def _comparison_planned(study: Study) -> dict[str, Any]:
+    methods = [variant.method for variant in study.recipes[0].variants]
+    config = study.configs()[0]
+    images = data_of(config)
+    return {
+        "methods": methods,
+        "classes": list(images.classes),
+        "train": len(images.train_labels),
+        "held_out": len(images.val_labels),
+        "test": len(images.test_labels),
+        "notes": notes(config, methods),
+    }
+
+
+def expectation(estimate: Outlook, jobs: int) -> list[str]:
     """What it will take, from a few measured steps."""
     at_once = f", {_size(jobs * estimate.memory)} for {jobs} at a time" if jobs > 1 else ""
+    some = estimate.measured < estimate.kinds
+    of = f" of {estimate.measured} of {estimate.kinds} kinds of trials" if some else ""
     lines = [
-        f"expected, from a few measured steps: {_duration(estimate.seconds)} of training; memory: "
+        f"expected, from a few measured steps{of}: {_duration(estimate.seconds)} of training; memory: "
         f"{_size(estimate.memory)} per trial{at_once}"
     ]
     layers = ", ".join(f"{method}: {layer}" for method, layer in estimate.explained.items())

@@ -88,9 +88,11 @@ def compare(
     first = 0 if options.seed is None else options.seed
     early.check_study(output.out, demands.split_methods(methods), range(first, first + trials))
     with loading():
+        from selftaught.cli.commands import Work
         from selftaught.cli.commands import compare as command
 
-    raise typer.Exit(command(data, methods, trials, jobs, executor, probe, dry_run, options, output))
+    work = Work(jobs, executor, dry_run)
+    raise typer.Exit(command(data, methods, trials, probe, work, options, output))
 
 
 @app.command(epilog="Example: selftaught train digits --method le --epochs 10")
@@ -161,14 +163,12 @@ def reproduce(
     early.check_device(device or "auto")
     early.check_reproduction(names, budget, output.out)
     with loading():
-        from selftaught.cli.reproduce import reproduce as command
+        from selftaught.cli.commands import Work
+        from selftaught.cli.commands import reproduce as command
 
     options = {"trials": trials, "threads": threads, "precision": precision, "device": device}
-    raise typer.Exit(
-        command(
-            names, budget, executor, jobs, dry_run, tables_only, variants or [], groups or [], options, output
-        )
-    )
+    work = Work(jobs, executor, dry_run, tables_only)
+    raise typer.Exit(command(names, budget, variants or [], groups or [], work, options, output))
 
 
 @app.command(epilog="Example: selftaught status runs/paper-quick")

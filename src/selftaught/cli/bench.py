@@ -13,7 +13,7 @@ from selftaught.cli.inputs import with_teacher
 from selftaught.cli.options import RunOptions
 from selftaught.files.config import RunConfig
 from selftaught.study.demands import split_methods
-from selftaught.study.plan import plan, plan_possible
+from selftaught.study.flags import plan, plan_possible, taught, try_steps
 from selftaught.training import cost
 
 
@@ -26,6 +26,7 @@ def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) ->
             configs, impossible = plan_possible(data, **given)
         else:
             configs, impossible = plan(data, split_methods(methods), trials=1, **given), {}
+            try_steps(configs, taught(given))
         for reason, left_out in _grouped(impossible).items():
             print(f"left out {', '.join(left_out)}: {reason}", file=sys.stderr)
         costs = cost.with_memory(cost.measure(configs), configs)

@@ -6,142 +6,177 @@ stdout is for the result: whatever a network of the user's own prints meanwhile 
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from rich.console import Console
-
-from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain, early
-from selftaught.cli.announcement import announcement, announcement_of_run, notes, outlook, planned
+from selftaught.activities import activity
+from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain, early, showing
+from selftaught.cli.announcement import announcement, expectation, planned
 from selftaught.cli.inputs import with_teacher
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display
+from selftaught.errors import InputError
 from selftaught.files import record
 from selftaught.files.config import RunConfig
-from selftaught.report import balance, carried, evidence, render
 from selftaught.report.tables import called
-from selftaught.study import compare as studies
+from selftaught.study import results
+from selftaught.study.compare import check_directory, study_of
 from selftaught.study.demands import split_methods
-from selftaught.study.estimate import StudyEstimate, estimate_trials
-from selftaught.study.executor import Event, Outcome, attempt
+from selftaught.study.executor import in_this_process
 from selftaught.study.executors import executor_for
-from selftaught.study.plan import Trial, plan, with_probe
-from selftaught.training.environment import usable_cores
-from selftaught.training.presets import data_of
-from selftaught.training.teaching import lineage
+from selftaught.study.flags import plan, taught, try_steps, with_probe
+from selftaught.study.naming import names
+from selftaught.study.outlook import Outlook, outlook
+from selftaught.study.reproduce import prepare
+from selftaught.study.studies import Study
+from selftaught.study.trials import Trial
+from selftaught.training.environment import check_device, usable_cores
+from selftaught.training.run import Stopped
 
 MOST_THREADS = 4
+RESUME = "the same command goes on from here"
+
+Made = TypeVar("Made")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a study is run: `jobs` trials at once by this executor, or not at all."""
+
+    jobs: int | None = 1
+    executor: str = "local"
+    dry_run: bool = False
+    tables_only: bool = False
 
 
 def compare(
-    data: str,
-    methods: str,
-    trials: int,
-    jobs: int | None,
-    executor_name: str,
-    probe: bool,
-    dry_run: bool,
-    options: RunOptions,
-    output: OutputOptions,
+    data: str, methods: str, trials: int, probe: bool, work: Work, options: RunOptions, output: OutputOptions
 ) -> int:
-    """Plan, say what will be done, do it, show the table."""
+    """Train methods over seeds and show their table."""
     with redirect_stdout(sys.stderr):
         given, ready = with_teacher(options.given())
-
-        made: list[studies.Study] = []
-
-        def make(configs: list[RunConfig]) -> None:
-            default = (
-                Path("runs") / f"compare-{_slug(data)}-{_slug(configs[0].model)}-{configs[0].protocol_id}"
-            )
-            made.append(studies.make_study(configs, output.out or default, ready, output.keep_checkpoints))
-            for trial in made[0].pending():
-                early.check_begun(trial.directory)
-
         asked = split_methods(methods)
-        compared = with_probe(data, asked, **given) if probe else asked
-        plan(data, compared, trials, on_resolved=make, **given)
-    [study] = made
-    pending = study.pending()
-    jobs, executor = executor_for(pending, jobs, executor_name)
-    tell = _teller_of_plan(dry_run, output)
-    for line in announcement(study, jobs):
-        tell(line)
-    estimate = _outlook(pending, jobs, tell) if dry_run or not output.quiet else None
-    if dry_run:
-        if output.as_json:
-            everything = (*study.teachers, *study.trials)
-            print(json.dumps(_plan(study.directory, study.trials[0], everything, jobs, estimate), indent=2))
+        configs = plan(data, with_probe(data, asked, **given) if probe else asked, trials, **given)
+        default = f"compare-{_slug(data)}-{_slug(configs[0].model)}-{configs[0].protocol_id}"
+        out = output.out or Path("runs") / default
+        study = study_of(configs, out, ready, output.keep_checkpoints, _command())
+        check_directory(study)
+        for trial in study.pending():
+            early.check_begun(trial.directory)
+        try_steps(configs, taught(given))
+
+    def finish(tell: Tell, should_stop: Callable[[], bool]) -> results.Comparison:
+        return results.compared(study, should_stop)
+
+    return _carried_out(study, work, output, finish, showing.comparison)
+
+
+def reproduce(
+    asked: list[str],
+    budget: str,
+    variants: list[str],
+    groups: list[str],
+    work: Work,
+    options: dict[str, Any],
+    output: OutputOptions,
+) -> int:
+    """Train what tables and figures of the paper need, and show them."""
+    begun = time.monotonic()
+    given = {key: value for key, value in options.items() if value is not None}
+    out = output.out or Path("runs") / f"paper-{budget}"
+    study = prepare(asked, budget, out, given, _command(), variants, groups, output.keep_checkpoints)
+    with redirect_stdout(sys.stderr), activity("planning the trials"):
+        study.cells()
+
+    def finish(tell: Tell, should_stop: Callable[[], bool]) -> results.Results:
+        facts = {"wall time of this command": f"{(time.monotonic() - begun) / 60:.1f} minutes"}
+        return results.make(study, tell, should_stop, facts)
+
+    return _carried_out(study, work, output, finish, showing.reproduction)
+
+
+def _carried_out(
+    study: Study,
+    work: Work,
+    output: OutputOptions,
+    finish: Callable[[Tell, Callable[[], bool]], Made],
+    show: Callable[[Study, Made, OutputOptions], Sequence[str]],
+) -> int:
+    """Say what will be done, do it, `show` what `finish` makes of it; what `show` returns went wrong as well."""
+    pending = [] if work.tables_only else study.pending()
+    jobs, _ = executor_for(pending, work.jobs, work.executor)
+    tell = _announced(study, pending, jobs, work.dry_run, work.dry_run or not output.quiet, output)
+    if work.dry_run:
         return DONE
-    with (
-        stop_on_interrupt() as should_stop,
-        display(pending, output.quiet) as show,
-        redirect_stdout(sys.stderr),
-    ):
-        comparison = studies.run(study, executor, show, should_stop, ["selftaught", *sys.argv[1:]], jobs)
-    if comparison.stopped:
-        total = len(study.trials) + len(study.teachers)
-        tell(f"interrupted: {total - len(study.pending())} of {total} trials are finished and kept; {RESUME}")
+    made: Made | None = None
+    with stop_on_interrupt() as should_stop, redirect_stdout(sys.stderr):
+        if work.tables_only or not _trained(study, work, output.quiet, should_stop):
+            with suppress(Stopped):
+                made = finish(tell, should_stop)
+    if made is None:
+        total = len(study.trials())
+        left = len([trial for trial in study.trials() if not record.is_finished(trial.directory)])
+        tell(f"interrupted: {total - left} of {total} trials are finished and kept; {RESUME}")
         return INTERRUPTED
-    if output.as_json:
-        print(json.dumps({"directory": str(study.directory), **studies.summary(comparison)}, indent=2))
-    elif comparison.table is not None:
-        # Into a file or a pipe the table goes whole.
-        console = Console(width=None if sys.stdout.isatty() else 120)
-        console.print(render.terminal(comparison.table))
-        console.print(
-            f"in {study.directory}: report.html, table.md, table.csv, comparison.json, trials/",
-            highlight=False,
-        )
-    for trial, error in comparison.failures:
-        complain(f"{trial.config.method} seed {trial.config.seed} ({trial.directory}) failed: {error}")
-    return FAILED if comparison.failures else DONE
+    problems = show(study, made, output)
+    called_so = dict(zip((t.directory for t in study.trials()), names(study.trials()), strict=True))
+    for trial, error in study.failures():
+        complain(f"{called_so[trial.directory]} ({trial.directory}) failed: {error}")
+    for problem in problems:
+        complain(problem)
+    return FAILED if study.failed or problems else DONE
 
 
-def _teller_of_plan(dry_run: bool, output: OutputOptions) -> Callable[[str], None]:
-    """What is asked for with --dry-run is the answer, not talk on the way to it."""
+def _announced(
+    study: Study, pending: Sequence[Trial], jobs: int, dry_run: bool, measured: bool, output: OutputOptions
+) -> Tell:
+    """Say what will be done and, if `measured`, what it takes; returns how to say more.
+
+    What is asked for with --dry-run is the answer, not talk on the way to it.
+    """
+    tell = teller(output.quiet)
     if dry_run:
-        return teller(quiet=True) if output.as_json else print
-    return teller(output.quiet)
+        tell = teller(quiet=True) if output.as_json else print
+    for line in announcement(study, pending, jobs):
+        tell(line)
+    expected = _outlook(pending, jobs, tell) if measured and pending else None
+    if dry_run and output.as_json:
+        print(json.dumps(planned(study, jobs, expected), indent=2))
+    return tell
 
 
-def _outlook(pending: Sequence[Trial], jobs: int, tell: Callable[[str], None]) -> StudyEstimate | None:
-    """Measure what these trials will take, and tell it; None where nothing is to be done."""
-    if not pending:
+def _outlook(pending: Sequence[Trial], jobs: int, tell: Tell) -> Outlook | None:
+    """Measure what these trials will take, and tell it; None where it cannot be measured here."""
+    try:
+        check_device(pending[0].config.device)
+    except InputError as error:
+        tell(f"what it takes is not measured: {error}")
         return None
     with redirect_stdout(sys.stderr):
-        estimate = estimate_trials([trial.config for trial in pending], jobs)
-    for line in outlook(estimate, jobs):
+        found = outlook([trial.config for trial in pending], jobs)
+    for line in expectation(found, jobs):
         tell(line)
-    return estimate
+    return found
 
 
-def _plan(
-    directory: Path, first: Trial, trials: Sequence[Trial], jobs: int, estimate: StudyEstimate | None
-) -> dict[str, Any]:
-    """What a command would do, as plain values; `seconds` and `memory` (bytes) are what remains would take.
-
-    `first` is the first of the `trials` that is no teacher of another one.
-    """
-    compared = trials[trials.index(first) :]
-    methods = list(dict.fromkeys(trial.config.method for trial in compared))
-    images = data_of(first.config)
-    return {
-        "directory": str(directory),
-        "methods": methods,
-        "classes": list(images.classes),
-        "train": len(images.train_labels),
-        "held_out": len(images.val_labels),
-        "test": len(images.test_labels),
-        "notes": notes(first.config, methods),
-        "trials": planned(trials, lambda trial: not record.is_finished(trial.directory)),
-        "jobs": jobs,
-        "seconds": estimate.seconds if estimate else 0.0,
-        "memory": estimate.memory if estimate else 0,
-    }
+def _trained(study: Study, work: Work, quiet: bool, should_stop: Callable[[], bool]) -> bool:
+    """Train all that can be planned, and then what could not be before; whether it was asked to stop before the end."""
+    while True:
+        pending = study.pending()
+        if pending:
+            check_device(pending[0].config.device)  # only who trains needs it
+        jobs, executor = executor_for(pending, work.jobs, work.executor)
+        with display(pending, quiet) as show:
+            if study.run(executor, show, should_stop, jobs):
+                return True
+        if not study.pending():
+            return False
 
 
 def train(data: str, method: str, dry_run: bool, options: RunOptions, output: OutputOptions) -> int:
@@ -150,130 +185,55 @@ def train(data: str, method: str, dry_run: bool, options: RunOptions, output: Ou
     threads = min(usable_cores(), MOST_THREADS)
     with redirect_stdout(sys.stderr):
         given, ready = with_teacher(options.given())
-
-        trials: list[Trial] = []
-
-        def place(configs: list[RunConfig]) -> None:
-            trials.extend(_lineage(data, configs[0], output, ready))
-            for trial in trials:
-                there = record.checked(trial.directory)
-                if there is not None:
-                    record.check_same(trial.directory, there, trial.config)
-                    early.check_begun(trial.directory)
-
-        plan(data, [method], trials=1, on_resolved=place, **{"threads": threads, **given})
-    trial = trials[-1]
-    config = trial.config
-    pending = [run for run in trials if not record.is_finished(run.directory)]
+        [config] = plan(data, [method], trials=1, **{"threads": threads, **given})
+        study = _study_of_one(data, config, ready, output)
+        for trial in study.trials():
+            there = record.checked(trial.directory)
+            if there is not None:
+                record.check_same(trial.directory, there, trial.config)
+                early.check_begun(trial.directory)
+        try_steps([config], taught(given))
+    pending = study.pending()
+    if not dry_run:
+        record.claim(study.directory, config)
+    tell = _announced(study, pending, 1, dry_run, dry_run, output)
     if dry_run:
-        return _dry_run(trials, pending, output)
-    record.claim(trial.directory, config)
-    tell = teller(output.quiet)
-    if trial not in pending:
-        tell(f"{trial.directory} is finished already: nothing to train")
-        result = record.read(trial.directory).result
-    else:
-        record.note_command(trial.directory, ["selftaught", *sys.argv[1:]])
-        for run in pending:
-            for line in announcement_of_run(run):
-                tell(line)
+        return DONE
+    if pending:
+        record.note_command(study.directory, _command())
         with (
             stop_on_interrupt() as should_stop,
             display(pending, output.quiet) as show,
             redirect_stdout(sys.stderr),
         ):
-            last, outcome = _one_by_one(pending, show, should_stop)
-        if outcome.stopped:
-            tell(f"interrupted: {last.directory} is saved; {RESUME}")
-            return INTERRUPTED
-        if outcome.result is None:
-            complain(f"{last.directory} failed: {outcome.error}")
-            return WRONG_INPUT if outcome.foreseen else FAILED
-        result = outcome.result
-    made = record.Record(trial.directory, config, result)
-    classes = evidence.classes(made)
-    uneven = balance.remark({method: [classes]}, result.data.classes)
-    for line in (*carried.cautions([made]), *([uneven] if uneven else [])):
-        tell(line)
-    if output.as_json:
-        print(json.dumps({"directory": str(trial.directory), **result.model_dump(mode="json")}, indent=2))
-    else:
-        print(
-            f"{method} on {data}, {config.model}, epochs {config.epochs}, seed {config.seed}: test accuracy "
-            f"{100 * result.accuracy:.2f} %{_beside(classes, uneven is not None)}, NLL {result.nll:.3f}, "
-            f"ECE {100 * result.ece:.2f} %"
-            + (
-                f" ({100 * result.ece_scaled:.2f} % after temperature scaling)"
-                if result.ece_scaled is not None
-                else ""
-            )
-        )
-        print(f"in {trial.directory}")
+            # Its user is there, and may try again.
+            outcomes = in_this_process(pending, show, should_stop, again=False)
+        for trial, outcome in zip(pending, outcomes, strict=True):
+            if outcome.stopped:
+                tell(f"interrupted: {trial.directory} is saved; {RESUME}")
+                return INTERRUPTED
+            if outcome.result is None:
+                complain(f"{trial.directory} failed: {outcome.error}")
+                return WRONG_INPUT if outcome.foreseen else FAILED
+    showing.run(data, record.read(study.directory), tell, output)
     return DONE
 
 
-def _dry_run(trials: list[Trial], pending: list[Trial], output: OutputOptions) -> int:
-    """Say what a run, the last of `trials`, and its teachers would be and take; nothing is written."""
-    trial, tell = trials[-1], _teller_of_plan(True, output)
-    for run in pending:
-        for line in announcement_of_run(run):
-            tell(line)
-    if trial not in pending:
-        tell(f"{trial.directory} is finished already: nothing to train")
-        pending = []
-    estimate = _outlook(pending, 1, tell)
-    if output.as_json:
-        print(json.dumps(_plan(trial.directory, trial, trials, 1, estimate), indent=2))
-    return DONE
-
-
-def _beside(classes: evidence.Classes, uneven: bool) -> str:
-    """What stands beside a run's accuracy where that alone misleads, and where there are many classes."""
-    values = {
-        "balanced": classes.balanced_accuracy if uneven else None,
-        "macro F1": classes.macro_f1 if uneven else None,
-        "top-5": classes.top5_accuracy,
-    }
-    told = [f"{name} {100 * value:.2f} %" for name, value in values.items() if value is not None]
-    return f" ({', '.join(told)})" if told else ""
-
-
-def _one_by_one(
-    trials: list[Trial], show: Callable[[Event], None], should_stop: Callable[[], bool]
-) -> tuple[Trial, Outcome]:
-    """How the first trial that came to no result ended, else the last; its user is there and may try again."""
-    outcome = Outcome(stopped=True)
-    for index, trial in enumerate(trials):
-        show(Event(index))
-        outcome = attempt(
-            trial,
-            lambda progress, i=index: show(Event(i, progress=progress)),  # type: ignore[misc]
-            should_stop,
-            on_activity=lambda now, i=index: show(Event(i, now=now)),  # type: ignore[misc]
-        )
-        show(Event(index, outcome=outcome))
-        if outcome.result is None:
-            return trial, outcome
-    return trials[-1], outcome
-
-
-def _lineage(data: str, config: RunConfig, output: OutputOptions, ready: dict[str, Path]) -> list[Trial]:
-    """A run and the teachers to be trained before it, the first teacher first, all in directories side by side."""
+def _study_of_one(data: str, config: RunConfig, ready: dict[str, Path], output: OutputOptions) -> Study:
+    """A run and the teachers to be trained before it, in directories side by side."""
     out = output.out
     folder = out.parent if out else Path("runs")
-    trials: list[Trial] = []
-    for run in lineage(config):
-        if run.trial_id in ready:
-            trials.clear()
-            continue
-        name = f"{_slug(data)}-{_slug(run.model)}-{run.method}-s{run.seed}-{run.trial_id}"
-        directory = out if out and run is config else folder / name
-        above = trials[-1].directory if trials else ready.get(run.teacher.trial_id) if run.teacher else None
-        trials.append(Trial(run, directory, above, output.keep_checkpoints))
-    return trials
+
+    def place(run: RunConfig) -> Path:
+        if out and run.trial_id == config.trial_id:
+            return out
+        return folder / f"{_slug(data)}-{_slug(run.model)}-{run.method}-s{run.seed}-{run.trial_id}"
+
+    return study_of([config], place(config), ready, output.keep_checkpoints, place=place)
 
 
-RESUME = "the same command goes on from here"
+def _command() -> list[str]:
+    return ["selftaught", *sys.argv[1:]]
 
 
 def _slug(name: str) -> str:
@@ -282,6 +242,6 @@ def _slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", end).strip("-.")[-40:] or "data"
 
 
-def teller(quiet: bool) -> Any:
+def teller(quiet: bool) -> Tell:
     """Says a line on stderr, or nothing."""
     return (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))

@@ -15,7 +15,7 @@ from selftaught.activities import Activity, Now, listening
 from selftaught.cli import busy
 from selftaught.study.executor import Event, Outcome
 from selftaught.study.naming import names
-from selftaught.study.plan import Trial
+from selftaught.study.trials import Trial
 from selftaught.training.progress import Progress
 
 LINE_SECONDS = 10.0

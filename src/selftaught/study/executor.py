@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from selftaught.activities import Listener, listening
 from selftaught.errors import SelftaughtError
 from selftaught.files import record
-from selftaught.study.plan import Trial
 from selftaught.study.queue import Event, Outcome, Queue
+from selftaught.study.trials import Trial
 from selftaught.training.progress import Progress
 from selftaught.training.run import Stopped, train
 
@@ -43,10 +43,13 @@ class Executor(Protocol):
 
 
 def in_this_process(
-    trials: Sequence[Trial], on_event: Callable[[Event], None], should_stop: Callable[[], bool]
+    trials: Sequence[Trial],
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+    again: bool = True,
 ) -> list[Outcome]:
-    """The trials one after another, here."""
-    queue = Queue(trials, on_event)
+    """The trials one after another, here; what failed is tried once more, if `again`."""
+    queue = Queue(trials, on_event, again)
     while not should_stop() and (index := queue.take()) is not None:
         on_event(Event(index))
         outcome = attempt(

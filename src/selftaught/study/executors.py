@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from selftaught.study.demands import check_executor
 from selftaught.study.executor import Executor, in_this_process
-from selftaught.study.plan import Trial
 from selftaught.study.processes import in_processes
+from selftaught.study.trials import Trial
 from selftaught.training.environment import usable_cores
 
 

@@ -1,44 +1,20 @@
-"""The trials of a study, what waits for what, and how it is kept on disk for `selftaught status`."""
+"""What a study says of itself on disk: graph.json for `selftaught status`, study.json for `selftaught report`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from selftaught.files.config import RunConfig
+from selftaught.errors import InputError
+from selftaught.files import record
 from selftaught.study import folder
 from selftaught.study.executor import Event
 from selftaught.study.naming import names
-from selftaught.study.plan import Trial
-from selftaught.training.teaching import lineage
+from selftaught.study.trials import Trial
 
-
-def with_teachers(
-    configs: Sequence[RunConfig], trials: Path, elsewhere: Mapping[str, Path]
-) -> tuple[list[Trial], list[Trial]]:
-    """Teachers that have to be trained, each once and before whoever learns from it, and the trials themselves.
-
-    Args:
-        configs: the trials.
-        trials: the directory that holds their directories.
-        elsewhere: the directories of teachers that are trained already, by trial.
-    """
-    wanted = {config.trial_id for config in configs}
-
-    def trial(config: RunConfig) -> Trial:
-        name = config.teacher.trial_id if config.teacher else ""
-        teacher = elsewhere.get(name, trials / name) if name else None
-        return Trial(config, trials / config.trial_id, teacher)
-
-    def before(config: RunConfig) -> list[RunConfig]:
-        teachers = lineage(config)[:-1]
-        known = [i for i, teacher in enumerate(teachers) if teacher.trial_id in elsewhere]
-        return teachers[max(known) + 1 :] if known else teachers
-
-    teachers = {teacher.trial_id: teacher for config in configs for teacher in before(config)}
-    return (
-        [trial(config) for name, config in teachers.items() if name not in wanted],
-        [trial(config) for config in configs],
-    )
+if TYPE_CHECKING:
+    from selftaught.study.studies import Study
 
 
 class GraphFile:
@@ -105,3 +81,47 @@ def _node(trial: Trial, name: str, error: str | None) -> folder.Node:
         teacher=config.teacher.trial_id if config.teacher else None,
         error=error,
     )
+
+
+def describe(study: "Study") -> None:
+    """Write study.json, which says what a comparison consists of; the commands that began it before are kept.
+
+    A study of recipes has none: its command alone makes its tables again.
+    """
+    if study.budget:
+        return
+    configs, now = study.configs(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    students = {config.trial_id for config in configs}
+    missing = tuple(
+        folder.Missing(
+            trial_id=config.trial_id,
+            method=config.method,
+            seed=config.seed,
+            error=study.failed.get(config.trial_id),
+        )
+        for config in configs
+        if not record.is_finished(study.trial(config))
+    )
+    trials = [trial.config.trial_id for trial in study.trials()]
+    described = folder.StudyFile(
+        command=study.command,
+        started=now,
+        commands=_starts(study, now),
+        methods=tuple(dict.fromkeys(config.method for config in configs)),
+        trials=tuple(config.trial_id for config in configs),
+        teachers=tuple(trial for trial in trials if trial not in students),
+        missing=missing,
+    )
+    folder.write_study(study.directory, described)
+
+
+def _starts(study: "Study", now: str) -> tuple[folder.Start, ...]:
+    """The commands that began the study, this one last; typed again it is there once."""
+    try:
+        before = folder.read_study(study.directory)
+    except InputError:  # damaged: all but the earlier commands is known again
+        before = None
+    starts = before.starts if before else ()
+    if study.command and (not starts or starts[-1].command != study.command):
+        return (*starts, folder.Start(command=study.command, started=now))
+    return starts

@@ -6,7 +6,7 @@ from typing import Any
 
 from selftaught.files.config import NEUTRAL, RunConfig
 from selftaught.methods import registry
-from selftaught.study.plan import Trial
+from selftaught.study.trials import Trial
 
 _SAID = {
     "method",

@@ -19,8 +19,8 @@ import torch
 from selftaught import _streams
 from selftaught.activities import Now
 from selftaught.study.executor import Event, Executor, Outcome, attempt
-from selftaught.study.plan import Trial
 from selftaught.study.queue import Queue
+from selftaught.study.trials import Trial
 from selftaught.training.progress import Progress
 
 POLL_SECONDS = 0.2

@@ -11,7 +11,7 @@ from selftaught.activities import Now
 from selftaught.errors import InputError
 from selftaught.files.record import Result
 from selftaught.study.naming import names
-from selftaught.study.plan import Trial
+from selftaught.study.trials import Trial
 from selftaught.training.progress import Progress
 
 
@@ -55,13 +55,16 @@ class Queue:
     Args:
         trials: each with a directory of its own.
         on_event: hears of waiting, second tries and ends; the executor itself tells of starts and progress.
+        again: whether what failed is tried once more.
 
     Raises:
         InputError: trials that wait for each other.
     """
 
-    def __init__(self, trials: Sequence[Trial], on_event: Callable[[Event], None]) -> None:
-        self.trials, self.on_event = trials, on_event
+    def __init__(
+        self, trials: Sequence[Trial], on_event: Callable[[Event], None], again: bool = True
+    ) -> None:
+        self.trials, self.on_event, self.again = trials, on_event, again
         self.outcomes = [Outcome(stopped=True)] * len(trials)
         self.students: dict[int, list[int]] = {}
         self.ready: deque[int] = deque()
@@ -88,7 +91,7 @@ class Queue:
     def end(self, index: int, outcome: Outcome) -> None:
         """Trial number `index` ended so: its students may start, or it is tried again, or all of them have failed."""
         self.outcomes[index] = outcome
-        if outcome.error is not None and index not in self.failed_once and not self.stopped:
+        if outcome.error is not None and self.again and index not in self.failed_once and not self.stopped:
             self.failed_once.add(index)
             self.ready.append(index)
             self.on_event(Event(index, again=f"failed: {outcome.error}; trying once more"))

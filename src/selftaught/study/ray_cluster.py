@@ -18,8 +18,8 @@ from selftaught.errors import InputError
 from selftaught.files import record
 from selftaught.study import ray_tasks
 from selftaught.study.executor import Event, Executor, Outcome
-from selftaught.study.plan import Trial
 from selftaught.study.queue import Queue
+from selftaught.study.trials import Trial
 from selftaught.training.environment import usable_cores
 
 POLL_SECONDS = 0.2

@@ -12,7 +12,7 @@ from typing import Any
 
 from selftaught.files.config import RunConfig
 from selftaught.study.executor import Outcome, attempt
-from selftaught.study.plan import Trial
+from selftaught.study.trials import Trial
 from selftaught.training.progress import Progress
 
 ASK_SECONDS = 0.3

@@ -2,7 +2,7 @@ import pytest
 
 from selftaught.errors import InputError
 from selftaught.study.demands import split_methods
-from selftaught.study.plan import plan
+from selftaught.study.flags import plan, try_steps
 from tests.training import quick
 
 
@@ -40,4 +40,4 @@ def test_a_plan_is_methods_times_seeds():
 )
 def test_wrong_plans_are_refused_before_anything_runs(methods, options, message):
     with pytest.raises(InputError, match=message):
-        make(methods, **options)
+        try_steps(make(methods, **options))

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from selftaught.study import compare as studies
-from selftaught.study import estimate
-from selftaught.study.plan import plan
+from selftaught.study import outlook
+from selftaught.study.flags import plan
 from selftaught.training import estimate as estimates
 from selftaught.training.estimate import Estimate
 from selftaught.training.estimate import estimate as estimate_run
@@ -61,14 +60,34 @@ def test_a_step_that_waits_for_something_is_not_taken_for_all(monkeypatch, refre
     assert estimates._seconds(runner) == expected
 
 
-def test_trials_are_shared_out_among_the_workers(tmp_path, monkeypatch):
-    study = studies.make_study(plan("digits", ["ce", "le"], trials=3, **quick.OPTIONS), tmp_path)
-    seconds = {"ce": 10.0, "le": 20.0}
-    monkeypatch.setattr(
-        estimate,
-        "estimate",
-        lambda config: Estimate(seconds[config.method], int(seconds[config.method]), None),
-    )
-    assert estimate.estimate_study(study, 1) == estimate.StudyEstimate(90.0, 20, {})
-    assert estimate.estimate_study(study, 2).seconds == pytest.approx(45.0)
-    assert estimate.estimate_study(study, 6).seconds == pytest.approx(20.0)
+@pytest.fixture
+def told(monkeypatch):
+    """Trials of CE take 10 seconds, those of LE 20; what was measured is noted."""
+    seconds, measured = {"ce": 10.0, "le": 20.0}, []
+
+    def estimate(config):
+        measured.append((config.method, config.model))
+        return Estimate(seconds[config.method], int(seconds[config.method]), None)
+
+    monkeypatch.setattr(outlook, "estimate", estimate)
+    return measured
+
+
+def test_trials_are_shared_out_among_the_workers(told):
+    configs = plan("digits", ["ce", "le"], trials=3, **quick.OPTIONS)
+    assert outlook.outlook(configs, 1) == outlook.Outlook(90.0, 20, {}, 2, 2)
+    assert told == [("ce", "resnet8"), ("le", "resnet8")]
+    assert outlook.outlook(configs, 2).seconds == pytest.approx(45.0)
+    assert outlook.outlook(configs, 6).seconds == pytest.approx(20.0)
+
+
+def test_what_there_is_no_time_to_measure_is_taken_to_be_like_what_is_most_like_it(told, monkeypatch):
+    """Those with most epochs are measured; of the others the model counts most."""
+    few, many = (quick.config("ce", model=model, epochs=e) for model, e in (("resnet8", 3), ("resnet14", 6)))
+    others = [quick.config("le", model=model, epochs=2) for model in ("resnet8", "resnet14")]
+    times = iter([0, 1, 1000])
+    monkeypatch.setattr(outlook, "monotonic", lambda: next(times))
+    found = outlook.outlook([few, many, *others])
+    assert told == [("ce", "resnet14"), ("ce", "resnet8")]
+    assert (found.measured, found.kinds) == (2, 4)
+    assert found.seconds == pytest.approx(10 + 10 + 2 * 10 / 3 + 2 * 10 / 6)

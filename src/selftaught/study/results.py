@@ -1,40 +1,31 @@
-"""What comes of a reproduction: tables and figures beside the paper's, made from finished runs, and their files."""
+"""What comes of a study: tables and figures, made from finished runs, and their files."""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from selftaught.activities import activity
 from selftaught.errors import SelftaughtError
 from selftaught.files import manifest, record
-from selftaught.files.config import RunConfig
 from selftaught.recipes import Recipe, Selected
-from selftaught.report import evidence, paper, paper_figures, paper_page, paper_render
+from selftaught.report import evidence, page, paper, paper_figures, paper_page, paper_render, render
 from selftaught.report.drawing import Drawing
 from selftaught.report.paper import PaperTable
 from selftaught.report.paper_page import About, Figure
+from selftaught.report.study import read
+from selftaught.report.tables import Table, tabulate
 from selftaught.study import folder
+from selftaught.study.costs import EFFORT, of_cell, time_steps, untimed
 from selftaught.study.expand import Cell
 from selftaught.study.measures import MEASURES, Measuring, class_similarity, discriminativeness
-from selftaught.study.reproduce import Cells, Reproduction
-from selftaught.training import cost, trace
+from selftaught.study.studies import Study
+from selftaught.study.trials import Trial
+from selftaught.training import trace
 from selftaught.training.loop import Stopped
 from selftaught.training.teaching import extra_networks, lineage
-
-
-class Effort(NamedTuple):
-    """What is measured after the training: steps of each method, in about so many seconds for all methods of a network,
-    and the test images that Figures 2 and 3 look at, None for all."""
-
-    steps: int
-    seconds: float
-    images: int | None
-
-
-MEASURED = {"smoke": Effort(1, 10, 16), "quick": Effort(30, 30, 100), "paper": Effort(50, 90, None)}
-"""By budget."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ class Results:
 
 
 def make(
-    study: Reproduction, tell: Callable[[str], None], should_stop: Callable[[], bool], facts: dict[str, str]
+    study: Study, tell: Callable[[str], None], should_stop: Callable[[], bool], facts: dict[str, str]
 ) -> Results:
     """Measure what is still to be measured of the finished trials, and write everything.
 
@@ -66,11 +57,14 @@ def make(
     """
     cells = {recipe.name: study.shown(recipe) for recipe in study.recipes}
     tell("timing a step of each method")
-    costs = _costs(study, cells, tell, should_stop)
+    timed = [cell for recipe in study.recipes if recipe.search is None for cell in cells[recipe.name]]
+    for problem in time_steps(study, untimed(study, timed), should_stop):
+        tell(problem)
+    costs = folder.usable_costs(study.directory)
     tables: list[PaperTable] = []
     figures: list[Figure] = []
     problems: list[str] = []
-    how = Measuring(MEASURED[study.budget].images, study.directory / MEASURES, should_stop=should_stop)
+    how = Measuring(EFFORT[study.budget].images, study.directory / MEASURES, should_stop=should_stop)
     for recipe in study.recipes:
         _go_on(should_stop)
         tell(f"making {recipe.name}")
@@ -90,7 +84,7 @@ def make(
     return _written(study, tables, figures, facts, problems)
 
 
-def _table(study: Reproduction, recipe: Recipe, cells: list[Cell], costs: dict[str, float]) -> PaperTable:
+def _table(study: Study, recipe: Recipe, cells: list[Cell], costs: dict[str, float]) -> PaperTable:
     """The whole table, whatever was asked for this time: what is left out of it would be left out of the correction."""
     whole = study.whole.get(recipe.name, recipe)
     planned = {(cell.group.label, cell.variant.label): cell for cell in cells}
@@ -112,14 +106,14 @@ def _table(study: Reproduction, recipe: Recipe, cells: list[Cell], costs: dict[s
 
 
 def _shown_cell(
-    study: Reproduction, place: tuple[str, str], cell: Cell | None, costs: dict[str, float], asked: bool
+    study: Study, place: tuple[str, str], cell: Cell | None, costs: dict[str, float], asked: bool
 ) -> paper.Cell:
     """A cell of a table, with what is finished of it; `cell` is None where a search has not selected its settings."""
     if cell is None:
         return paper.Cell(*place, (), None, 0)
     records, first = tuple(study.records(cell)), cell.configs[0]
     missing = study.missing(cell) if asked or records else ()
-    return paper.Cell(*place, records, costs.get(first.trial_id), extra_networks(first), missing)
+    return paper.Cell(*place, records, of_cell(cell, costs), extra_networks(first), missing)
 
 
 def _listed(what: str, places: Sequence[tuple[str, str]], recipe: Recipe) -> list[str]:
@@ -128,7 +122,7 @@ def _listed(what: str, places: Sequence[tuple[str, str]], recipe: Recipe) -> lis
     return [f"{what}: {'; '.join(names)}."] if places else []
 
 
-def _teachers(study: Reproduction, recipe: Recipe, cells: list[Cell]) -> list[str]:
+def _teachers(study: Study, recipe: Recipe, cells: list[Cell]) -> list[str]:
     """A line per teacher and assistant: its accuracy beside the printed one."""
     above = {t.trial_id: t for cell in cells for config in cell.configs for t in lineage(config)[:-1]}
     lines = []
@@ -162,30 +156,7 @@ def _go_on(should_stop: Callable[[], bool]) -> None:
         raise Stopped("stopped")
 
 
-def _costs(
-    study: Reproduction, cells: Cells, tell: Callable[[str], None], should_stop: Callable[[], bool]
-) -> dict[str, float]:
-    """Relative step times by trial, of the first trial of each cell; costs.json keeps them."""
-    known = folder.usable_costs(study.directory)
-    effort = MEASURED[study.budget]
-    missing: dict[tuple[str, str, int], dict[str, RunConfig]] = {}
-    for recipe in study.recipes:
-        for cell in cells[recipe.name] if recipe.search is None else []:
-            first = cell.configs[0]
-            if first.trial_id not in known and study.records(cell):
-                missing.setdefault((first.data, first.model, first.batch_size), {})[first.trial_id] = first
-    for of_model in missing.values():
-        _go_on(should_stop)
-        found = cost.relative(list(of_model.values()), effort.steps, effort.seconds)
-        for trial, error in found.errors.items():
-            first = of_model[trial]
-            tell(f"no step times for {first.model} {first.method}: {error}")
-        known |= found.times
-        folder.write_costs(study.directory, known)
-    return known
-
-
-def _figure1(study: Reproduction, recipe: Recipe, cells: list[Cell], how: Measuring) -> list[Figure]:
+def _figure1(study: Study, recipe: Recipe, cells: list[Cell], how: Measuring) -> list[Figure]:
     """A grid per network: its explanations along the training of the first seed."""
     made = []
     for cell in cells:
@@ -199,7 +170,7 @@ def _figure1(study: Reproduction, recipe: Recipe, cells: list[Cell], how: Measur
     return made
 
 
-def _figure2(study: Reproduction, recipe: Recipe, cells: list[Cell], how: Measuring) -> list[Figure]:
+def _figure2(study: Study, recipe: Recipe, cells: list[Cell], how: Measuring) -> list[Figure]:
     """A heatmap per network, averaged over the trials."""
     panels = []
     for cell in cells:
@@ -220,7 +191,7 @@ def _figure2(study: Reproduction, recipe: Recipe, cells: list[Cell], how: Measur
     return [_figure(recipe, recipe.title, paper_figures.figure2(panels), study)] if panels else []
 
 
-def _figure3(study: Reproduction, recipe: Recipe, cells: list[Cell], how: Measuring) -> list[Figure]:
+def _figure3(study: Study, recipe: Recipe, cells: list[Cell], how: Measuring) -> list[Figure]:
     """Accuracy beside class-discriminativeness, by saliency method and network."""
     students = []
     for group in recipe.groups:
@@ -247,14 +218,14 @@ _FIGURES = {"figure1": _figure1, "figure2": _figure2, "figure3": _figure3}
 """What draws the figures of a kind of recipe."""
 
 
-def _figure(recipe: Recipe, title: str, drawing: Drawing, study: Reproduction) -> Figure:
+def _figure(recipe: Recipe, title: str, drawing: Drawing, study: Study) -> Figure:
     reduced = () if study.budget == paper.FULL else (f"{study.budget} budget: NOT the paper's protocol.",)
     caption = (*reduced, *drawing.caption, *recipe.notes)
     return Figure(recipe.name, title, caption, drawing.alt, drawing.png, drawing.headers, drawing.rows)
 
 
 def _written(
-    study: Reproduction,
+    study: Study,
     tables: list[PaperTable],
     figures: list[Figure],
     facts: dict[str, str],
@@ -273,6 +244,93 @@ def _written(
     about = About(
         study.budget, (study.command,) if study.command else (), tuple(facts.items()), tuple(problems)
     )
-    files[study.page] = paper_page.html(tables, figures, about).encode()
+    files[_page(study)] = paper_page.html(tables, figures, about).encode()
     manifest.write(study.directory, files)
     return Results(tuple(tables), tuple(figures), tuple(files), tuple(problems))
+
+
+def _page(study: Study) -> str:
+    """The name of the HTML page: that of the recipe where one alone was asked for."""
+    return folder.REPORT if len(study.asked) > 1 else f"{study.asked[0]}.html"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of a comparison: the table (None if no trial finished) and what did not go well."""
+
+    study: Study
+    table: Table | None
+    failures: list[tuple[Trial, str]] = field(default_factory=list)
+
+
+def compared(study: Study, should_stop: Callable[[], bool] = lambda: False) -> Comparison:
+    """Write the table and the report of what is finished; without a finished trial there is none.
+
+    Raises:
+        Stopped: `should_stop` said so: there is no table, or one without the time of a step.
+    """
+    _go_on(should_stop)
+    if not _finished(study):
+        return Comparison(study, None, study.failures())
+    missing_times = untimed(study, study.cells()[study.recipes[0].name])
+    if missing_times:  # all of them in memory together: who runs out of it has the table
+        _show(study, [])
+    return _show(study, time_steps(study, missing_times, should_stop))
+
+
+def _finished(study: Study) -> list[record.Record]:
+    """The finished trials of a comparison."""
+    return [run for cell in study.cells()[study.recipes[0].name] for run in study.records(cell)]
+
+
+def _show(study: Study, notes: Sequence[str]) -> Comparison:
+    # Read as `selftaught report` reads it: what is made here now can be made again from the files.
+    with activity("writing the table and the report"):
+        found = read([study.directory])
+        found.notes += notes
+        table = tabulate(found.records, found.methods, found.costs, found.notes)
+        comparison = Comparison(study, table, study.failures())
+        files = {
+            folder.TABLE: render.markdown(table),
+            folder.TABLE_CSV: render.as_csv(table),
+            folder.SUMMARY: json.dumps(summary(comparison), indent=2) + "\n",
+            folder.REPORT: page.html(found.records, found.methods, found.costs, found.commands, found.notes),
+        }
+        manifest.write(study.directory, {name: text.encode() for name, text in files.items()})
+    return comparison
+
+
+_SUMMARY = {
+    *("accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "nll", "ece", "ece_scaled", "seconds"),
+    *("soft_labels", "learning", "strength"),
+}
+"""What of each result stands in comparison.json."""
+
+
+def summary(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain values: the table, and where each number comes from."""
+    study, runs = comparison.study, _finished(comparison.study)
+    return {
+        **(render.values(comparison.table) if comparison.table else {}),
+        "trials": [
+            {
+                "trial_id": run.config.trial_id,
+                "method": run.config.method,
+                "seed": run.config.seed,
+                "settings": run.config.settings,
+                "directory": str(run.directory.relative_to(study.directory)),
+                **run.result.model_dump(include=_SUMMARY),
+            }
+            for run in runs
+        ],
+        "failures": [
+            {
+                "trial_id": trial.config.trial_id,
+                "method": trial.config.method,
+                "seed": trial.config.seed,
+                "error": error,
+            }
+            for trial, error in comparison.failures
+        ],
+        "environment": next((run.result.environment for run in runs), {}),
+    }

@@ -1,8 +1,6 @@
-"""Which trials a comparison consists of."""
+"""The configurations that the flags of a command ask for."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from selftaught import errors, models
@@ -17,26 +15,8 @@ from selftaught.training.session import rehearse
 from selftaught.training.teaching import lineage
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One run of a study and where it goes; `teacher` is the run directory of the network that it learns from.
-
-    `keep_checkpoint` says whether its checkpoint stays when it is finished.
-    """
-
-    config: RunConfig
-    directory: Path
-    teacher: Path | None = None
-    keep_checkpoint: bool = False
-
-
 def plan(
-    data: str,
-    methods: Sequence[str],
-    trials: int = 5,
-    seed: int = 0,
-    on_resolved: Callable[[list[RunConfig]], object] = lambda configs: None,
-    **options: Any,
+    data: str, methods: Sequence[str], trials: int = 5, seed: int = 0, **options: Any
 ) -> list[RunConfig]:
     """One configuration per method and seed (``seed, seed + 1, ...``), all seeds of a method together.
 
@@ -45,8 +25,6 @@ def plan(
         methods: their keys.
         trials: seeds per method.
         seed: the first of them.
-        on_resolved: hears the configurations before a first step of each method is tried, which takes long: whoever
-            finds a reason to refuse them raises it there.
         **options: those of `resolve`; each method takes the settings that it has.
 
     Raises:
@@ -58,10 +36,7 @@ def plan(
     check_used(methods, (name for name, value in options.items() if value is not None))
     # Seed by seed: each may have images of its own, and those of one run are kept in memory for the next.
     by_seed = [[resolve(data, m, seed=seed + offset, **options) for m in methods] for offset in range(trials)]
-    configs = [config for of_method in zip(*by_seed, strict=True) for config in of_method]
-    on_resolved(configs)
-    _rehearse(configs[::trials], options)
-    return configs
+    return [config for of_method in zip(*by_seed, strict=True) for config in of_method]
 
 
 def with_probe(data: str, methods: Sequence[str], **options: Any) -> list[str]:
@@ -94,7 +69,7 @@ def plan_possible(data: str, **options: Any) -> tuple[list[RunConfig], dict[str,
         registry.create(method, **{name: options[name] for name in settings})
         try:
             config = resolve(data, method, **options)
-            _rehearse([config], options)
+            try_steps([config], taught(options))
             configs.append(config)
         except InputError as error:
             # What is wrong with data or network is so for ce, which comes first; what a flag asked for is not left out.
@@ -110,12 +85,19 @@ def plan_possible(data: str, **options: Any) -> tuple[list[RunConfig], dict[str,
     return configs, {method: str(error) for method, error in impossible.items()}
 
 
-def _rehearse(configs: Sequence[RunConfig], options: dict[str, Any]) -> None:
-    """Take a first step of each and of all that they learn from, but for a teacher that is trained already."""
-    ready = options.get("teacher")
-    taught = {run.trial_id for run in lineage(ready)} if isinstance(ready, RunConfig) else set()
-    runs = _different([run for config in configs for run in lineage(config)])
-    untaught = [run for run in runs if run.trial_id not in taught]  # the others' data may have moved since
+def try_steps(configs: Iterable[RunConfig], ready: Container[str] = ()) -> None:
+    """Take a first step of each method, and of all that it learns from: what cannot be trained is found in seconds.
+
+    Args:
+        configs: trials, of which the first of each method is tried.
+        ready: the teachers that are trained already: their data may have moved since.
+
+    Raises:
+        InputError: a method cannot be used with this network or these data.
+    """
+    first = {config.method: config for config in reversed(list(configs))}
+    runs = {run.trial_id: run for config in reversed(first.values()) for run in lineage(config)}
+    untaught = [run for trial_id, run in runs.items() if trial_id not in ready]
     with activity("trying a first step of each method", len(untaught)) as advance:
         for done, run in enumerate(untaught, 1):
             with activity(run.method):
@@ -123,9 +105,10 @@ def _rehearse(configs: Sequence[RunConfig], options: dict[str, Any]) -> None:
             advance(done)
 
 
-def _different(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """One of each trial."""
-    return list({config.trial_id: config for config in configs}.values())
+def taught(options: dict[str, Any]) -> set[str]:
+    """The trials of a teacher that is trained already, and of its teachers."""
+    ready = options.get("teacher")
+    return {run.trial_id for run in lineage(ready)} if isinstance(ready, RunConfig) else set()
 
 
 def check_methods(methods: Sequence[str]) -> None:
