@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from selftaught import recipes
-from selftaught.files import record
+from selftaught.files import evidence, record
 from selftaught.files.config import RunConfig
-from selftaught.report import evidence, render
+from selftaught.report import render
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
 from selftaught.study import results

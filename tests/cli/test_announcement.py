@@ -7,7 +7,7 @@ import torch
 
 from selftaught.cli import announcement
 from selftaught.cli.showing import _beside
-from selftaught.report.evidence import Classes
+from selftaught.files.evidence import Classes
 from tests.report import factory
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selftaught.files import manifest, record
+from selftaught.files import study_folder as folder
 from selftaught.files.sealing import sha256
-from selftaught.study import folder
 from tests.report import factory
 
 

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from selftaught.errors import InputError
 from selftaught.files import integrity, record
+from selftaught.files.archive import archive
 from selftaught.files.reading import DamagedError
 from selftaught.report import study as reports
-from selftaught.study.archive import archive
 from tests.files import sealed
 from tests.unsealed import unseal
 

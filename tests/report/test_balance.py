@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from selftaught.files import record
-from selftaught.report import balance, evidence, render
+from selftaught.files import evidence, record
+from selftaught.files.archive import archive
+from selftaught.report import balance, render
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
-from selftaught.study.archive import archive
 from tests.files import sealed
 from tests.report import factory
 

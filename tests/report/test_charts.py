@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selftaught.files.evidence import BINS
 from selftaught.report import charts, svg
-from selftaught.report.evidence import BINS
 from selftaught.statistics.paired import Interval
 
 STYLES = {"ce": 0, "le": 1}

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from selftaught.files.trace import Snapshot
 from selftaught.report import drawing, paper_figures, paper_orders
 from selftaught.report.numbers import signed
 from selftaught.report.paper_figures import (
@@ -21,7 +22,6 @@ from selftaught.report.paper_figures import (
     figure2,
     figure3,
 )
-from selftaught.training.trace import Snapshot
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 HOSTILE = tuple(f"$\\frac{{{k}}}$ a long <name>\n& {k}" for k in range(10))

@@ -6,9 +6,9 @@ import pytest
 
 from selftaught.errors import InputError
 from selftaught.files import record
+from selftaught.files import study_folder as folder
 from selftaught.report import study as reports
 from selftaught.study import compare as studies
-from selftaught.study import folder
 from selftaught.study.executor import in_this_process
 from selftaught.study.executors import executor_for
 from selftaught.study.flags import plan

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from selftaught.errors import InputError
+from selftaught.files import study_folder as folder
 from selftaught.study import compare as studies
-from selftaught.study import folder
 from selftaught.study.executor import Event, Outcome, in_this_process
 from selftaught.study.flags import plan
 from selftaught.study.graph import GraphFile

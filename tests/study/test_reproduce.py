@@ -5,9 +5,10 @@ import pytest
 
 from selftaught.errors import InputError
 from selftaught.files import record
-from selftaught.report.evidence import metrics
+from selftaught.files import study_folder as folder
+from selftaught.files.evidence import metrics
 from selftaught.report.selection import select
-from selftaught.study import folder, outlook, reproduce, results
+from selftaught.study import outlook, reproduce, results
 from selftaught.study.executor import in_this_process
 from selftaught.training import cost
 from selftaught.training.estimate import Estimate

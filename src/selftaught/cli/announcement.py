@@ -10,9 +10,9 @@ from selftaught.data import ImageData
 from selftaught.errors import shown
 from selftaught.files import record
 from selftaught.files.config import RunConfig
+from selftaught.files.names import called
 from selftaught.methods import registry
 from selftaught.report import balance
-from selftaught.report.tables import called
 from selftaught.study.naming import names
 from selftaught.study.outlook import Outlook
 from selftaught.study.studies import Study

@@ -6,8 +6,8 @@ from pathlib import Path
 from selftaught.activities import activity
 from selftaught.cli import DONE, WRONG_INPUT
 from selftaught.errors import shown
-from selftaught.study.check import Checked
-from selftaught.study.check import check as verify
+from selftaught.files.verification import Checked
+from selftaught.files.verification import check as verify
 
 
 def check(directory: Path, as_json: bool) -> int:

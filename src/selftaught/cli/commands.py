@@ -23,7 +23,7 @@ from selftaught.cli.progress import display
 from selftaught.errors import InputError
 from selftaught.files import record
 from selftaught.files.config import RunConfig
-from selftaught.report.tables import called
+from selftaught.files.names import called
 from selftaught.study import results
 from selftaught.study.compare import check_directory, study_of
 from selftaught.study.demands import split_methods

@@ -13,9 +13,10 @@ from selftaught.activities import activity
 from selftaught.cli.options import RunOptions
 from selftaught.errors import InputError
 from selftaught.files import checkpoints, record
+from selftaught.files import study_folder as folder
 from selftaught.files.config import RunConfig, parse
 from selftaught.files.reading import exists
-from selftaught.study import demands, folder
+from selftaught.study import demands
 
 _DEVICES = ("auto", "cpu", "cuda")
 

@@ -17,7 +17,7 @@ from selftaught.data.files import is_image, is_picture, regular, state, walk
 from selftaught.data.remarks import remarks
 from selftaught.errors import InputError, shown
 from selftaught.files import record
-from selftaught.study.folder import STUDY, TRIALS
+from selftaught.files.study_folder import STUDY, TRIALS
 from selftaught.training.environment import check_device, usable_cores
 from selftaught.training.trained import TrainedModel, load
 

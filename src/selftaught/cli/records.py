@@ -21,7 +21,7 @@ def report(runs: list[Path], out: Path) -> int:
 def archive(study: Path, out: Path) -> int:
     """Copy the records of a study."""
     with activity("archiving"):
-        from selftaught.study.archive import archive as copy
+        from selftaught.files.archive import archive as copy
 
         made = copy(study, out)
     for name in made.too_large:

@@ -11,8 +11,8 @@ from rich.text import Text
 from selftaught.activities import activity
 from selftaught.cli import DONE
 from selftaught.errors import shown
-from selftaught.study import status as studies
-from selftaught.study.status import State, StudyStatus, TrialStatus
+from selftaught.files import study_status as studies
+from selftaught.files.study_status import State, StudyStatus, TrialStatus
 
 _STYLES: dict[State, str] = {
     "done": "green",

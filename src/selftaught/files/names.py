@@ -1,4 +1,7 @@
-"""What the files of runs and studies are called."""
+"""The names of the files of runs and studies, and of what a configuration names by a path."""
+
+import re
+from pathlib import PurePath
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -27,3 +30,20 @@ STUDY = "study.json"
 GRAPH = "graph.json"
 COSTS = "costs.json"
 MANIFEST = "files.json"
+
+_SCHEMES = ("hf:", "hub:")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+"""An owner and a name: paths are recorded as absolute ones."""
+
+
+def called(name: str) -> str:
+    """Data or a model as people call it: of a path the last part, everything else as it is.
+
+    >>> called("digits"), called("/home/me/photos/"), called("me/photos"), called("/home/me/mine.py:build")
+    ('digits', 'photos', 'me/photos', 'mine.py:build')
+    >>> called("hf:/home/me/vit"), called("hf:google/vit-base")
+    ('hf:vit', 'hf:google/vit-base')
+    """
+    scheme = next((scheme for scheme in _SCHEMES if name.startswith(scheme)), "")
+    rest = name[len(scheme) :]
+    return name if _HUB_ID.fullmatch(rest) else scheme + (PurePath(rest).name or rest)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from selftaught.errors import shown
-from selftaught.report.evidence import Classes
+from selftaught.files.evidence import Classes
 
 UNEVEN = 3.0
 """Classes are uneven where the largest has more than so many times the images of the smallest."""

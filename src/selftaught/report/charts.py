@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
+from selftaught.files.evidence import BINS
 from selftaught.report import svg
-from selftaught.report.evidence import BINS
 from selftaught.report.learning import Learning
 from selftaught.report.numbers import points
 from selftaught.statistics.paired import Interval

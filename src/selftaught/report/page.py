@@ -12,10 +12,11 @@ import numpy as np
 
 import selftaught
 from selftaught.files import record
+from selftaught.files.evidence import class_sizes, gather
+from selftaught.files.names import called
 from selftaught.files.record import Record
 from selftaught.report import render, sections, svg, words
-from selftaught.report.evidence import class_sizes, gather
-from selftaught.report.tables import MACRO_F1, Table, called, tabulate
+from selftaught.report.tables import MACRO_F1, Table, tabulate
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 """Characters that HTML does not allow; names on disk may hold them."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from selftaught.errors import InputError
-from selftaught.files import integrity
+from selftaught.files import evidence, integrity
 from selftaught.files.record import Record
 from selftaught.recipes.schema import Recipe, Value
-from selftaught.report import evidence, paper_words
+from selftaught.report import paper_words
 from selftaught.report.paper_comparisons import Answers, Comparison, compared
 from selftaught.report.selection import select
 from selftaught.statistics.paired import mean_std

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from selftaught.files import evidence
 from selftaught.files.record import Record
 from selftaught.recipes.schema import Recipe
-from selftaught.report import evidence
 from selftaught.report.differences import verdict
 from selftaught.statistics.paired import Test, holm, paired_test
 
@@ -53,7 +53,7 @@ class Answers:
 
     Args:
         records: the trials by group and variant.
-        part: one of `selftaught.report.evidence.PARTS`.
+        part: one of `selftaught.files.evidence.PARTS`.
     """
 
     def __init__(self, records: Mapping[tuple[str, str], Sequence[Record]], part: str) -> None:

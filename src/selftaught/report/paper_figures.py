@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.stats import rankdata
 
+from selftaught.files.trace import Snapshot
 from selftaught.report.drawing import (
     COLOURS,
     WIDTH,
@@ -25,7 +26,6 @@ from selftaught.report.drawing import (
 )
 from selftaught.report.numbers import signed
 from selftaught.report.paper_orders import PAPER_ORDER, Explained, Student, figure3
-from selftaught.training.trace import Snapshot
 
 __all__ = [
     "EXPECTED",
@@ -81,7 +81,7 @@ def figure1(
 
     Args:
         title: the dataset, the network and the saliency.
-        snapshots: by epoch, of the same images; at least one. From `selftaught.training.trace.read`.
+        snapshots: by epoch, of the same images; at least one. From `selftaught.files.trace.read`.
         classes: the names of all classes.
         warmup: the epochs before explanations were learned from.
     """

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from selftaught.files.names import called
 from selftaught.report import carried
 from selftaught.report.differences import CLEAR, LEVEL
 from selftaught.report.numbers import p_value, points
 from selftaught.report.paper_comparisons import CONTROLS, REFERENCE
-from selftaught.report.tables import called
 from selftaught.report.words import listed
 
 if TYPE_CHECKING:

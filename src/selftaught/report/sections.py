@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from selftaught.files.evidence import BINS, Evidence, Examples
+from selftaught.files.evidence import classes as of_classes
+from selftaught.files.names import called
 from selftaught.files.record import PROBE, DataSummary, Record
 from selftaught.report import charts, pixels, probe
-from selftaught.report.evidence import BINS, Evidence, Examples
-from selftaught.report.evidence import classes as of_classes
 from selftaught.report.numbers import signed
 from selftaught.report.render import ABSENT
-from selftaught.report.tables import Table, called
+from selftaught.report.tables import Table
 
 _QUANTITIES = (
     ("Accuracy", "accuracy %", "accuracy", 100.0),

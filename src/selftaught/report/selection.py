@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from selftaught.errors import InputError
+from selftaught.files import evidence
 from selftaught.files.record import Record
 from selftaught.recipes.schema import Recipe
-from selftaught.report import evidence
 
 
 def select(

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from selftaught.errors import InputError
 from selftaught.files import integrity, manifest, record
+from selftaught.files import study_folder as folder
 from selftaught.files.reading import DamagedError, exists
 from selftaught.files.record import PROBE, Record
 from selftaught.report import page, render
 from selftaught.report.tables import tabulate
-from selftaught.study import folder
 
 _GENERATOR = b'<meta name="generator" content="selftaught'
 """What a page of a report holds near its beginning."""

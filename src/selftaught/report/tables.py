@@ -1,17 +1,16 @@
 """The table of a comparison, made from the records of finished runs alone."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 
 import numpy as np
 
 from selftaught.errors import InputError, shown
-from selftaught.files import answers, integrity
+from selftaught.files import answers, evidence, integrity
 from selftaught.files.config import DATA_OPTIONS, RunConfig
+from selftaught.files.names import called
 from selftaught.files.record import OWN_TEST_PART, PROBE, Record
-from selftaught.report import balance, carried, chance, evidence, probe
+from selftaught.report import balance, carried, chance, probe
 from selftaught.report.differences import LEVEL, Correct, Difference, differences, planned
 from selftaught.report.learning import Learning, learning
 from selftaught.report.numbers import p_value, points
@@ -80,10 +79,6 @@ MACRO_F1 = "Macro F1: mean over the classes of F1, the harmonic mean of precisio
 BALANCED = f"Balanced: mean over the classes of their accuracies, in %. {MACRO_F1}"
 TOP5 = "Top-5: test images whose class is among the five most probable ones, in %."
 """What columns mean that not every table has."""
-
-_SCHEMES = ("hf:", "hub:")
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-"""An owner and a name: paths are recorded as absolute ones."""
 
 _FREE = {"data_fingerprint": "", "threads": 1, "device": "cpu"}
 """What else may differ between the runs of a table; whether they share their data is looked at apart."""
@@ -154,19 +149,6 @@ def baseline_of(methods: Sequence[str]) -> str:
     ('ce', 'ls', 'probe')
     """
     return "ce" if "ce" in methods else next((one for one in methods if one != PROBE), methods[0])
-
-
-def called(name: str) -> str:
-    """Data or a model as people call it: of a path the last part, everything else as it is.
-
-    >>> called("digits"), called("/home/me/photos/"), called("me/photos"), called("/home/me/mine.py:build")
-    ('digits', 'photos', 'me/photos', 'mine.py:build')
-    >>> called("hf:/home/me/vit"), called("hf:google/vit-base")
-    ('hf:vit', 'hf:google/vit-base')
-    """
-    scheme = next((scheme for scheme in _SCHEMES if name.startswith(scheme)), "")
-    rest = name[len(scheme) :]
-    return name if _HUB_ID.fullmatch(rest) else scheme + (PurePath(rest).name or rest)
 
 
 def check_comparable(records: Sequence[Record]) -> None:

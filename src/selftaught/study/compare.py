@@ -9,10 +9,10 @@ from typing import Any
 
 from selftaught.errors import InputError
 from selftaught.files import record
+from selftaught.files import study_folder as folder
 from selftaught.files.config import RunConfig
+from selftaught.files.names import called
 from selftaught.recipes import Group, Recipe, Variant
-from selftaught.report.tables import called
-from selftaught.study import folder
 from selftaught.study.executors import executor_for
 from selftaught.study.expand import Cell
 from selftaught.study.flags import plan, taught, try_steps, with_probe

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from selftaught.files import record
+from selftaught.files import study_folder as folder
 from selftaught.files.config import RunConfig
 from selftaught.methods import registry
-from selftaught.study import folder
 from selftaught.study.expand import Cell
 from selftaught.study.studies import Study
 from selftaught.training import cost

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from selftaught.errors import InputError
 from selftaught.files import record
-from selftaught.study import folder
+from selftaught.files import study_folder as folder
 from selftaught.study.executor import Event
 from selftaught.study.naming import names
 from selftaught.study.trials import Trial

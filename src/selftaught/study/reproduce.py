@@ -11,8 +11,8 @@ import torch
 from selftaught import errors, recipes
 from selftaught.errors import InputError
 from selftaught.files import record
+from selftaught.files import study_folder as folder
 from selftaught.recipes import Recipe
-from selftaught.study import folder
 from selftaught.study.demands import ALL
 from selftaught.study.expand import Cell, Chosen, expand
 from selftaught.study.studies import Study, check_budget, searches_for

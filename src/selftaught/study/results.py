@@ -9,21 +9,20 @@ import numpy as np
 
 from selftaught.activities import activity
 from selftaught.errors import SelftaughtError
-from selftaught.files import manifest, record
+from selftaught.files import evidence, manifest, record, trace
+from selftaught.files import study_folder as folder
 from selftaught.recipes import Recipe, Selected
-from selftaught.report import evidence, page, paper, paper_figures, paper_page, paper_render, render
+from selftaught.report import page, paper, paper_figures, paper_page, paper_render, render
 from selftaught.report.drawing import Drawing
 from selftaught.report.paper import PaperTable
 from selftaught.report.paper_page import About, Figure
 from selftaught.report.study import read
 from selftaught.report.tables import Table, tabulate
-from selftaught.study import folder
 from selftaught.study.costs import EFFORT, of_cell, time_steps, untimed
 from selftaught.study.expand import Cell
 from selftaught.study.measures import MEASURES, Measuring, class_similarity, discriminativeness
 from selftaught.study.studies import Study
 from selftaught.study.trials import Trial
-from selftaught.training import trace
 from selftaught.training.loop import Stopped
 from selftaught.training.teaching import extra_networks, lineage
 

@@ -14,10 +14,10 @@ from typing import Any
 from selftaught import recipes
 from selftaught.errors import InputError
 from selftaught.files import record
+from selftaught.files import study_folder as folder
 from selftaught.files.config import RunConfig
 from selftaught.recipes import Recipe, Variant
 from selftaught.report.selection import select
-from selftaught.study import folder
 from selftaught.study.executor import Event, Executor
 from selftaught.study.expand import Cell, Chosen, searches
 from selftaught.study.graph import GraphFile, describe

@@ -26,7 +26,7 @@ class Saved:
     Attributes:
         position: where it is.
         lines: those of metrics.jsonl.
-        trace: its explanations by epoch, see `selftaught.training.trace`.
+        trace: its explanations by epoch, see `selftaught.files.trace`.
         environment: what its sessions so far ran on, see `selftaught.training.environment`.
         head: what the fitting of the head came to, see `selftaught.training.head`; None where there was none.
     """

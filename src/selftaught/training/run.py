@@ -16,11 +16,11 @@ from selftaught import models
 from selftaught.data import ImageData
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError, ShortcutError
-from selftaught.files import record
+from selftaught.files import record, trace
 from selftaught.files.config import RunConfig
 from selftaught.files.record import Result
 from selftaught.files.sealing import sha256
-from selftaught.training import checkpoint, environment, explanations, head, seeds, teachers, trace
+from selftaught.training import checkpoint, environment, explanations, head, seeds, teachers, tracing
 from selftaught.training.evaluate import by_class, calibrate, predict, scores
 from selftaught.training.loop import Autosave, DivergedError, Stopped, diverged, train_epoch
 from selftaught.training.metrics import accuracy, balanced_accuracy
@@ -177,8 +177,8 @@ class _Run:
     def look(self) -> None:
         """Keep what the network sees in a few images, if this is an epoch to do so."""
         epoch = self.position.epoch + 1
-        if epoch in trace.epochs(self.session.config):
-            seen = trace.snapshot(self.trained_model(_summary(self.images)), self.images)
+        if epoch in tracing.epochs(self.session.config):
+            seen = tracing.snapshot(self.trained_model(_summary(self.images)), self.images)
             if seen:
                 self.saved.trace[epoch] = seen
 

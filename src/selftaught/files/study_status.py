@@ -14,9 +14,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selftaught.errors import InputError
-from selftaught.files import checkpoints, integrity, record
+from selftaught.files import checkpoints, integrity, record, study_folder
 from selftaught.files.reading import DamagedError, exists
-from selftaught.study import folder
 
 State = Literal["done", "running", "interrupted", "waiting", "failed"]
 STATES: tuple[State, ...] = get_args(State)
@@ -31,7 +30,7 @@ class TrialStatus:
     saved, and nobody trains it now.
     """
 
-    node: folder.Node
+    node: study_folder.Node
     state: State
     epochs: int = 0
     seconds: float = 0.0
@@ -72,13 +71,15 @@ def status(directory: str | os.PathLike) -> StudyStatus:
         InputError: it is not a study, or one of its files is damaged or cannot be read.
     """
     directory = Path(directory)
-    graph = folder.read_graph(directory)
+    graph = study_folder.read_graph(directory)
     if graph is None:
-        if exists(directory / folder.STUDY):
+        if exists(directory / study_folder.STUDY):
             remedy = "the command that started the study writes it again"
-            raise DamagedError(directory / folder.GRAPH, "it is missing", remedy)
-        raise InputError(f"{directory} is not a study: it has no {folder.GRAPH}; name the directory of one")
-    trials = tuple(_trial(node, directory / folder.TRIALS / node.trial_id) for node in graph.nodes)
+            raise DamagedError(directory / study_folder.GRAPH, "it is missing", remedy)
+        raise InputError(
+            f"{directory} is not a study: it has no {study_folder.GRAPH}; name the directory of one"
+        )
+    trials = tuple(_trial(node, directory / study_folder.TRIALS / node.trial_id) for node in graph.nodes)
     return StudyStatus(directory, graph.title, graph.command, graph.jobs, trials, _left(trials, graph.jobs))
 
 
@@ -90,7 +91,9 @@ def newest(runs: str | os.PathLike = "runs") -> Path:
     """
     runs = Path(runs)
     patterns = ("", "*/", "*/*/")
-    found = [path for pattern in patterns for path in runs.glob(pattern + folder.GRAPH) if path.is_file()]
+    found = [
+        path for pattern in patterns for path in runs.glob(pattern + study_folder.GRAPH) if path.is_file()
+    ]
     if not found:
         raise InputError(f"there is no study below {runs}: name its directory")
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent
@@ -105,7 +108,7 @@ class _Line(BaseModel):
     seconds: Annotated[float, Field(ge=0)]
 
 
-def _trial(node: folder.Node, directory: Path) -> TrialStatus:
+def _trial(node: study_folder.Node, directory: Path) -> TrialStatus:
     if record.is_finished(directory):
         result = record.read(directory).result
         # Where held-out images are there to choose by, the test images are not told.
@@ -116,7 +119,7 @@ def _trial(node: folder.Node, directory: Path) -> TrialStatus:
     return TrialStatus(node, _state(node, directory), line.epoch, line.seconds)
 
 
-def _state(node: folder.Node, directory: Path) -> State:
+def _state(node: study_folder.Node, directory: Path) -> State:
     """Of a trial that is not done. What ran last is what counts: one that failed may be trying again."""
     if _is_locked(directory / record.LOCK):
         return "running"
@@ -188,7 +191,7 @@ def _left(trials: Sequence[TrialStatus], jobs: int) -> float | None:
     return max(sum(own.values()) / max(jobs, 1), *chains)
 
 
-def _pace(node: folder.Node, trials: Sequence[TrialStatus]) -> float:
+def _pace(node: study_folder.Node, trials: Sequence[TrialStatus]) -> float:
     """Seconds per epoch, from those most like it."""
     same_model = [trial for trial in trials if trial.node.model == node.model]
     same_method = [trial for trial in same_model if trial.node.method == node.method]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from selftaught.errors import InputError
-from selftaught.files import record
-from selftaught.report import evidence, page
+from selftaught.files import evidence, record
+from selftaught.report import page
 from selftaught.training.metrics import ece
 from tests.report import factory
 

@@ -9,8 +9,8 @@ from filelock import FileLock
 
 from selftaught.errors import InputError
 from selftaught.files import record
-from selftaught.study import folder
-from selftaught.study.status import newest, status
+from selftaught.files import study_folder as folder
+from selftaught.files.study_status import newest, status
 from selftaught.training.run import train
 from tests.training import quick
 

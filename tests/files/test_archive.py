@@ -8,13 +8,13 @@ from scipy.special import softmax
 
 import selftaught
 from selftaught.errors import InputError
-from selftaught.files import answers, manifest, record
-from selftaught.report import evidence, render
+from selftaught.files import answers, evidence, manifest, record
+from selftaught.files import study_folder as folder
+from selftaught.files.archive import archive
+from selftaught.files.study_folder import Missing, StudyFile
+from selftaught.report import render
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
-from selftaught.study import folder
-from selftaught.study.archive import archive
-from selftaught.study.folder import Missing, StudyFile
 from selftaught.training import cost
 from tests.commands import call
 from tests.report.paper_factory import write_run

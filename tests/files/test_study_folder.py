@@ -3,7 +3,7 @@
 import pytest
 
 from selftaught.errors import InputError
-from selftaught.study import folder
+from selftaught.files import study_folder as folder
 
 
 def make(directory, *names):

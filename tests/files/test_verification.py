@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from selftaught.files import manifest, record
-from selftaught.study import folder
-from selftaught.study.archive import archive
-from selftaught.study.check import check
+from selftaught.files import study_folder as folder
+from selftaught.files.archive import archive
+from selftaught.files.verification import check
 from tests.commands import call
 from tests.files import sealed
 from tests.unsealed import unseal

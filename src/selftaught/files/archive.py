@@ -7,17 +7,16 @@ from pathlib import Path
 
 from selftaught.activities import activity
 from selftaught.errors import InputError
-from selftaught.files import answers, contents, integrity, manifest, record
+from selftaught.files import answers, contents, integrity, manifest, record, study_folder
 from selftaught.files.config import RunConfig
+from selftaught.files.names import called
 from selftaught.files.reading import DamagedError, leads_out
 from selftaught.files.sealing import sha256
-from selftaught.report.tables import called
-from selftaught.study import folder
 
 _SHOWN = ("*.md", "*.csv", "*.json", "*.png")
 """What lies beside the trials and is copied: tables, figures, costs and measures."""
 
-_DESCRIBED = (folder.GRAPH, folder.STUDY, folder.MANIFEST)
+_DESCRIBED = (study_folder.GRAPH, study_folder.STUDY, study_folder.MANIFEST)
 """What is written anew, without commands and with the digests of what is copied."""
 
 _MARKS = r"/:;,'\"()\[\]|\\"
@@ -63,15 +62,17 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
         InputError: `study` is no study or has no finished trial, one is damaged, or `out` is or lies in it, holds
             something else, a study with its networks or trials that `study` has not, or cannot be written.
     """
-    source, target = Path(study), folder.checked(out)
-    if not (source / folder.TRIALS).is_dir():
-        raise InputError(f"{source} is not a study: it has no {folder.TRIALS}/; name the directory of one")
+    source, target = Path(study), study_folder.checked(out)
+    if not (source / study_folder.TRIALS).is_dir():
+        raise InputError(
+            f"{source} is not a study: it has no {study_folder.TRIALS}/; name the directory of one"
+        )
     if target.resolve() == source.resolve():
         raise InputError(f"{target} is the study itself: choose another --out")
     if target.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{target} lies in the study: choose an --out beside it")
     _check_links(source)
-    found = [path.parent for path in sorted((source / folder.TRIALS).glob(f"*/{record.RESULT}"))]
+    found = [path.parent for path in sorted((source / study_folder.TRIALS).glob(f"*/{record.RESULT}"))]
     if not found:
         raise InputError(f"{source} has no finished trial: there is nothing to archive yet")
     runs = []
@@ -80,11 +81,11 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
             runs.append(record.read(directory))  # before anything is written
             advance(len(runs))
     _check_target(target, runs)
-    for trial in (source / folder.TRIALS).glob("*"):
+    for trial in (source / study_folder.TRIALS).glob("*"):
         integrity.check_unfinished(trial)
-    for fault in (*integrity.same_labels(runs), *folder.missing(source), *manifest.faults(source)):
+    for fault in (*integrity.same_labels(runs), *study_folder.missing(source), *manifest.faults(source)):
         raise fault
-    written = sum(_copy_trial(run, target / folder.TRIALS) for run in runs)
+    written = sum(_copy_trial(run, target / study_folder.TRIALS) for run in runs)
     shown, too_large = _shown(source)
     manifest.write(target, shown)
     _describe(source, target)
@@ -94,7 +95,7 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
 
 def _check_links(source: Path) -> None:
     """Refuse a link out of the study: what it points to is nobody's business to whom the archive is given."""
-    trials = source / folder.TRIALS
+    trials = source / study_folder.TRIALS
     inside = [path for path in trials.glob("*") if path.is_symlink() or path.is_dir()]
     files = [path for trial in inside for path in trial.glob("*")]
     shown = [path for pattern in _SHOWN for path in source.glob(pattern)]
@@ -123,8 +124,8 @@ def _shown(source: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
 
 def _begun(source: Path) -> set[str]:
     """The trials that are there, finished or not, and those that the study is to have."""
-    graph = folder.read_graph(source)
-    there = {path.name for path in (source / folder.TRIALS).glob("*") if folder.is_trial(path)}
+    graph = study_folder.read_graph(source)
+    there = {path.name for path in (source / study_folder.TRIALS).glob("*") if study_folder.is_trial(path)}
     return there | {node.trial_id for node in graph.nodes} if graph else there
 
 
@@ -142,7 +143,7 @@ def without_paths(text: str) -> str:
 def _check_target(target: Path, runs: list[record.Record]) -> None:
     """Refuse to write into what is not an archive of these runs."""
     known = {run.config.trial_id for run in runs}
-    for directory in sorted((target / folder.TRIALS).glob("*")):
+    for directory in sorted((target / study_folder.TRIALS).glob("*")):
         if any(
             (directory / name).exists() for name in (record.WEIGHTS, record.CHECKPOINT, record.PREDICTIONS)
         ):
@@ -183,14 +184,16 @@ def _nameless(config: RunConfig) -> RunConfig:
 
 def _describe(source: Path, target: Path) -> None:
     """What the study says of itself, without commands and paths."""
-    study, graph = folder.read_study(source), folder.read_graph(source)
+    study, graph = study_folder.read_study(source), study_folder.read_graph(source)
     if study is not None:
         missing = tuple(
             m.model_copy(update={"error": m.error and without_paths(m.error)}) for m in study.missing
         )
         changes = {"command": (), "commands": (), "missing": missing}
-        folder.write_study(target, study.model_copy(update=changes))
+        study_folder.write_study(target, study.model_copy(update=changes))
     if graph is not None:
         nodes = tuple(n.model_copy(update={"error": n.error and without_paths(n.error)}) for n in graph.nodes)
         title = without_paths(graph.title)
-        folder.write_graph(target, graph.model_copy(update={"title": title, "command": (), "nodes": nodes}))
+        study_folder.write_graph(
+            target, graph.model_copy(update={"title": title, "command": (), "nodes": nodes})
+        )

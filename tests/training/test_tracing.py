@@ -16,7 +16,8 @@ from torch import nn
 
 import selftaught
 from selftaught.errors import InputError
-from selftaught.training import trace
+from selftaught.files import trace
+from selftaught.training import tracing
 from selftaught.training.loop import Autosave, Position, train_epoch
 from selftaught.training.presets import data_of
 from selftaught.training.run import train
@@ -60,14 +61,14 @@ def conv(classes, channels=3):
 def test_epochs(length, warmup, expected):
     config = stored.config(method="le", saliency="grad-cam", warmup=0)
     long = config.model_copy(update={"epochs": length, "settings": config.settings | {"warmup": warmup}})
-    assert trace.epochs(long) == expected
+    assert tracing.epochs(long) == expected
 
 
 @pytest.mark.parametrize(
     ("method", "kept"), [("ce", ()), ("le-uniform", ()), ("le", (1, 3)), ("le-permut", (1, 3))]
 )
 def test_methods_that_explain_have_epochs(method, kept):
-    assert trace.epochs(quick.config(method, warmup=None if method == "ce" else 1)) == kept
+    assert tracing.epochs(quick.config(method, warmup=None if method == "ce" else 1)) == kept
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_methods_that_explain_have_epochs(method, kept):
 )
 def test_a_snapshot_is_what_the_library_says(of_config, saliency):
     images, model = data(classes=6), stored.trained(conv(6), classes=6, method="le", **of_config)
-    found = trace.snapshot(model, images)
+    found = tracing.snapshot(model, images)
     index = found["index"]
     assert found["labels"].tolist() == [0, 2, 3, 5]
     assert index.tolist() == [images.test_labels.tolist().index(label) for label in (0, 2, 3, 5)]
@@ -94,7 +95,7 @@ def test_a_snapshot_is_what_the_library_says(of_config, saliency):
 
 def test_of_many_classes_ten_are_kept_and_the_labels_are_among_them():
     images, model = data(classes=30, count=90), stored.trained(conv(30), classes=30, method="le")
-    found = trace.snapshot(model, images)
+    found = tracing.snapshot(model, images)
     assert found["labels"].tolist() == [0, 10, 19, 29]
     assert found["classes"].tolist() == [0, 1, 2, 3, 4, 5, 6, 10, 19, 29]
     everything = selftaught.explain(model, found["images"].float() / 255).maps
@@ -104,12 +105,12 @@ def test_of_many_classes_ten_are_kept_and_the_labels_are_among_them():
 
 def test_fewer_images_where_there_are_fewer_classes_and_small_maps():
     model = stored.trained(conv(3), classes=3, shape=(3, 70, 70), method="le", saliency="grad")
-    found = trace.snapshot(model, data(3, 9, (3, 70, 70)))
+    found = tracing.snapshot(model, data(3, 9, (3, 70, 70)))
     assert found["labels"].tolist() == [0, 1, 2]
     assert found["maps"].shape == (3, 3, 24, 24)
     lonely = data(3, 9, (3, 70, 70))
     lonely.test_labels = torch.full((9,), 2)
-    assert trace.snapshot(model, lonely)["labels"].tolist() == [2]
+    assert tracing.snapshot(model, lonely)["labels"].tolist() == [2]
 
 
 class Hostile(nn.Module):
@@ -163,7 +164,7 @@ def test_everything_is_left_as_found(saliency, error):
     model.model.error = error
     images = data()
     before = state_of(model)
-    found = trace.snapshot(model, images)
+    found = tracing.snapshot(model, images)
     assert bool(found) == (error is None)
     assert_same(state_of(model), before)
 
@@ -182,7 +183,7 @@ def test_a_training_with_snapshots_ends_as_one_without(saliency):
             train_epoch(session, position, lambda: None, lambda: False, Autosave(lambda: None, 1e9))
             if watched:
                 session.network.train()
-                assert trace.snapshot(trained, images)
+                assert tracing.snapshot(trained, images)
                 assert session.network.training
             position.next_epoch()
         ends.append(session.state())
@@ -204,7 +205,7 @@ def overflowing(network):
     "network", [dead(conv(4)), overflowing(conv(4)), nn.Sequential(nn.Flatten(), nn.Linear(192, 4))]
 )
 def test_what_cannot_be_explained_has_no_snapshot(network):
-    assert trace.snapshot(stored.trained(network, classes=4, method="le"), data()) == {}
+    assert tracing.snapshot(stored.trained(network, classes=4, method="le"), data()) == {}
 
 
 @pytest.fixture(scope="module")
@@ -219,20 +220,20 @@ def run(tmp_path_factory):
 def test_a_run_writes_and_gives_back_its_snapshots(run):
     directory, config = run
     snapshots = trace.read(directory)
-    assert tuple(snapshots) == trace.epochs(config) == (1, 2, 4)
+    assert tuple(snapshots) == tracing.epochs(config) == (1, 2, 4)
     images = data_of(config)
     for kept in snapshots.values():
         assert (kept.images == images.test_images[torch.from_numpy(kept.index)].numpy()).all()
         assert kept.maps.shape[:2] == kept.similarity.shape == (4, 10)
     assert not np.array_equal(snapshots[1].maps, snapshots[4].maps)
-    last = trace.snapshot(selftaught.load(directory), images)
+    last = tracing.snapshot(selftaught.load(directory), images)
     for name, value in last.items():
         assert getattr(snapshots[4], name) == pytest.approx(value.numpy(), abs=1e-5)
 
 
 def test_packing_is_reproducible_and_whole(tmp_path):
     model = stored.trained(conv(4), classes=4, method="le", saliency="grad")
-    first = trace.snapshot(model, data())
+    first = tracing.snapshot(model, data())
     turned = {name: value.clone() for name, value in reversed(first.items())}
     content = trace.pack({1: first, 9: first})
     assert content == trace.pack({9: turned, 1: turned})
@@ -245,7 +246,7 @@ def test_packing_is_reproducible_and_whole(tmp_path):
 
 def test_reading_needs_no_torch(run):
     code = (
-        "import sys; from selftaught.training import trace\n"
+        "import sys; from selftaught.files import trace\n"
         f"print(len(trace.read({str(run[0])!r})), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,12 +9,9 @@ from typing import TypeVar
 
 from selftaught.activities import activity
 from selftaught.errors import InputError
-from selftaught.files import checkpoints, integrity, manifest, record
+from selftaught.files import checkpoints, evidence, integrity, manifest, record, study_folder, trace
 from selftaught.files.contents import remedy
 from selftaught.files.reading import DamagedError, exists
-from selftaught.report import evidence
-from selftaught.study import folder
-from selftaught.training import trace
 
 
 @dataclass
@@ -46,7 +43,7 @@ def check(directory: str | os.PathLike) -> Checked:
         InputError: it holds neither a run nor a study.
     """
     found = Checked(Path(directory))
-    if exists(found.directory / folder.TRIALS):
+    if exists(found.directory / study_folder.TRIALS):
         _check_study(found)
     elif any(exists(found.directory / name) for name in (record.CONFIG, record.RESULT, record.CHECKPOINT)):
         _check_run(found, found.directory)
@@ -57,15 +54,17 @@ def check(directory: str | os.PathLike) -> Checked:
 
 def _check_study(found: Checked) -> None:
     directory = found.directory
-    found.files += sum(exists(directory / name) for name in (folder.STUDY, folder.GRAPH))
-    described = _try(found, lambda: folder.read_study(directory))
-    if not any(exists(directory / name) for name in (folder.STUDY, folder.GRAPH)):
-        reason = f"it is missing, as is {folder.STUDY}: whether trials are missing too cannot be told"
+    found.files += sum(exists(directory / name) for name in (study_folder.STUDY, study_folder.GRAPH))
+    described = _try(found, lambda: study_folder.read_study(directory))
+    if not any(exists(directory / name) for name in (study_folder.STUDY, study_folder.GRAPH)):
+        reason = f"it is missing, as is {study_folder.STUDY}: whether trials are missing too cannot be told"
         again = "the command that started the study writes it again"
-        found.faults.append(DamagedError(directory / folder.GRAPH, reason, again))
-    found.faults += _try(found, lambda: list(folder.missing(directory))) or ()
+        found.faults.append(DamagedError(directory / study_folder.GRAPH, reason, again))
+    found.faults += _try(found, lambda: list(study_folder.missing(directory))) or ()
     _check_files(found)
-    trials = sorted(path for path in (directory / folder.TRIALS).glob("*") if folder.is_trial(path))
+    trials = sorted(
+        path for path in (directory / study_folder.TRIALS).glob("*") if study_folder.is_trial(path)
+    )
     runs: list[record.Record] = []
     with activity("looking at runs", len(trials)) as advance:
         for done, path in enumerate(trials, 1):
@@ -75,8 +74,8 @@ def _check_study(found: Checked) -> None:
     found.faults += integrity.same_labels(runs)
     absent = {trial.trial_id for trial in described.missing} if described else set()
     for trial in described.trials if described else ():
-        if trial not in absent and not (directory / folder.TRIALS / trial).is_dir():
-            path = directory / folder.TRIALS / trial
+        if trial not in absent and not (directory / study_folder.TRIALS / trial).is_dir():
+            path = directory / study_folder.TRIALS / trial
             found.faults.append(
                 DamagedError(path, "it is missing", "the command of the study trains it again")
             )
@@ -86,10 +85,10 @@ def _check_files(found: Checked) -> None:
     """Tables, pages and costs."""
     faults = list(manifest.faults(found.directory))
     found.faults += faults
-    if not any(fault.path.name == folder.MANIFEST for fault in faults):
+    if not any(fault.path.name == study_folder.MANIFEST for fault in faults):
         found.files += len(manifest.read(found.directory))
-        if not any(fault.path.name == folder.COSTS for fault in faults):
-            _try(found, lambda: folder.read_costs(found.directory))
+        if not any(fault.path.name == study_folder.COSTS for fault in faults):
+            _try(found, lambda: study_folder.read_costs(found.directory))
 
 
 def _check_run(found: Checked, directory: Path) -> record.Record | None:
