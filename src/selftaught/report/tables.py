@@ -1,7 +1,7 @@
 """The table of a comparison, made from the records of finished runs alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -63,6 +63,9 @@ class Table:
     remarks: tuple[str, ...] = ()
     uneven: bool = False
     learning: Learning | None = None
+    records: tuple[Record, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def contestants(self) -> tuple[Row, ...]:
