@@ -137,11 +137,9 @@ def usual(run: record.Record) -> bool:
     saliency = models.default_saliency(config.model)
     defaults = {"saliency": saliency, "relu": False, "similarity": "cosine", "layer": None, **NEUTRAL}
     wanted = defaults | {"warmup": round(0.2 * config.epochs)} | METHODS[config.method]
-    preset = preset_for(config.data, config.model)
-    rates = (preset.weight_decay, preset.lr, preset.momentum)
-    return (config.weight_decay, config.lr, config.momentum) == rates and all(
-        config.settings.get(name, value) == value for name, value in wanted.items()
-    )
+    protocol = preset_for(config.data, config.model)[1]
+    same = all(getattr(config, name) == protocol[name] for name in ("weight_decay", "lr", "momentum"))
+    return same and all(config.settings.get(name, value) == value for name, value in wanted.items())
 
 
 def of_studies(studies: Sequence[Path], images: int) -> Iterator[Asked]:

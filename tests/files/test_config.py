@@ -203,22 +203,16 @@ def test_protocol_defaults():
     ("epochs", "milestones"), [(160, (80, 120)), (10, (5, 8)), (3, (2,)), (2, (1,)), (1, ())]
 )
 def test_milestones_follow_the_epochs(monkeypatch, epochs, milestones):
-    monkeypatch.setitem(presets.PRESETS, "digits", presets.CIFAR)
+    monkeypatch.setitem(presets.BY_DATA, "digits", ("resnet8", presets.CIFAR))
     assert quick.config(epochs=epochs).milestones == milestones
     assert quick.config(epochs=epochs, milestones=[]).milestones == ()
 
 
 def test_the_papers_protocols():
-    cifar, mnist = presets.PRESETS["cifar10"], presets.PRESETS["mnist"]
-    assert (cifar.epochs, cifar.batch_size, cifar.lr, cifar.augment) == (160, 128, 0.1, "crop")
-    assert (cifar.val_fraction, cifar.optimizer, cifar.schedule) == (0.0, "sgd", "steps")
-    assert (mnist.model, mnist.epochs, mnist.batch_size, mnist.lr, mnist.momentum) == (
-        "mlp",
-        50,
-        16,
-        0.01,
-        0.9,
-    )
+    cifar, mnist = presets.preset_for("cifar10", None), presets.preset_for("mnist", None)
+    names = ("epochs", "batch_size", "lr", "momentum", "augment")
+    assert [cifar[0], *(cifar[1][name] for name in names)] == ["resnet14", 160, 128, 0.1, 0.9, "crop"]
+    assert [mnist[0], *(mnist[1][name] for name in names)] == ["mlp", 50, 16, 0.01, 0.9, "none"]
 
 
 def test_an_optimiser_or_schedule_of_ones_own_brings_its_defaults():

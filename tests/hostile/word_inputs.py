@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-from dataclasses import fields
 from pathlib import Path
 
 import yaml
@@ -81,7 +80,7 @@ def strange_flags(k: int, template: Path) -> Case:
     ]
     values += [" ", "a", "1,2", "1;2", "²", "٣", "0x10", "1_0", "\x1b[31m", "a\nb", "x" * 10_000, "../.."]
     values += ["/dev/zero", "/dev/stdin", SCRIPT, "=", "--", "\udcff", "hf:good", "net.py:build", "run"]
-    of_training = [f"--{option.name.replace('_', '-')}" for option in fields(RunOptions)]
+    of_training = [f"--{option.name.replace('_', '-')}" for option in RunOptions.parameters()]
     of_training += ["--methods", "--trials", "--jobs", "--executor", "--out"]
     of_explain = ["--count", "--classes", "--saliency", "--layer", "--out", "--device", "--model"]
     others = [

@@ -1,6 +1,5 @@
 """From recipes to configurations."""
 
-import dataclasses
 import json
 
 import pytest
@@ -104,13 +103,12 @@ class TestCells:
     def test_a_recipe_means_what_it_says_whatever_the_presets_become(self, monkeypatch):
         names = ("table1", "table4", "table5", "table6", "search-ls", "figure3")
         before = {name: _expanded(name, "quick", trials=1) for name in names}
-        other = dataclasses.replace(
-            presets.CIFAR, epochs=3, batch_size=7, lr=0.3, momentum=0.1, weight_decay=0.5, milestones=(0.9,),
-            augment="none", optimizer="adamw", schedule="cosine", val_fraction=0.3,
-        )  # fmt: skip
-        monkeypatch.setattr(presets, "PRESETS", dict.fromkeys(presets.PRESETS, other))
+        other = {
+            "epochs": 3, "batch_size": 7, "lr": 0.3, "momentum": 0.1, "weight_decay": 0.5, "milestones": (0.9,),
+            "augment": "none", "optimizer": "adamw", "schedule": "cosine", "val_fraction": 0.3, "warmup": 0.5,
+        }  # fmt: skip
+        monkeypatch.setattr(presets, "BY_DATA", dict.fromkeys(presets.BY_DATA, ("resnet8", other)))
         monkeypatch.setattr(presets, "BY_MODEL", dict.fromkeys(presets.BY_MODEL, other))
-        monkeypatch.setattr(presets, "WARMUP_FRACTION", 0.5)
         monkeypatch.setattr(teaching, "TEACHERS", {"resnet.*": "resnet32", "cnn.*": "cnn8"})
         monkeypatch.setattr(teaching, "ASSISTANTS", {"resnet14": "resnet32", "resnet8": "resnet32"})
         assert {name: _expanded(name, "quick", trials=1) for name in names} == before

@@ -294,4 +294,4 @@ def test_peers_begin_with_heads_of_their_own(model):
 def test_each_part_of_the_recipe_is_a_flag():
     from selftaught.cli.options import RunOptions
 
-    assert set(presets.FINE_TUNE) <= set(RunOptions.__dataclass_fields__)
+    assert set(presets.FINE_TUNE) <= {flag.name for flag in RunOptions.parameters()}

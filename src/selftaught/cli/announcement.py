@@ -11,13 +11,13 @@ from selftaught.errors import shown
 from selftaught.files import record
 from selftaught.files.config import RunConfig
 from selftaught.files.names import called
+from selftaught.files.protocols import FINE_TUNE
 from selftaught.methods import registry
 from selftaught.report import balance
 from selftaught.study.naming import names
 from selftaught.study.outlook import Outlook
 from selftaught.study.studies import Study
 from selftaught.study.trials import Trial
-from selftaught.training import presets
 from selftaught.training.presets import data_of
 
 
@@ -217,7 +217,7 @@ def _fine_tuning(config: RunConfig) -> str:
         ", with the statistics of batch normalisation as they are" * (config.batch_norm == "frozen"),
         f"; the result lies {100 * config.blend:g} % of the way from there to the end" * (config.blend < 1),
         "; few images are trained with longer (--least-steps, --epochs)"
-        * (config.epochs > presets.FINE_TUNE["epochs"]),
+        * (config.epochs > FINE_TUNE["epochs"]),
     ]
     return (
         "the network is pretrained: its new head begins with the linear probe's solution; then all layers are trained "

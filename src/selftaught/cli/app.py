@@ -8,7 +8,7 @@ import typer
 
 import selftaught
 from selftaught.cli.busy import loading
-from selftaught.cli.options import OutputOptions, RunOptions, grouped
+from selftaught.cli.options import MachineOptions, OutputOptions, RunOptions, grouped
 from selftaught.study import demands
 
 app = typer.Typer(
@@ -85,7 +85,7 @@ def compare(
     demands.check_executor(executor, jobs)
     demands.check_trials(trials)
     early.check_options(options)
-    first = 0 if options.seed is None else options.seed
+    first = options.given().get("seed", 0)
     early.check_study(output.out, demands.split_methods(methods), range(first, first + trials))
     with loading():
         from selftaught.cli.commands import Work
@@ -118,6 +118,7 @@ def train(
 @app.command(epilog="Example: selftaught reproduce table2 --budget quick")
 @grouped
 def reproduce(
+    machine: MachineOptions,
     output: OutputOptions,
     names: Annotated[
         list[str], typer.Argument(help="Recipes (see `selftaught ls recipes`), or all.", metavar="RECIPES")
@@ -144,9 +145,6 @@ def reproduce(
             metavar="LABEL",
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of a trial (1).")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
     dry_run: DryRun = False,
     tables_only: Annotated[
         bool,
@@ -160,13 +158,13 @@ def reproduce(
     from selftaught.cli import early
 
     demands.check_executor(executor, jobs)
-    early.check_device(device or "auto")
+    early.check_options(machine)
     early.check_reproduction(names, budget, output.out)
     with loading():
         from selftaught.cli.commands import Work
         from selftaught.cli.commands import reproduce as command
 
-    options = {"trials": trials, "threads": threads, "precision": precision, "device": device}
+    options = {"trials": trials, **machine.given()}
     work = Work(jobs, executor, dry_run, tables_only)
     raise typer.Exit(command(names, budget, variants or [], groups or [], work, options, output))
 

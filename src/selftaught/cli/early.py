@@ -10,12 +10,13 @@ from typing import Any
 
 from selftaught import errors, recipes
 from selftaught.activities import activity
-from selftaught.cli.options import RunOptions
+from selftaught.cli.options import MachineOptions
 from selftaught.errors import InputError
 from selftaught.files import checkpoints, record
 from selftaught.files import study_folder as folder
-from selftaught.files.config import RunConfig, parse
+from selftaught.files.config import DATA_OPTIONS, TRAINING_OPTIONS, checked_shorthands, parse
 from selftaught.files.reading import exists
+from selftaught.files.settings import METHOD_SETTINGS
 from selftaught.study import demands
 
 _DEVICES = ("auto", "cpu", "cuda")
@@ -34,22 +35,20 @@ _ANYTHING: dict[str, Any] = {
 }
 """A configuration that any flag alone goes with."""
 
-_KNOWN_LATER = ("data", "model", "method", "teacher")
 
-
-def check_options(options: RunOptions) -> None:
+def check_options(options: MachineOptions) -> None:
     """Refuse a flag whose value is out of range, whatever the data, the model and the method are.
 
     Raises:
         InputError: naming it.
     """
     given = options.given()
-    if given.get("device") == "auto":
-        del given["device"]
-    parse(
-        _ANYTHING
-        | {n: given[n] for n in RunConfig.model_fields.keys() & given.keys() if n not in _KNOWN_LATER}
-    )
+    check_device(given.pop("device", "auto"))
+    for name in given.keys() & METHOD_SETTINGS.keys():
+        METHOD_SETTINGS[name].check(given[name])
+    checked_shorthands(given)
+    of_run = (TRAINING_OPTIONS, DATA_OPTIONS)
+    parse(_ANYTHING | {name: given[name] for names in of_run for name in names if name in given})
 
 
 def check_device(name: str) -> None:

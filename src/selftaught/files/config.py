@@ -2,11 +2,22 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from selftaught.errors import InputError
+from selftaught.files.settings import (
+    DATA,
+    MACHINE,
+    METHOD_SETTINGS,
+    SHORTHANDS,
+    TRAINING,
+    Shorthands,
+    declared,
+    setting,
+)
 
 PROTOCOL = 2
 """Raised whenever the trainer changes what a given configuration leads to, by more than rounding."""
@@ -17,47 +28,6 @@ _FINGERPRINTS = {
 }
 """What a difference between two hashes means."""
 
-DATA_OPTIONS = (
-    "image_size",
-    "train_size",
-    "val_fraction",
-    "test_fraction",
-    "test_size",
-    "split_seed",
-    "split_per_trial",
-    "split_by",
-    "subset_seed",
-)
-"""What leads from a source to the data fingerprint, and is superfluous beside it."""
-
-NEUTRAL = {"refresh": 1.0, "upsample": False, "centre": False}
-"""Settings that methods were given later, each with the value that changes nothing.
-
-A configuration leaves them out where they have it: a run keeps the name that it had before there was the setting.
-"""
-
-LATER: dict[str, Any] = {
-    "crop_originals": False,
-    "policy": "none",
-    "erasing": 0.0,
-    "sampling": "shuffle",
-    "split_by": None,
-    "subset_seed": None,
-    "head": "new",
-    "backbone_factor": 1.0,
-    "batch_norm": "train",
-    "ramp": 0.0,
-    "decay_norms": True,
-    "ema": 0.0,
-    "blend": 1.0,
-    "class_weights": "none",
-    "weights": None,
-}
-"""Fields of `RunConfig` that were added later, likewise.
-
-Whoever adds a field that changes the result adds it here, with the value that trains as before there was the field.
-"""
-
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Device = Literal["cpu", "cuda"]
 Optimizer = Literal["sgd", "adamw"]
@@ -67,6 +37,11 @@ Sampling = Literal["shuffle", "balanced"]
 Head = Literal["new", "probe"]
 BatchNorm = Literal["train", "frozen"]
 ClassWeights = Literal["none", "balanced"]
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+of_data, of_training, of_machine = (partial(setting, kind) for kind in (DATA, TRAINING, MACHINE))
 
 
 class RunConfig(BaseModel):
@@ -95,47 +70,116 @@ class RunConfig(BaseModel):
     protocol: int = PROTOCOL
     data: str
     data_fingerprint: str
-    image_size: Annotated[int, Field(ge=1, le=2048)] | None = None
-    train_size: Annotated[int, Field(ge=2)] | None = None
-    val_fraction: float = Field(0.0, ge=0, lt=1)
-    test_fraction: float = Field(0.2, gt=0, lt=1)
-    test_size: Annotated[int, Field(ge=2)] | None = None
-    split_seed: int = Field(0, ge=0, lt=2**63)
-    split_per_trial: bool = False
-    split_by: Annotated[str, Field(min_length=1)] | None = None
-    subset_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    model: str
+    image_size: int | None = of_data(
+        "Resize images to a square of this many pixels a side.", None, ge=1, le=2048
+    )
+    train_size: int | None = of_data("Train on this many images, stratified.", None, ge=2)
+    val_fraction: float = of_data(
+        "Part of the training data to hold out, to watch and to calibrate on "
+        "(own data: 0.1, or 0 if that is fewer images than classes).",
+        0.0,
+        ge=0,
+        lt=1,
+    )
+    test_fraction: float = of_data(
+        "Part to set aside for testing, where the data has no test part (0.2).", 0.2, gt=0, lt=1
+    )
+    test_size: int | None = of_data("Test on this many images, stratified, for a first look.", None, ge=2)
+    split_seed: int = of_data("Seed of every division of the data (0).", 0, ge=0, lt=2**63)
+    split_per_trial: bool = of_data(
+        "Divide the data anew for each trial.", False, flag="--split-per-trial/--one-split"
+    )
+    split_by: str | None = of_data(
+        "Keep together what belongs together (one object, patient, shoot): a column, or a regular expression "
+        "searched for in each file's path.",
+        None,
+        min_length=1,
+        metavar="COLUMN|REGEX",
+        later=True,
+    )
+    subset_seed: int | None = of_data("", None, ge=0, lt=2**63, later=True)
+    model: str = of_training(
+        "A model (see `selftaught ls models`), timm:NAME, torchvision:NAME, hf:FOLDER_OR_ID, or FILE.py:FUNCTION."
+    )
     model_fingerprint: str = ""
-    weights: str | None = None
+    weights: str | None = of_training(
+        "Safetensors file that a model of timm or torchvision starts from, instead of its own weights.",
+        None,
+        metavar="FILE",
+        later=True,
+    )
     method: str
     settings: dict[str, bool | int | float | str | None] = {}
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=2)
-    optimizer: Optimizer = "sgd"
-    schedule: Schedule = "steps"
-    lr: float = Field(gt=0, le=1e30)
-    momentum: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0, le=1e30)
-    milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    head: Head = "new"
-    backbone_factor: float = Field(1.0, gt=0, le=1)
-    batch_norm: BatchNorm = "train"
-    ramp: float = Field(0.0, ge=0, lt=1)
-    decay_norms: bool = True
-    ema: float = Field(0.0, ge=0, lt=1)
-    blend: float = Field(1.0, gt=0, le=1)
-    class_weights: ClassWeights = "none"
-    padding: Annotated[int, Field(ge=0, le=1024)] = 0
-    flip: bool = False
-    min_scale: Annotated[float, Field(gt=0, le=1)] | None = None
-    crop_originals: bool = False
-    policy: Policy = "none"
-    erasing: float = Field(0.0, ge=0, lt=1)
-    sampling: Sampling = "shuffle"
-    seed: int = Field(0, ge=0, lt=2**63)
-    threads: int = Field(1, ge=1, le=1024)
-    precision: Precision = "32-true"
-    device: Device = "cpu"
+    epochs: int = of_training("Passes over the training data.", ge=1)
+    batch_size: int = of_training("Images per step.", ge=2)
+    optimizer: Optimizer = of_training("sgd or adamw.", "sgd")
+    schedule: Schedule = of_training("steps (see --milestones) or cosine, of the learning rate.", "steps")
+    lr: float = of_training("Initial learning rate.", gt=0, le=1e30)
+    momentum: float = of_training("Momentum of SGD.", ge=0, lt=1)
+    weight_decay: float = of_training("Weight decay.", ge=0, le=1e30)
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = of_training(
+        "Epochs after which the rate falls to a tenth, or none.", (), metavar="E,E,..."
+    )
+    head: Head = of_training(
+        "How the classifier begins: new (random) or probe (the linear probe's solution; pretrained networks).",
+        "new",
+        later=True,
+    )
+    backbone_factor: float = of_training(
+        "What --lr is multiplied by below the classifier (pretrained: 0.4).", 1.0, gt=0, le=1, later=True
+    )
+    batch_norm: BatchNorm = of_training(
+        "train, or frozen: keep the statistics that the network came with (pretrained: frozen).",
+        "train",
+        later=True,
+    )
+    ramp: float = of_training(
+        "Share of the steps in which the learning rate rises from 0 (pretrained: 0.1).",
+        0.0,
+        ge=0,
+        lt=1,
+        later=True,
+    )
+    decay_norms: bool = of_training(
+        "Let biases and the weights of normalisations decay too (pretrained: no).",
+        True,
+        flag="--decay-norms/--no-decay-norms",
+        later=True,
+    )
+    ema: float = of_training(
+        "Evaluate the average of the weights, with this decay per step, such as 0.99.",
+        0.0,
+        ge=0,
+        lt=1,
+        later=True,
+    )
+    blend: float = of_training(
+        "Evaluate weights this share of the way from where fine-tuning began to its end (pretrained: 0.7).",
+        1.0,
+        gt=0,
+        le=1,
+        later=True,
+    )
+    class_weights: ClassWeights = of_training(
+        "none, or balanced: each class counts the same in the loss, however rare.", "none", later=True
+    )
+    padding: int = of_training("", 0, ge=0, le=1024)
+    flip: bool = of_training("Mirror half of the images.", False, flag="--flip/--no-flip")
+    min_scale: float | None = of_training("", None, gt=0, le=1)
+    crop_originals: bool = setting("", "", False, later=True)
+    policy: Policy = of_training(
+        "Operations on top: trivial (TrivialAugment, wide), rand (RandAugment) or none.", "none", later=True
+    )
+    erasing: float = of_training(
+        "Share of the images that lose a random rectangle.", 0.0, ge=0, lt=1, later=True
+    )
+    sampling: Sampling = of_training(
+        "shuffle (each image once per epoch) or balanced (each class equally often).", "shuffle", later=True
+    )
+    seed: int = of_training("Seed of the (first) trial.", 0, ge=0, lt=2**63)
+    threads: int = of_machine("CPU threads of a trial (train: up to 4, else 1).", 1, ge=1, le=1024)
+    precision: Precision = of_machine("32-true, bf16-mixed or 16-mixed.", "32-true")
+    device: Device = of_machine("cpu, cuda or auto.", "cpu")
     teacher: "RunConfig | None" = None
 
     @field_validator("settings")
@@ -235,6 +279,25 @@ class RunConfig(BaseModel):
         ]
 
 
+SETTINGS = declared(RunConfig)
+"""The settings of data, training and machine by name."""
+
+DATA_OPTIONS = tuple(name for name, declared in SETTINGS.items() if declared.kind == DATA)
+"""What leads from a source to the data fingerprint, and is superfluous beside it."""
+
+TRAINING_OPTIONS = tuple(name for name, declared in SETTINGS.items() if declared.kind in (TRAINING, MACHINE))
+"""What else a user may set of a run, whatever its method."""
+
+LATER = {name: declared.default for name, declared in SETTINGS.items() if declared.later}
+"""Fields that were added later, each with the value that trains as before there was the field."""
+
+NEUTRAL = {name: declared.default for name, declared in METHOD_SETTINGS.items() if declared.later}
+"""Settings that methods were given later, likewise.
+
+A configuration leaves them out where they have it: a run keeps the name that it had before there was the setting.
+"""
+
+
 def parse(values: dict[str, Any]) -> RunConfig:
     """The configuration with these values; a value out of range is a one-line `InputError`.
 
@@ -248,8 +311,19 @@ def parse(values: dict[str, Any]) -> RunConfig:
             raise InputError(
                 f"{name} {str(values[name])!r} has characters that no record can hold: rename it"
             )
+    return _validated(RunConfig, values)
+
+
+def checked_shorthands(values: dict[str, Any]) -> dict[str, Any]:
+    """Those of the values that are `Shorthands`; one out of range is a one-line `InputError`."""
+    given = {name: values[name] for name in SHORTHANDS if name in values}
+    _validated(Shorthands, {name: value for name, value in given.items() if not isinstance(value, RunConfig)})
+    return given
+
+
+def _validated(kind: type[_Model], values: dict[str, Any]) -> _Model:
     try:
-        return RunConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise InputError(_one_line(error)) from None
 

@@ -43,7 +43,7 @@ def with_probe(data: str, methods: Sequence[str], **options: Any) -> list[str]:
     """The methods, and last the linear probe where the network is pretrained: what costs nothing has to be beaten."""
     model = options.get("model")
     pretrained = model is not None and models.is_pretrained(model)
-    fitted = pretrained and (options.get("head") or preset_for(data, model).head) == "probe"
+    fitted = pretrained and (options.get("head") or preset_for(data, model)[1]["head"]) == "probe"
     return [*methods, "probe"] if fitted and "probe" not in methods else list(methods)
 
 

@@ -1,7 +1,7 @@
-"""The protocol's defaults, as data, and the configuration that they and a user's options make."""
+"""The configuration that a protocol's defaults and a user's options make, and the data that it leads to."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,148 +13,27 @@ from selftaught.activities import activity
 from selftaught.data import ImageData, levels, sources
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
-from selftaught.files.config import DATA_OPTIONS, RunConfig, parse
+from selftaught.files.config import (
+    DATA_OPTIONS,
+    SETTINGS,
+    TRAINING_OPTIONS,
+    RunConfig,
+    checked_shorthands,
+    parse,
+)
+from selftaught.files.protocols import (
+    AUGMENT,
+    BY_DATA,
+    BY_MODEL,
+    CIFAR,
+    FINE_TUNE,
+    OTHER_OPTIMIZER,
+    OWN_DATA,
+    Protocol,
+)
+from selftaught.files.settings import METHOD_SETTINGS, SHORTHANDS
 from selftaught.methods import registry
 from selftaught.training import teaching
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How a dataset is trained unless the user says otherwise; milestones are fractions of the epochs.
-
-    `augment` is one of `AUGMENT`. `val_fraction` is what is held out of the training part where it is large enough.
-    There are as many more epochs as make `least_steps` full batches. The rest are fields of `RunConfig`.
-    """
-
-    model: str
-    epochs: int
-    batch_size: int
-    lr: float
-    momentum: float
-    weight_decay: float
-    milestones: tuple[float, ...]
-    augment: str
-    optimizer: str = "sgd"
-    schedule: str = "steps"
-    val_fraction: float = 0.0
-    least_steps: int = 0
-    head: str = "new"
-    backbone_factor: float = 1.0
-    batch_norm: str = "train"
-    ramp: float = 0.0
-    decay_norms: bool = True
-    ema: float = 0.0
-    blend: float = 1.0
-
-
-_PHOTO = {"padding": 0, "flip": True, "min_scale": 0.25, "policy": "none", "erasing": 0.0}
-
-AUGMENT: dict[str, dict[str, Any]] = {
-    "none": {"padding": 0, "flip": False, "min_scale": None, "policy": "none", "erasing": 0.0},
-    "crop": {"padding": 4, "flip": True, "min_scale": None, "policy": "none", "erasing": 0.0},
-    "photo": _PHOTO,
-    "trivial": {**_PHOTO, "policy": "trivial", "erasing": 0.1},
-    "rand": {**_PHOTO, "policy": "rand", "erasing": 0.1},
-}
-"""Augmentations by name: the paper's crops of the padded image, and crops of any size and shape for photographs.
-
-With a policy's operations on top, see `selftaught.data.policies`, and a tenth of the images with a rectangle erased.
-"""
-
-CIFAR = Preset(
-    model="resnet14",
-    epochs=160,
-    batch_size=128,
-    lr=0.1,
-    momentum=0.9,
-    weight_decay=1e-4,
-    milestones=(0.5, 0.75),
-    augment="crop",
-)
-"""Section 5 of the paper."""
-
-OWN_DATA = replace(CIFAR, val_fraction=0.1)
-"""The user's own data: the paper's recipe, with a part held out to watch and to calibrate on."""
-
-PLAIN_CNN = replace(CIFAR, lr=0.01, milestones=())
-"""Section 3 of the paper, Table 1: at the ResNets' rate the plain CNNs do not learn."""
-
-DIGITS = replace(CIFAR, model="resnet8", epochs=15, batch_size=64, augment="none", val_fraction=0.1)
-
-MNIST = Preset(
-    model="mlp",
-    epochs=50,
-    batch_size=16,
-    lr=0.01,
-    momentum=0.9,
-    weight_decay=0.0,
-    milestones=(),
-    augment="none",
-)
-"""Section 5.1 of the paper, Table 3."""
-
-BY_MODEL = {"cnn6": PLAIN_CNN, "cnn8": PLAIN_CNN, "cnn10": PLAIN_CNN}
-"""Models that the CIFAR preset does not fit."""
-
-PRESETS = {"digits": DIGITS, "mnist": MNIST, "fashion-mnist": CIFAR, "cifar10": CIFAR, "cifar100": CIFAR}
-"""By dataset."""
-
-FINE_TUNE: dict[str, Any] = {
-    "epochs": 5,
-    "least_steps": 120,
-    "batch_size": 32,
-    "optimizer": "adamw",
-    "lr": 1e-3,
-    "momentum": 0.0,
-    "weight_decay": 0.01,
-    "schedule": "cosine",
-    "milestones": (),
-    "head": "probe",
-    "backbone_factor": 0.4,
-    "batch_norm": "frozen",
-    "ramp": 0.1,
-    "decay_norms": False,
-    "blend": 0.7,
-}
-"""What a pretrained network is trained with, whatever the data; how it was chosen: docs/benchmarks/fine_tuning.md."""
-
-OTHER_OPTIMIZER = {
-    "sgd": {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4},
-    "adamw": {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.01},
-}
-"""Defaults of an optimiser that is not the preset's."""
-
-WARMUP_FRACTION = 0.2
-"""Stage 1 of Algorithm 1 as a fraction of the epochs: 10 of 50 on MNIST in the paper, the same elsewhere."""
-
-TRAINING_OPTIONS = (
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "schedule",
-    "lr",
-    "momentum",
-    "weight_decay",
-    "milestones",
-    "head",
-    "backbone_factor",
-    "batch_norm",
-    "ramp",
-    "decay_norms",
-    "ema",
-    "blend",
-    "class_weights",
-    "padding",
-    "flip",
-    "min_scale",
-    "policy",
-    "erasing",
-    "sampling",
-    "seed",
-    "threads",
-    "precision",
-    "device",
-)
 
 
 def resolve(data: str, method: str, model: str | None = None, **options: Any) -> RunConfig:
@@ -178,9 +57,10 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     given = _augmented({name: value for name, value in options.items() if value is not None})
     _check_options(given)
     path = sources.local_path(data)
-    preset = preset_for(data, model)
-    least_steps = 0 if "epochs" in given else given.get("least_steps", preset.least_steps)
-    found = models.located(model or preset.model)
+    model, protocol = preset_for(data, model)
+    asked = given.get("least_steps", protocol.get("least_steps"))
+    least_steps = 0 if asked is None or "epochs" in given else asked
+    found = models.located(model)
     named = {
         "data": str(path or data),
         "data_fingerprint": "",
@@ -188,38 +68,39 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
         "weights": models.located_weights(found, given.get("weights")),
     }
     # Refuses what it can before the data is read and resized; one batch an epoch makes the most epochs.
-    config = _configured(named, method, preset, given, max(least_steps, preset.epochs))
+    config = _configured(named, method, protocol, given, max(least_steps, protocol["epochs"]))
     known: dict[str, Any] = {"model_fingerprint": models.fingerprint(config.model, config.weights)}
     if "val_fraction" not in given:
         source = (config.data, models.preparation(config.model, config.weights))
         options = _load_options(config) | {"for_crops": config.crop_originals}
-        known["val_fraction"] = _held_out(preset.val_fraction, *source, **options)
+        known["val_fraction"] = _held_out(protocol.get("val_fraction", 0.0), *source, **options)
     images = data_of_options(config.model_copy(update=known))
     known["data_fingerprint"] = images.fingerprint
     if "epochs" not in given:
         # Counted in images: a last batch that is not full is no whole step.
-        epochs = max(preset.epochs, math.ceil(least_steps * config.batch_size / len(images.train_labels)))
-        config = _configured(named, method, preset, given, epochs)
+        steps = math.ceil(least_steps * config.batch_size / len(images.train_labels))
+        config = _configured(named, method, protocol, given, max(protocol["epochs"], steps))
     config = config.model_copy(update=known)
     return config.model_copy(update={"teacher": _teacher(data, config, given)})
 
 
 def _configured(
-    named: dict[str, Any], method: str, preset: Preset, given: dict[str, Any], epochs: int
+    named: dict[str, Any], method: str, protocol: Protocol, given: dict[str, Any], epochs: int
 ) -> RunConfig:
     """The configuration with so many epochs unless others are `given`, before anything is read of data and model."""
-    training = _training_defaults(preset, {"epochs": epochs, **given})
-    training |= {n: given[n] for n in TRAINING_OPTIONS if n in given}
+    training = _training_defaults(protocol, {"epochs": epochs, **given})
+    training |= {name: given[name] for name in TRAINING_OPTIONS if name in given}
     if training["device"] == "auto":
         training["device"] = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = _settings(method, named["model"], training, given)
+    warmup = protocol.get("warmup", CIFAR["warmup"])
+    settings = _settings(method, named["model"], warmup, training, given)
     registry.create(method, **settings)  # refuses a setting out of range
     of_data = {name: given[name] for name in DATA_OPTIONS if name in given}
     if of_data.get("split_per_trial"):
-        of_data["split_seed"] = of_data.get("split_seed", 0) + training.get("seed", 0)
+        of_data["split_seed"] = of_data.get("split_seed", 0) + training["seed"]
     elif given.get("subset_per_trial", True) and "train_size" in given:
-        of_data.setdefault("subset_seed", of_data.get("split_seed", 0) + training.get("seed", 0))
-    values = {**of_data, **named, "method": method, "settings": settings, **training}
+        of_data.setdefault("subset_seed", of_data.get("split_seed", 0) + training["seed"])
+    values = {**of_data, **training, **named, "method": method, "settings": settings}
     values["crop_originals"] = training["min_scale"] is not None
     config = parse(values)
     _check_together(config)
@@ -255,15 +136,15 @@ def _teacher(data: str, config: RunConfig, given: dict[str, Any]) -> RunConfig |
     return ready
 
 
-def preset_for(data: str, model: str | None) -> Preset:
-    """What this model is trained with on this data unless the user says otherwise."""
-    preset = PRESETS.get(data, OWN_DATA)
+def preset_for(data: str, model: str | None) -> tuple[str, Protocol]:
+    """The model, by default the one of this data, and how it is trained unless the user says otherwise."""
+    usual, protocol = BY_DATA.get(data, (BY_DATA["cifar10"][0], OWN_DATA))
     if model is not None and models.is_pretrained(model):
-        augment = "photo" if preset.augment == "crop" else preset.augment
-        return replace(preset, model=model, augment=augment, **FINE_TUNE)
-    if preset.model == CIFAR.model and model in BY_MODEL:
-        return replace(BY_MODEL[model], val_fraction=preset.val_fraction)
-    return preset
+        augment = "photo" if protocol["augment"] == "crop" else protocol["augment"]
+        protocol = {**protocol, **FINE_TUNE, "augment": augment}
+    elif usual == BY_DATA["cifar10"][0] and model in BY_MODEL:
+        protocol = {**BY_MODEL[model], "val_fraction": protocol.get("val_fraction", 0.0)}
+    return model or usual, protocol
 
 
 @lru_cache(maxsize=1)
@@ -307,7 +188,7 @@ def data_of(config: RunConfig, preparation: Preparation | None = None) -> ImageD
 
 def method_settings() -> set[str]:
     """The settings that any method has."""
-    return {name for method in registry.names() for name in registry.settings(method)}
+    return {*METHOD_SETTINGS, *(name for method in registry.names() for name in registry.settings(method))}
 
 
 def _augmented(given: dict[str, Any]) -> dict[str, Any]:
@@ -322,39 +203,29 @@ def _augmented(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_options(given: dict[str, Any]) -> None:
-    known = [
-        "weights",
-        *DATA_OPTIONS,
-        "subset_per_trial",
-        "least_steps",
-        *TRAINING_OPTIONS,
-        *teaching.OPTIONS,
-        *sorted(method_settings()),
-    ]
+    known = [*DATA_OPTIONS, *TRAINING_OPTIONS, *SHORTHANDS, *sorted(method_settings())]
     for name in given:
         if name not in known:
             raise errors.unknown("option", name, known)
+    checked_shorthands(given)
 
 
-def _training_defaults(preset: Preset, given: dict[str, Any]) -> dict[str, Any]:
-    defaults = asdict(preset)
-    for name in ("model", "val_fraction", "least_steps"):
-        del defaults[name]
-    defaults |= AUGMENT[defaults.pop("augment")]
-    if given.get("optimizer", preset.optimizer) != preset.optimizer:
+def _training_defaults(protocol: Protocol, given: dict[str, Any]) -> dict[str, Any]:
+    """The protocol's training as a configuration has it, in epochs, where so many epochs are `given`."""
+    defaults = {n: SETTINGS[n].default for n in TRAINING_OPTIONS if SETTINGS[n].default is not ...}
+    defaults |= {n: protocol[n] for n in TRAINING_OPTIONS if n in protocol}
+    defaults |= AUGMENT[protocol["augment"]]
+    optimizer, schedule = defaults["optimizer"], given.get("schedule", defaults["schedule"])
+    if given.get("optimizer", optimizer) != optimizer:
         defaults |= OTHER_OPTIMIZER.get(given["optimizer"], {})
     if given.get("head") == "new":
         # A random head is nothing to keep, and need not be a linear layer that could have a rate of its own.
-        defaults |= {"blend": 1.0, "lr": defaults["lr"] * preset.backbone_factor, "backbone_factor": 1.0}
-    epochs = given.get("epochs", preset.epochs)
-    steps = {round(fraction * epochs) for fraction in preset.milestones}
-    if given.get("schedule", preset.schedule) != "steps":
-        steps = set()
-    return defaults | {
-        "epochs": epochs,
-        "milestones": sorted(m for m in steps if 0 < m < epochs),
-        "device": "auto",
-    }
+        factor = protocol.get("backbone_factor", 1.0)
+        defaults |= {"blend": 1.0, "lr": defaults["lr"] * factor, "backbone_factor": 1.0}
+    epochs = given["epochs"]
+    steps = {round(fraction * epochs) for fraction in protocol["milestones"]} if schedule == "steps" else ()
+    milestones = sorted(m for m in steps if 0 < m < epochs)
+    return defaults | {"epochs": epochs, "milestones": milestones, "device": "auto"}
 
 
 @lru_cache(maxsize=8)
@@ -373,14 +244,16 @@ def _held_out(share: float, name: str, preparation: Preparation, **options: Any)
     return share
 
 
-def _settings(method: str, model: str, training: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The method's own settings: its defaults, then the protocol's, then the user's.
+def _settings(
+    method: str, model: str, warmup: float, training: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    """The method's own settings: its defaults, then the protocol's (`warmup` a share of the epochs), then the user's.
 
     A head that is fitted first is the warm-up of methods that would otherwise begin with plain training.
     """
     warmed_up = training["head"] == "probe" and registry.find(method).warms_up_plainly
     protocol = {
-        "warmup": 0 if warmed_up else round(WARMUP_FRACTION * training["epochs"]),
+        "warmup": 0 if warmed_up else round(warmup * training["epochs"]),
         "saliency": models.default_saliency(model),
     }
     settings = {}
