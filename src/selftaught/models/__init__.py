@@ -105,13 +105,7 @@ def create(
 
 
 def preparation(name: str, weights: str | None = None) -> Preparation:
-    """What the model asks of its images; built-in models leave everything to the data.
-
-    A pretrained model that does not say how it wants them gets what most were trained on, see
-    `selftaught.data.preparation.usual`.
-
-    Raises:
-        InputError: the model's files cannot be used, or ask for something that cannot be done.
+    """What the model asks of its images, see `Architecture.preparation`; built-in models leave everything to the data.
 
     >>> preparation("cnn6") == Preparation()
     True
@@ -120,23 +114,12 @@ def preparation(name: str, weights: str | None = None) -> Preparation:
 
 
 def fingerprint(name: str, weights: str | None = None) -> str:
-    """SHA-256 (hex) of the files that define and initialise the model; "" for built-in models.
-
-    Raises:
-        InputError: the files are missing.
-
-    >>> fingerprint("cnn6")
-    ''
-    """
+    """SHA-256 (hex) of the files that define and initialise the model, see `Architecture.fingerprint`; or ""."""
     return find(name, weights).fingerprint()
 
 
 def notes(name: str, weights: str | None = None) -> tuple[str, ...]:
-    """What a user should know of how the model starts, one line each.
-
-    >>> notes("cnn6")
-    ()
-    """
+    """What a user should know of how the model starts, one line each."""
     architecture = find(name, weights)
     remark = _REMARKS.get(architecture.fingerprint()) if architecture.runs_code else None
     return (*architecture.notes(), *filter(None, [remark]))
@@ -179,10 +162,7 @@ def description(model: nn.Module) -> dict[str, Any] | None:
 
 
 def is_pretrained(name: str) -> bool:
-    """Whether the model starts from trained weights.
-
-    Raises:
-        InputError: a Python file, which may say so, cannot be read, or says what is neither True nor False.
+    """Whether the model starts from trained weights, see `Architecture.pretrained`.
 
     >>> is_pretrained("hf:google/vit-base-patch16-224"), is_pretrained("cnn6")
     (True, False)
@@ -191,13 +171,7 @@ def is_pretrained(name: str) -> bool:
 
 
 def is_spatial(name: str) -> bool:
-    """Whether the model's features are maps (B, K, H, W), so that Grad-CAM can explain it.
-
-    Taken for granted of a Python file's model: Grad-CAM itself says so where it finds no such layer.
-
-    >>> is_spatial("cnn6"), is_spatial("mlp")
-    (True, False)
-    """
+    """Whether the model's features are maps, see `Architecture`, so that Grad-CAM can explain it."""
     return find(name).spatial
 
 
@@ -216,11 +190,7 @@ def located(name: str) -> str:
 
 
 def located_weights(name: str, weights: str | None) -> str | None:
-    """The path by which a file of weights for the model is found from any directory.
-
-    Raises:
-        InputError: the model takes no such file, or there is none.
-    """
+    """The absolute path of a file of weights; InputError where the model takes no such file, or there is none."""
     if weights is None:
         return None
     find(name, weights)
@@ -229,24 +199,16 @@ def located_weights(name: str, weights: str | None) -> str | None:
 
 def source(name: str) -> bytes | None:
     """The Python file that makes the model, None for models that are no user's code."""
-    read = find(name).source
-    return read() if read else None
+    return find(name).source()
 
 
 def runs_code(name: str) -> bool:
-    """Whether creating the model runs a Python file of the user's.
-
-    >>> runs_code("net.py:build"), runs_code("cnn6")
-    (True, False)
-    """
+    """Whether creating the model runs a Python file of the user's."""
     return find(name).runs_code
 
 
 def rebuilds(name: str) -> bool:
-    """Whether a finished run's model needs of a user's code no file but the code itself, and not what it started from.
-
-    The code is run to find out.
-    """
+    """See `Architecture.rebuilds`. A user's code is run to find out."""
     return find(name).rebuilds()
 
 

@@ -31,7 +31,7 @@ def architecture(depth: int) -> Architecture:
     plan = _PLANS[depth]
     widths = "-".join(str(stage[-1]) for stage in plan.stages)
     summary = f"plain CNN, {depth} convolutions ({widths} channels), {len(plan.stages)} max-pools"
-    return Architecture(lambda spec: _build(f"cnn{depth}", plan, spec), summary, spatial=True)
+    return Architecture(summary, build=lambda spec: _build(f"cnn{depth}", plan, spec))
 
 
 def _build(name: str, plan: _Plan, spec: Spec) -> Classifier:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from selftaught.data.preparation import Preparation, taken_for_granted, usual
 from selftaught.errors import InputError
-from selftaught.models import model_folder, preprocessor, rehearsal
+from selftaught.models import model_folder, preprocessor
 from selftaught.models.registry import Architecture, Spec, register_pattern
-from selftaught.models.wrapped import Wrapped, head_layers
+from selftaught.models.wrapped import Wrapped, head_layers, reason, try_out
 
 # Plain matrix products: exact under batched gradients, and with the same bytes each time, on a GPU too.
 _ATTENTION = "eager"
@@ -53,29 +53,38 @@ def _description(config: Any) -> dict[str, Any]:
 
 
 @register_pattern("hf:(.+)")
-def architecture(source: str) -> Architecture:
+class HuggingFace(Architecture):
     """The classifier in the folder `source`, or of that name on the Hub."""
-    return Architecture(
-        build=lambda spec: _build(source, spec),
-        summary=f"transformers image classifier {source}, pretrained, with a new head",
-        spatial=True,
-        preparation=lambda: _preparation(source),
-        fingerprint=lambda: model_folder.fingerprint(source),
-        pretrained=lambda: True,
-        notes=lambda: _notes(source),
-        located=f"hf:{Path(source).expanduser().absolute()}" if Path(source).expanduser().is_dir() else None,
-    )
 
+    def __init__(self, source: str) -> None:
+        super().__init__(f"transformers image classifier {source}, pretrained, with a new head")
+        folder = Path(source).expanduser()
+        self.source_name, self.located = source, f"hf:{folder.absolute()}" if folder.is_dir() else None
 
-def _preparation(source: str) -> Preparation:
-    said = _said(source)
-    # A processor says how pictures come to their size, if only by leaving it out.
-    return usual(said) if said.mean is None else replace(said, size=said.size or usual(said).size)
+    def build(self, spec: Spec) -> nn.Module:
+        """See `Architecture`."""
+        return _build(self.source_name, spec)
 
+    def preparation(self) -> Preparation:
+        """See `Architecture`."""
+        said = _said(self.source_name)
+        # A processor says how pictures come to their size, if only by leaving it out.
+        return usual(said) if said.mean is None else replace(said, size=said.size or usual(said).size)
 
-def _notes(source: str) -> tuple[str, ...]:
-    note = taken_for_granted(_said(source))
-    return () if note is None else (f"hf:{source} does not say how it wants its images: {note}",)
+    def fingerprint(self) -> str:
+        """See `Architecture`."""
+        return model_folder.fingerprint(self.source_name)
+
+    def pretrained(self) -> bool:
+        """Always."""
+        return True
+
+    def notes(self) -> tuple[str, ...]:
+        """What is taken for granted of the model's images."""
+        note = taken_for_granted(_said(self.source_name))
+        return (
+            () if note is None else (f"hf:{self.source_name} does not say how it wants its images: {note}",)
+        )
 
 
 def _said(source: str) -> Preparation:
@@ -114,7 +123,7 @@ def _wrapped(
         remedy = f"use --image-size {own_size[0]}"
         interpolate = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
     model = HuggingFaceClassifier(network, layers, interpolate, spec.dropout)
-    rehearsal.check(name, model, spec, remedy)
+    try_out(name, model, spec, remedy)
     return model
 
 
@@ -128,7 +137,7 @@ def _config(source: str, folder: Path) -> Any:
     except Exception as error:  # its parsers raise whatever the file makes them
         raise InputError(
             f"{name}: its config.json is none that transformers {transformers.__version__} can use "
-            f"({rehearsal.reason(error)}): use a model that is part of transformers, saved with save_pretrained()"
+            f"({reason(error)}): use a model that is part of transformers, saved with save_pretrained()"
         ) from None
     if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         raise InputError(
@@ -147,7 +156,7 @@ def _described(name: str, description: dict[str, Any]) -> Any:
         return AutoConfig.for_model(values.pop("model_type"), **values)
     except Exception as error:
         raise InputError(
-            f"the stored description of {name} cannot be used ({rehearsal.reason(error)}): install the version of "
+            f"the stored description of {name} cannot be used ({reason(error)}): install the version of "
             "transformers that it was written with"
         ) from None
 
@@ -190,7 +199,7 @@ def _head(name: str, config: Any) -> set[str]:
             shapes.append({key: parameter.shape for key, parameter in network.named_parameters()})
     except Exception as error:  # of the architecture's own code
         raise InputError(
-            f"{name}: its config.json makes no network ({rehearsal.reason(error)}): mend it or use another model"
+            f"{name}: its config.json makes no network ({reason(error)}): mend it or use another model"
         ) from None
     head = {key for key, shape in shapes[0].items() if shape != shapes[1][key]}
     if not head:
@@ -216,7 +225,7 @@ def _pretrained(source: str, folder: Path, config: Any, head: set[str]) -> nn.Mo
         )
     except Exception as error:  # of safetensors, of transformers, of the architecture's own code
         raise InputError(
-            f"hf:{source}: its weights cannot be loaded ({rehearsal.reason(error)}): download or save them again"
+            f"hf:{source}: its weights cannot be loaded ({reason(error)}): download or save them again"
         ) from None
     mismatched = {key for key, *_ in info["mismatched_keys"]}
     _check_complete(f"hf:{source}", network, mismatched - head, set(info["missing_keys"]) - head)

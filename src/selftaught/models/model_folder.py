@@ -11,7 +11,7 @@ from pathlib import Path
 
 from selftaught.errors import InputError
 from selftaught.models import digest
-from selftaught.models.rehearsal import reason
+from selftaught.models.wrapped import reason
 
 CONFIG = "config.json"
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")

@@ -3,21 +3,23 @@
 import hashlib
 import importlib
 import warnings
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError, SelftaughtError, shown
 from selftaught.models import digest
-from selftaught.models.rehearsal import reason
+from selftaught.models.registry import Architecture, Spec
+from selftaught.models.wrapped import Wrapped, head_layers, reason, try_out
 
 
 def imported(package: str) -> ModuleType:
@@ -62,13 +64,71 @@ def _reason(error: Exception) -> str:
     return reason(ValueError(rest) if first.endswith(":") and rest else error)
 
 
-def fingerprint(name: str, path: Path, preparation: Preparation) -> str:
-    """SHA-256 of the model's name, of the file of its weights, and of what its preparation does to pixel values.
+class Packaged(Architecture, ABC):
+    """A classifier that a package calls `source`, with that package's weights or a file's, and a new head."""
 
-    The rest of the preparation shows in the pictures.
-    """
-    content = f"{name}\n{digest.of_file(path)}\n{preparation.mean} {preparation.std}\n"
-    return hashlib.sha256(content.encode()).hexdigest()
+    package = ""
+
+    def __init__(self, source: str, weights: str | None) -> None:
+        super().__init__(f"{self.package}'s {source}, pretrained, with a new head")
+        self.source_name, self.weights, self.name = source, weights, f"{self.package}:{source}"
+
+    @abstractmethod
+    def own_file(self) -> Path:
+        """The file of the package's own weights, fetched if it is not here."""
+
+    @abstractmethod
+    def head(self) -> Iterable[str]:
+        """The names that parameters of the head may have."""
+
+    @abstractmethod
+    def fresh(self, spec: Spec) -> tuple[nn.Module, dict[str, Any]]:
+        """The network with random weights, and what to make it from again, fit for JSON.
+
+        That may be given as part of `spec.description`: it comes from outside, and InputError refuses it.
+        """
+
+    @abstractmethod
+    def filled(self, network: nn.Module, recipe: dict[str, Any], spec: Spec, head: list[str]) -> nn.Module:
+        """The `fresh` network with trained weights, but for those of the head."""
+
+    def remedy(self) -> str:
+        """What to do where the images do not suit the network."""
+        return f"use --image-size {(self.preparation().size or (224,))[0]}"
+
+    def pretrained(self) -> bool:
+        """Always."""
+        return True
+
+    def fingerprint(self) -> str:
+        """Of the model's name, of the file of its weights, and of what its preparation does to pixel values.
+
+        The rest of the preparation shows in the pictures.
+        """
+        path, asked = given(self.weights) if self.weights else self.own_file(), self.preparation()
+        content = f"{self.name}\n{digest.of_file(path)}\n{asked.mean} {asked.std}\n"
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def notes(self) -> tuple[str, ...]:
+        """What is left out of a user's file of weights."""
+        note = left_out(self.weights, self.head()) if self.weights else None
+        return (note,) if note else ()
+
+    def build(self, spec: Spec) -> nn.Module:
+        """The network, wrapped and tried out; from its description alone where there is one."""
+        network, recipe = self.fresh(spec)
+        head = [key for key in self.head() if key in network.state_dict()]
+        if not head:
+            raise InputError(
+                f"{self.name} has no head that could be made for other classes: use another model"
+            )
+        if spec.description is None:
+            network = self.filled(network, recipe, spec, head)
+        layers = head_layers(self.name, network, head, spec.dropout)
+        model = Wrapped(network, layers, {self.package: recipe}, spec.dropout)
+        if spec.description is None:
+            try_out(self.name, model, spec, self.remedy())
+        return model
 
 
 def given(weights: str) -> Path:
@@ -92,12 +152,6 @@ def given(weights: str) -> Path:
         ) from None
 
 
-def names(path: Path) -> list[str]:
-    """What the tensors of a safetensors file are called."""
-    with safe_open(path, "pt") as file:
-        return list(file.keys())
-
-
 def tensors(path: Path, own: Mapping[str, Tensor], head: Iterable[str]) -> dict[str, Tensor]:
     """The weights of a safetensors file, with the network's own head in the place of theirs.
 
@@ -119,7 +173,8 @@ def tensors(path: Path, own: Mapping[str, Tensor], head: Iterable[str]) -> dict[
 def left_out(weights: str, head: Iterable[str]) -> str | None:
     """What to tell of a head that a user's file of weights holds as well; None where it holds none."""
     ours = set(head)
-    found = [key for key in names(given(weights)) if key in ours or key.partition(".")[2] in ours]
+    with safe_open(given(weights), "pt") as file:
+        found = [key for key in file.keys() if key in ours or key.partition(".")[2] in ours]  # noqa: SIM118
     if not found:
         return None
     return (

@@ -8,7 +8,7 @@ from PIL import Image
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
 from selftaught.models.model_folder import PREPROCESSORS
-from selftaught.models.rehearsal import reason
+from selftaught.models.wrapped import reason
 
 _RESCALE = 1 / 255
 # From this size on ConvNeXt stretches its pictures instead of cutting their middle out.

@@ -15,12 +15,13 @@ from torch import nn
 
 from selftaught.data.preparation import Preparation, taken_for_granted, usual
 from selftaught.errors import InputError, unknown
-from selftaught.models import declarations, rehearsal
+from selftaught.models import declarations
 from selftaught.models.registry import Architecture, Spec, register_pattern
+from selftaught.models.wrapped import reason, try_out
 
 
 @register_pattern(r"(.+\.py):([A-Za-z_]\w*)")
-def architecture(path: str, function: str) -> Architecture:
+class PythonFile(Architecture):
     """The model that `function` of the Python file at `path` (relative or with ~ as well) returns.
 
     The function is called with those of `num_classes`, `in_channels`, `image_size` (height, width) and `dropout` that
@@ -30,20 +31,50 @@ def architecture(path: str, function: str) -> Architecture:
     fingerprint is that of the function's name, of this file and of its ``FILES``, so the file cannot import its
     neighbours.
     """
-    return Architecture(
-        build=lambda spec: _build(path, function, spec),
-        summary=f"{function}() of {path}",
-        spatial=True,
-        preparation=lambda: _preparation(path),
-        fingerprint=lambda: _fingerprint(path, function),
-        pretrained=lambda: _pretrained(path),
-        declared=lambda: declarations.declares_pretrained(path, _content(path)),
-        runs_code=True,
-        located=f"{_location(path)}:{function}",
-        source=lambda: _content(path),
-        rebuilds=lambda: _takes_pretrained(_function(path, function, with_files=False)),
-        notes=lambda: _notes(path),
-    )
+
+    runs_code = True
+
+    def __init__(self, path: str, function: str) -> None:
+        super().__init__(f"{function}() of {path}")
+        self.path, self.function, self.located = path, function, f"{_location(path)}:{function}"
+
+    def build(self, spec: Spec) -> nn.Module:
+        """See `Architecture`."""
+        return _build(self.path, self.function, spec)
+
+    def preparation(self) -> Preparation:
+        """See `Architecture`."""
+        found = _own_preparation(self.path)
+        return usual(found) if self.pretrained() else found
+
+    def fingerprint(self) -> str:
+        """See the class."""
+        content = _content(self.path)
+        # Without FILES nothing is added: runs from before there were any keep their identity.
+        whole = content + self.function.encode() + declarations.digests(self.path, content).encode()
+        return hashlib.sha256(whole).hexdigest()
+
+    def pretrained(self) -> bool:
+        """See `Architecture`."""
+        return declarations.pretrained(self.path, _content(self.path))
+
+    def declared(self) -> bool:
+        """See `Architecture`."""
+        return declarations.declares_pretrained(self.path, _content(self.path))
+
+    def source(self) -> bytes:
+        """See `Architecture`."""
+        return _content(self.path)
+
+    def rebuilds(self) -> bool:
+        """See `Architecture`."""
+        return _takes_pretrained(_function(self.path, self.function, with_files=False))
+
+    def notes(self) -> tuple[str, ...]:
+        """What is taken for granted of a pretrained network's images."""
+        note = taken_for_granted(_own_preparation(self.path)) if self.pretrained() else None
+        told = f"{self.path} does not say how its trained weights want their images: {note}; PREPARATION in it says"
+        return () if note is None else (f"{told} otherwise",)
 
 
 @register_pattern(r"(?!hf:|timm:|torchvision:)(.+\.py)")
@@ -62,17 +93,6 @@ def _content(path: str) -> bytes:
         return _location(path).read_bytes()
     except OSError as error:
         raise InputError(f"model file {path} cannot be read ({error.strerror}): check its path") from None
-
-
-def _fingerprint(path: str, function: str) -> str:
-    content = _content(path)
-    # Without FILES nothing is added: runs from before there were any keep their identity.
-    whole = content + function.encode() + declarations.digests(path, content).encode()
-    return hashlib.sha256(whole).hexdigest()
-
-
-def _pretrained(path: str) -> bool:
-    return declarations.pretrained(path, _content(path))
 
 
 def _module(path: str, with_files: bool = True) -> ModuleType:
@@ -131,7 +151,7 @@ def _build(path: str, function: str, spec: Spec) -> nn.Module:
         remedy = "use another --image-size or mend its forward()"
         if spec.in_channels == 1:
             remedy += ", or have grey pictures made colour, PREPARATION = Preparation(channels=3)"
-        rehearsal.check(name, model, spec, remedy)
+        try_out(name, model, spec, remedy)
     return model
 
 
@@ -177,11 +197,6 @@ def _arguments(name: str, build: Callable[..., Any], spec: Spec) -> dict[str, An
     return taken
 
 
-def _preparation(path: str) -> Preparation:
-    found = _own_preparation(path)
-    return usual(found) if _pretrained(path) else found
-
-
 def _own_preparation(path: str) -> Preparation:
     found = getattr(_module(path), "PREPARATION", Preparation())
     if not isinstance(found, Preparation):
@@ -189,16 +204,6 @@ def _own_preparation(path: str) -> Preparation:
             f"PREPARATION in {path} is a {type(found).__name__}: make it a selftaught.data.preparation.Preparation"
         )
     return found
-
-
-def _notes(path: str) -> tuple[str, ...]:
-    """What is taken for granted of a pretrained network's images."""
-    note = taken_for_granted(_own_preparation(path)) if _pretrained(path) else None
-    if note is None:
-        return ()
-    return (
-        f"{path} does not say how its trained weights want their images: {note}; PREPARATION in it says otherwise",
-    )
 
 
 def _printing_to_stderr() -> AbstractContextManager[Any]:
@@ -215,7 +220,7 @@ def _line(error: BaseException, path: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    message = error.msg if isinstance(error, SyntaxError) else rehearsal.reason(error)
+    message = error.msg if isinstance(error, SyntaxError) else reason(error)
     return f"{type(error).__name__}: {message}"
 
 

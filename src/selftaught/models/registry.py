@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -27,60 +26,73 @@ class Spec(NamedTuple):
     pretrained: bool = True
 
 
-Builder = Callable[[Spec], nn.Module]
-
-
-@dataclass(frozen=True)
 class Architecture:
-    """A model that can be built.
+    """A model that can be built. Unless a subclass says otherwise, its name says all and it is trained from scratch.
 
     Attributes:
-        build: makes it, initialised from torch's global generator.
         summary: one line about it.
-        spatial: its features are maps, so Grad-CAM applies.
-        preparation: what it asks of its images.
-        fingerprint: SHA-256 of what defines and initialises it, "" where its name says it all.
-        pretrained: whether it starts from trained weights.
-        declared: whether somebody has said so, or that it does not; else it shows when it is built.
+        spatial: its features are maps (B, K, H, W), so that Grad-CAM applies; taken for granted of a user's own model.
         runs_code: building it runs the user's own code.
         located: its name, with the path in it made absolute; None where it has none.
-        source: the user's own code, None where there is none.
-        rebuilds: whether a finished run's model is made without the files that it started from, given that its code
-            has not changed.
-        notes: what a user should know of how it starts, one line each.
     """
 
-    build: Builder
-    summary: str
-    spatial: bool
-    preparation: Callable[[], Preparation] = Preparation
-    fingerprint: Callable[[], str] = str
-    pretrained: Callable[[], bool] = bool
-    declared: Callable[[], bool] = lambda: True
-    runs_code: bool = False
+    runs_code = False
     located: str | None = None
-    source: Callable[[], bytes] | None = None
-    rebuilds: Callable[[], bool] = bool
-    notes: Callable[[], tuple[str, ...]] = tuple
+
+    def __init__(
+        self, summary: str, spatial: bool = True, build: Callable[[Spec], nn.Module] | None = None
+    ) -> None:
+        self.summary, self.spatial, self._builder = summary, spatial, build
+
+    def build(self, spec: Spec) -> nn.Module:
+        """The model, initialised from the global generators."""
+        assert self._builder is not None
+        return self._builder(spec)
+
+    def preparation(self) -> Preparation:
+        """What it asks of its images; InputError where its files cannot be used, or ask what cannot be done."""
+        return Preparation()
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the files that define and initialise it, "" where there are none; InputError if missing."""
+        return ""
+
+    def pretrained(self) -> bool:
+        """Whether it starts from trained weights; InputError where a Python file does not say so plainly."""
+        return False
+
+    def declared(self) -> bool:
+        """Whether somebody has said whether it is pretrained; else it shows when it is built."""
+        return True
+
+    def source(self) -> bytes | None:
+        """The user's own code; None where there is none."""
+        return None
+
+    def rebuilds(self) -> bool:
+        """Whether a finished run's model is made without the files that it started from, if its code is unchanged."""
+        return False
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how it starts, one line each."""
+        return ()
 
 
 _ARCHITECTURES: dict[str, Architecture] = {}
 _PATTERNS: dict[re.Pattern[str], tuple[Callable[..., Architecture], bool]] = {}
 
 
-def register(name: str, summary: str, spatial: bool = True) -> Callable[[Builder], Builder]:
-    """Decorator: the function builds the model called `name`."""
+def register(name: str, summary: str, spatial: bool = True) -> Callable[[Callable], Callable]:
+    """Decorator: the function builds the model called `name` for a `Spec`."""
 
-    def add(build: Builder) -> Builder:
-        _ARCHITECTURES[name] = Architecture(build, summary, spatial)
+    def add(build: Callable[[Spec], nn.Module]) -> Callable[[Spec], nn.Module]:
+        _ARCHITECTURES[name] = Architecture(summary, spatial, build)
         return build
 
     return add
 
 
-def register_family(
-    prefix: str, *listed: int
-) -> Callable[[Callable[[int], Architecture]], Callable[[int], Architecture]]:
+def register_family(prefix: str, *listed: int) -> Callable[[Callable], Callable]:
     """Decorator: the function makes the architecture `prefix` + number, or raises InputError.
 
     The `listed` numbers appear among the names; any other number the function accepts works too.
@@ -94,10 +106,8 @@ def register_family(
     return add
 
 
-def register_pattern(
-    pattern: str, takes_weights: bool = False
-) -> Callable[[Callable[..., Architecture]], Callable[..., Architecture]]:
-    """Decorator: the function makes an architecture from the groups of a name that the pattern matches as a whole.
+def register_pattern(pattern: str, takes_weights: bool = False) -> Callable[[Callable], Callable]:
+    """Decorator: the function or class makes an architecture from the groups of a name that the pattern matches.
 
     One that `takes_weights` gets after them the path of a file of weights, or None for its own.
     """

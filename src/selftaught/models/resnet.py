@@ -44,7 +44,7 @@ def architecture(depth: int) -> Architecture:
         valid = ", ".join(f"resnet{number}" for number in _LISTED)
         raise InputError(f"there is no resnet{depth}: the depth must be 6n+2 with n >= 1 ({valid}, ...)")
     summary = f"CIFAR ResNet, 3 stages of {blocks} basic block{'s' * (blocks > 1)}, 16-32-64 channels"
-    return Architecture(lambda spec: _build(blocks, spec), summary, spatial=True)
+    return Architecture(summary, build=lambda spec: _build(blocks, spec))
 
 
 def _build(blocks: int, spec: Spec) -> Classifier:

@@ -1,37 +1,89 @@
 """Image classifiers of timm, pretrained and with a new head: ``timm:NAME``."""
 
 import difflib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError, shown
-from selftaught.models import packages, rehearsal
+from selftaught.models import packages
 from selftaught.models.model_folder import quiet_hub
 from selftaught.models.registry import Architecture, Spec, register_pattern
-from selftaught.models.rehearsal import reason
-from selftaught.models.wrapped import Wrapped, head_layers
-
-_WEIGHTS = "model.safetensors"
+from selftaught.models.wrapped import reason
 
 
 @register_pattern(r"timm:([\w.-]+)", takes_weights=True)
-def architecture(source: str, weights: str | None) -> Architecture:
+class Timm(packages.Packaged):
     """The classifier that timm calls `source`, with the Hub's weights or those of a file of the user's."""
-    return Architecture(
-        build=lambda spec: _build(source, weights, spec),
-        summary=f"timm's {source}, pretrained, with a new head",
-        spatial=True,
-        preparation=lambda: _preparation(source),
-        fingerprint=lambda: packages.fingerprint(
-            f"timm:{source}", _file(source, weights), _preparation(source)
-        ),
-        pretrained=lambda: True,
-        notes=lambda: _notes(source, weights),
-    )
+
+    package = "timm"
+
+    def preparation(self) -> Preparation:
+        """See `Architecture`."""
+        config = _config(self.source_name)
+        with packages.quiet():
+            asked = packages.imported("timm").data.resolve_data_config({}, pretrained_cfg=config)
+        resample = asked["interpolation"] if asked["interpolation"] != "random" else "bilinear"
+        channels, height, width = asked["input_size"]
+        mean, std = (tuple(map(float, asked[name])) for name in ("mean", "std"))
+        crop, stretch = min(1.0, asked["crop_pct"]), asked["crop_mode"] == "squash"
+        return Preparation((height, width), channels, crop, resample, mean, std, stretch)
+
+    def notes(self) -> tuple[str, ...]:
+        """See `Packaged`; and what is done otherwise than timm does it."""
+        if _config(self.source_name).get("crop_mode") != "border":
+            return super().notes()
+        border = (
+            f"{self.name} was trained on whole pictures with a border: here their middle is cut out instead"
+        )
+        return border, *super().notes()
+
+    def own_file(self) -> Path:
+        """See `Packaged`."""
+        return _from_hub(self.source_name)
+
+    def head(self) -> Iterable[str]:
+        """See `Packaged`."""
+        layers = _config(self.source_name).get("classifier") or ()
+        layers = (layers,) if isinstance(layers, str) else layers
+        return [f"{layer}.{parameter}" for layer in layers for parameter in ("weight", "bias")]
+
+    def fresh(self, spec: Spec) -> tuple[nn.Module, dict[str, Any]]:
+        """See `Packaged`."""
+        timm = packages.imported("timm")
+        recipe = _described(spec.description) if spec.description is not None else self._recipe(spec)
+        refusal = f"{self.name} cannot take images of {spec.height}x{spec.width}"
+        with packages.refusing(refusal, self.remedy()):
+            return timm.create_model(recipe["name"], pretrained=False, **_options(recipe, spec)), recipe
+
+    def filled(self, network: Any, recipe: dict[str, Any], spec: Spec, head: list[str]) -> nn.Module:
+        """See `Packaged`.
+
+        timm loads the weights, which knows what is to be fitted to another size or number of channels; with a head
+        for these classes among them, it lets nothing be missing.
+        """
+        what = f"the weights in {self.weights}" if self.weights else f"the weights of {self.name}"
+        path = packages.given(self.weights) if self.weights else self.own_file()
+        state = packages.tensors(path, network.state_dict(), head)
+        overlay = {"state_dict": state, "num_classes": spec.num_classes, "label_offset": 0}
+        with packages.refusing(f"{what} do not fit", "give those of this very network"):
+            network = packages.imported("timm").create_model(
+                recipe["name"], pretrained=True, pretrained_cfg_overlay=overlay, **_options(recipe, spec)
+            )
+        network.pretrained_cfg.pop("state_dict", None)  # a copy of all weights
+        return network
+
+    def _recipe(self, spec: Spec) -> dict[str, Any]:
+        """The name with its weights' tag, which another release may choose otherwise; the size if it is built in."""
+        config = _config(self.source_name)
+        tag, architecture = config.get("tag"), config.get("architecture")
+        name = f"{architecture}.{tag}" if tag and architecture else self.source_name
+        size = [spec.height, spec.width] if config.get("fixed_input_size") else None
+        return {"name": name, "image_size": size}
 
 
 @register_pattern(r"timm:(.*)", takes_weights=True)
@@ -55,40 +107,6 @@ def _config(source: str) -> dict[str, Any]:
     return {} if found is None else found.to_dict()
 
 
-def _preparation(source: str) -> Preparation:
-    config = _config(source)
-    with packages.quiet():
-        asked = packages.imported("timm").data.resolve_data_config({}, pretrained_cfg=config)
-    channels, height, width = asked["input_size"]
-    resample = asked["interpolation"] if asked["interpolation"] != "random" else "bilinear"
-    stretch = asked["crop_mode"] == "squash"
-    mean, std = (tuple(map(float, asked[name])) for name in ("mean", "std"))
-    return Preparation((height, width), channels, min(1.0, asked["crop_pct"]), resample, mean, std, stretch)
-
-
-def _notes(source: str, weights: str | None) -> tuple[str, ...]:
-    config = _config(source)
-    found: list[str | None] = []
-    if config.get("crop_mode") == "border":
-        found.append(
-            f"timm:{source} was trained on whole pictures with a border: here their middle is cut out instead"
-        )
-    if weights is not None:
-        found.append(packages.left_out(weights, _head(config)))
-    return tuple(note for note in found if note)
-
-
-def _head(config: dict[str, Any]) -> list[str]:
-    """The names that parameters of the head may have."""
-    layers = config.get("classifier") or ()
-    layers = (layers,) if isinstance(layers, str) else layers
-    return [f"{layer}.{parameter}" for layer in layers for parameter in ("weight", "bias")]
-
-
-def _file(source: str, weights: str | None) -> Path:
-    return packages.given(weights) if weights is not None else _from_hub(source)
-
-
 @lru_cache
 def _from_hub(source: str) -> Path:
     from huggingface_hub import errors, hf_hub_download
@@ -100,12 +118,8 @@ def _from_hub(source: str) -> Path:
     repository, _, revision = config["hf_hub_id"].partition("@")
     try:
         with quiet_hub():
-            name = config.get("hf_hub_filename") or _WEIGHTS
-            return Path(
-                hf_hub_download(
-                    repository, str(Path(name).with_suffix(".safetensors")), revision=revision or None
-                )
-            )
+            name = Path(config.get("hf_hub_filename") or "model").with_suffix(".safetensors")
+            return Path(hf_hub_download(repository, str(name), revision=revision or None))
     except errors.LocalEntryNotFoundError:
         raise InputError(
             f"the weights of timm:{source} are not here, and the Hub cannot be reached: {own}"
@@ -120,72 +134,18 @@ def _from_hub(source: str) -> Path:
         ) from None
 
 
-def _build(source: str, weights: str | None, spec: Spec) -> nn.Module:
-    timm = packages.imported("timm")
-    full, size = _described(spec.description) if spec.description else _full(source, spec)
-    name = f"timm:{source}"
-    options: dict[str, Any] = {"num_classes": spec.num_classes, "in_chans": spec.in_channels}
-    if size:
-        options["img_size"] = tuple(size)
-    own = _config(full).get("input_size", (3, 224, 224))[-1]
-    remedy = f"use --image-size {own}"
-    with packages.refusing(f"{name} cannot take images of {spec.height}x{spec.width}", remedy):
-        network = timm.create_model(full, pretrained=False, **options)
-    head = [key for key in _head(_config(full)) if key in network.state_dict()]
-    if not head:
-        raise InputError(f"{name} has no head that could be made for other classes: use another model")
-    if spec.description is None:
-        network = _filled(name, full, _file(source, weights), weights, network.state_dict(), head, options)
-    description = {"timm": {"name": full, "image_size": size}}
-    model = Wrapped(network, head_layers(name, network, head, spec.dropout), description, spec.dropout)
-    if spec.description is None:
-        rehearsal.check(name, model, spec, remedy)
-    return model
+def _options(recipe: dict[str, Any], spec: Spec) -> dict[str, Any]:
+    size = {"img_size": tuple(recipe["image_size"])} if recipe["image_size"] else {}
+    return {"num_classes": spec.num_classes, "in_chans": spec.in_channels, **size}
 
 
-def _filled(
-    name: str,
-    full: str,
-    path: Path,
-    weights: str | None,
-    own: dict[str, Tensor],
-    head: list[str],
-    options: dict[str, Any],
-) -> nn.Module:
-    """The network with the weights in the file at `path` and the head of `own`, a fresh one's state.
-
-    timm loads them, which knows what is to be fitted to another size or number of channels; with a head for these
-    classes among them, it lets nothing be missing.
-    """
-    what = f"the weights of {name}" if weights is None else f"the weights in {weights}"
-    overlay = {
-        "state_dict": packages.tensors(path, own, head),
-        "num_classes": options["num_classes"],
-        "label_offset": 0,
-    }
-    with packages.refusing(f"{what} do not fit", "give those of this very network"):
-        network = packages.imported("timm").create_model(
-            full, pretrained=True, pretrained_cfg_overlay=overlay, **options
-        )
-    network.pretrained_cfg.pop("state_dict", None)  # a copy of all weights
-    return network
-
-
-def _full(source: str, spec: Spec) -> tuple[str, list[int] | None]:
-    """The name with its weights' tag, which another release may choose otherwise; and the size that is built in."""
-    config = _config(source)
-    tag = config.get("tag")
-    full = f"{config['architecture']}.{tag}" if tag and config.get("architecture") else source
-    return full, [spec.height, spec.width] if config.get("fixed_input_size") else None
-
-
-def _described(description: dict[str, Any]) -> tuple[str, list[int] | None]:
-    """What `_full` gave when the network was trained; it comes from outside."""
+def _described(description: dict[str, Any]) -> dict[str, Any]:
+    """What `Timm._recipe` gave when the network was trained; it comes from outside."""
     timm = packages.imported("timm")
     try:
         name, size = description["timm"]["name"], description["timm"]["image_size"]
         if timm.is_model(name) and (size is None or [type(side) for side in size] == [int, int]):
-            return name, size
+            return {"name": name, "image_size": size}
     except Exception:  # whatever the wrong types lead to
         pass
     raise InputError(

@@ -3,6 +3,7 @@
 import difflib
 import os
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,9 @@ from torch import nn
 
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError, shown
-from selftaught.models import packages, rehearsal
+from selftaught.models import packages
 from selftaught.models.registry import Architecture, Spec, register_pattern
-from selftaught.models.rehearsal import reason
-from selftaught.models.wrapped import Wrapped, head_layers
+from selftaught.models.wrapped import reason
 from selftaught.saliency.preserve import preserved_rng
 
 # Their second heads go; their own weights expect pictures that the network itself has scaled anew.
@@ -25,22 +25,62 @@ _OWN_WEIGHTS = "give weights of your own as --weights FILE.safetensors"
 
 
 @register_pattern(r"torchvision:(\w+)(?:\.(\w+))?", takes_weights=True)
-def architecture(source: str, tag: str | None, weights: str | None) -> Architecture:
-    """The classifier that torchvision calls `source`, with its weights, by default the best, or a file's."""
-    name = f"torchvision:{source}" + (f".{tag}" if tag else "")
-    return Architecture(
-        build=lambda spec: _build(name, source, tag, weights, spec),
-        summary=f"torchvision's {source}, pretrained, with a new head",
-        spatial=True,
-        preparation=lambda: _preparation(source, tag),
-        fingerprint=lambda: packages.fingerprint(
-            name,
-            packages.given(weights) if weights is not None else _own_file(source, tag),
-            _preparation(source, tag),
-        ),
-        pretrained=lambda: True,
-        notes=lambda: tuple(filter(None, [weights and packages.left_out(weights, _head(source))])),
-    )
+class TorchVision(packages.Packaged):
+    """The classifier that torchvision calls `source`, with the weights called `tag` (else the best) or a file's."""
+
+    package = "torchvision"
+
+    def __init__(self, source: str, tag: str | None, weights: str | None) -> None:
+        super().__init__(source, weights)
+        self.tag = tag
+        self.name += f".{tag}" if tag else ""
+
+    def preparation(self) -> Preparation:
+        """See `Architecture`."""
+        asked = _own(self.source_name, self.tag).transforms()
+        try:
+            (size,), (edge,) = asked.crop_size, asked.resize_size
+            resample, mean, std = asked.interpolation.value, tuple(asked.mean), tuple(asked.std)
+        except (AttributeError, ValueError, TypeError):
+            raise InputError(
+                f"what torchvision:{self.source_name} does to its pictures is not understood: use another model"
+            ) from None
+        return Preparation((size, size), 3, min(1.0, size / edge), resample, mean, std)
+
+    def own_file(self) -> Path:
+        """See `Packaged`."""
+        return _own_file(self.source_name, self.tag)
+
+    def head(self) -> Iterable[str]:
+        """See `Packaged`."""
+        return _head(self.source_name)
+
+    def fresh(self, spec: Spec) -> tuple[nn.Module, dict[str, Any]]:
+        """See `Packaged`."""
+        source = self.source_name if spec.description is None else _described(spec.description)
+        if spec.in_channels != 3:
+            raise InputError(f"{self.name} takes images of 3 channels, not {spec.in_channels}: convert them")
+        _head(source)  # refuses what torchvision does not have
+        with packages.refusing(f"{self.name} cannot be built", "use another release of torchvision"):
+            return _network(source, spec.num_classes), {"name": source}
+
+    def filled(self, network: nn.Module, recipe: dict[str, Any], spec: Spec, head: list[str]) -> nn.Module:
+        """See `Packaged`."""
+        own = network.state_dict()
+        if self.weights is not None:
+            found = packages.tensors(packages.given(self.weights), own, head)
+            auxiliary = ("AuxLogits.", "aux1.", "aux2.")
+            found = {key: value for key, value in found.items() if not key.startswith(auxiliary)}
+            packages.fill(f"the weights in {self.weights}", network, found)
+            return network
+        options = {"aux_logits": False} if self.source_name in _AUXILIARY else {}
+        weights, models = _own(self.source_name, self.tag), packages.imported("torchvision").models
+        self.own_file()
+        with packages.refusing(f"the weights of {self.name} cannot be loaded", _OWN_WEIGHTS):
+            # torchvision knows what it called its tensors when the file was written.
+            original = models.get_model(self.source_name, weights=weights, **options).state_dict()
+        packages.fill(f"the weights of {self.name}", network, original | {key: own[key] for key in head})
+        return network
 
 
 @register_pattern(r"torchvision:(.*)", takes_weights=True)
@@ -73,18 +113,6 @@ def _own(source: str, tag: str | None) -> Any:
             f"torchvision has no weights {tag} for {source}: there are {', '.join(there_are.__members__)}"
         )
     return there_are[tag]
-
-
-def _preparation(source: str, tag: str | None) -> Preparation:
-    asked = _own(source, tag).transforms()
-    try:
-        (size,), (edge,) = asked.crop_size, asked.resize_size
-        resample, mean, std = asked.interpolation.value, tuple(asked.mean), tuple(asked.std)
-    except (AttributeError, ValueError, TypeError):
-        raise InputError(
-            f"what torchvision:{source} does to its pictures is not understood: use another model"
-        ) from None
-    return Preparation((size, size), 3, min(1.0, size / edge), resample, mean, std)
 
 
 @lru_cache
@@ -131,43 +159,6 @@ def _sizes(source: str) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter
     """The parameters of networks for two and for three classes."""
     few, more = (dict(_network(source, number).named_parameters()) for number in (2, 3))
     return few, more
-
-
-def _build(name: str, source: str, tag: str | None, weights: str | None, spec: Spec) -> nn.Module:
-    if spec.description is not None:
-        source = _described(spec.description)
-    if spec.in_channels != 3:
-        raise InputError(f"{name} takes images of 3 channels, not {spec.in_channels}: convert them")
-    head = _head(source)
-    with packages.refusing(f"{name} cannot be built", "use another release of torchvision"):
-        network = _network(source, spec.num_classes)
-    if spec.description is None:
-        _fill(name, source, tag, weights, network)
-    layers = head_layers(name, network, head, spec.dropout)
-    model = Wrapped(network, layers, {"torchvision": {"name": source}}, spec.dropout)
-    if spec.description is None:
-        size = _preparation(source, tag).size
-        rehearsal.check(name, model, spec, f"use --image-size {size[0] if size else 224}")
-    return model
-
-
-def _fill(name: str, source: str, tag: str | None, weights: str | None, network: nn.Module) -> None:
-    own, head = network.state_dict(), _head(source)
-    if weights is not None:
-        found = packages.tensors(packages.given(weights), own, head)
-        found = {
-            key: value for key, value in found.items() if not key.startswith(("AuxLogits.", "aux1.", "aux2."))
-        }
-        packages.fill(f"the weights in {weights}", network, found)
-        return
-    options = {"aux_logits": False} if source in _AUXILIARY else {}
-    _own_file(source, tag)
-    with packages.refusing(f"the weights of {name} cannot be loaded", _OWN_WEIGHTS):
-        # torchvision knows what it called its tensors when the file was written.
-        original = packages.imported("torchvision").models.get_model(
-            source, weights=_own(source, tag), **options
-        )
-    packages.fill(f"the weights of {name}", network, original.state_dict() | {key: own[key] for key in head})
 
 
 def _described(description: dict[str, Any]) -> str:
