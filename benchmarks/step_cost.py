@@ -2,7 +2,7 @@
 
     python -m benchmarks.step_cost [--device cuda] [--smoke]
 
-Each method trains a network of its own, from equal initial weights, with the library's own objectives and plain SGD
+Each method trains a network of its own, from equal initial weights, with the library's own methods and plain SGD
 (momentum, weight decay); a step is forward, loss, backward and update, on a batch of random images that is new in every
 step and made outside of the measured time. Everyone has the same memory format (channels_last), threads and precision.
 """
@@ -18,7 +18,6 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks import harness, networks
 from selftaught.errors import InputError
 from selftaught.methods import registry
-from selftaught.methods.base import Casting
 
 INTRO = """A step of every method beside a step of plain cross-entropy (ce) on the same network: forward, loss,
 backward, update by SGD with momentum and weight decay. All begin with equal weights and take steps in turn in one
@@ -144,21 +143,18 @@ class Trainer:
     def __init__(self, setting: Setting, variant: Variant, device: torch.device) -> None:
         torch.manual_seed(0)
         self.setting, self.device, self.window = setting, device, variant.window
-        objective = registry.create(variant.method, **variant.settings)
-        options = objective.model_options()
-        student = self.network(setting.model, **options)
-        role = objective.learns_from
-        self.teacher = self.network(setting.other(role)) if role else None
-        cast = Casting(lambda: self.network(setting.model, **options), self.batch()[0][:2])
-        companions = objective.companions(student, self.teacher, cast)
-        companions = {name: self._placed(module) for name, module in companions.items()}
-        parameters = [p for module in (student, *companions.values()) for p in module.parameters()]
-        self.optimizer = torch.optim.SGD(parameters, lr=0.001, momentum=0.9, weight_decay=1e-4)
-        objective.bind(student, self.teacher, companions)
-        objective.start_epoch(0)
+        cls = registry.find(variant.method)
+        chosen = registry.settings(variant.method) | variant.settings
+        options = registry.model_options(variant.method, chosen)
+        self.student, *peers = (self.network(setting.model, **options) for _ in range(1 + cls.peers))
+        self.teacher = self.network(setting.other(cls.learns_from)) if cls.learns_from else None
+        example = self.batch()[0][:2]
+        self.method = registry.create(
+            variant.method, self.student, self.teacher, peers, example, **variant.settings
+        ).to(device)
+        self.optimizer = torch.optim.SGD(self.method.parameters(), lr=0.001, momentum=0.9, weight_decay=1e-4)
         # The same numbers in every step: past the first each sample has been explained, as in any later epoch.
-        objective.start_step(torch.arange(setting.batch))
-        self.student, self.objective = student, objective
+        self.index = torch.arange(setting.batch)
 
     def network(self, name: str, **options: Any) -> nn.Module:
         """A network for the setting's data, with random weights."""
@@ -183,7 +179,7 @@ class Trainer:
     def step(self, x: Tensor, y: Tensor) -> None:
         """One training step."""
         self.optimizer.zero_grad()
-        self.objective.step(x, y).loss.backward()
+        self.method(x, y, self.index).loss.backward()
         self.optimizer.step()
 
     def and_vjps(self) -> float:
@@ -277,7 +273,7 @@ def _note(setting: Setting, variants: Sequence[Variant], refused: Sequence[str],
             f"{', '.join(f'{role}: {setting.other(role)}' for role in sorted(roles))}.".capitalize()
         )
     if refused:
-        sentences.append(f"Not for this network, which has no stages to compare: {', '.join(refused)}.")
+        sentences.append(f"Not for this network, which has no blocks to compare: {', '.join(refused)}.")
     return " ".join(sentences)
 
 

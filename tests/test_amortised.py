@@ -148,18 +148,15 @@ def test_of_a_model_that_stands_still_the_loss_is_the_exact_one(key, saliency):
     layers = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES)]
     model = nn.Sequential(*layers).eval()
     x, y = torch.randn(10, 1, 8, 8), torch.randint(CLASSES, (10,))
-    exact, amortised = (registry.create(key, saliency=saliency, refresh=r) for r in (1.0, 0.2))
-    for objective in (exact, amortised):
-        objective.bind(model)
+    exact, amortised = (registry.create(key, model, saliency=saliency, refresh=r) for r in (1.0, 0.2))
     explained = count_explanations(amortised.criterion)
     for epoch in range(3):
         for index in torch.randperm(10).split(4):
             found = []
-            for objective in (exact, amortised):
-                objective.start_epoch(epoch)
-                objective.start_step(index)
+            for method in (exact, amortised):
+                method.start_epoch(epoch)
                 torch.manual_seed(0)  # of the permutation
-                found.append(objective.step(x[index], y[index]))
+                found.append(method(x[index], y[index], index))
             assert torch.equal(found[0].loss, found[1].loss)
             assert torch.equal(exact.criterion.targets, amortised.criterion.targets)
             assert found[0].terms.keys() == found[1].terms.keys()
@@ -169,13 +166,11 @@ def test_of_a_model_that_stands_still_the_loss_is_the_exact_one(key, saliency):
 
 def test_permuted_targets_are_permuted_anew():
     x, y = samples(3)
-    objective = registry.create("le-permut", saliency="grad", refresh=0.01)
-    objective.bind(perceptron())
+    method = registry.create("le-permut", perceptron(), saliency="grad", refresh=0.01)
     seen = []
     for _ in range(8):
-        objective.start_step(torch.arange(3))
-        objective.step(x, y)
-        seen.append(tuple(objective.criterion.targets.flatten().tolist()))
+        method(x, y, torch.arange(3))
+        seen.append(tuple(method.criterion.targets.flatten().tolist()))
     assert len(set(seen)) > 1
     assert len({tuple(sorted(values)) for values in seen}) == 1
 
@@ -240,7 +235,7 @@ def test_shares_out_of_range_are_refused(refresh):
     with pytest.raises(InputError, match=r"refresh must be in \[0.01, 1\], not"):
         IntrospectiveLoss(perceptron(), "grad", refresh=refresh)
     with pytest.raises(InputError, match=r"refresh must be in \[0.01, 1\], not"):
-        registry.create("le", refresh=refresh)
+        registry.check("le", {"refresh": refresh})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The method in a user's own loop: one forward pass, a loss that learns from the model's own explanation."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from selftaught.amortised import LEAST_SHARE, Amortised
 from selftaught.errors import InputError
 from selftaught.saliency import Explainer
 from selftaught.saliency.capture import as_logits
+from selftaught.saliency.plan import Plan
 from selftaught.saliency.preserve import refuse_foreign, unwrap
 
 
@@ -21,14 +23,16 @@ def explaining(
     layer: nn.Module | str | None,
     similarity: str,
     relu: bool,
+    refresh: float,
     upsample: bool,
-    centre: bool = False,
+    centre: bool,
 ) -> tuple[Explainer, Callable[[Tensor, Tensor], Tensor]]:
     """What makes a batch's maps, and what compares them.
 
     Raises:
-        InputError: an unknown name, or options that do not go together.
+        InputError: an unknown name, a value out of range, or options that do not go together.
     """
+    check_range("refresh", refresh, lambda r: LEAST_SHARE <= r <= 1, f"in [{LEAST_SHARE}, 1]")
     if not isinstance(upsample, bool):
         raise InputError(f"upsample must be True or False (to the size of the input), not {upsample!r}")
     explainer = Explainer(saliency, layer, relu, centre=centre)
@@ -71,6 +75,7 @@ class IntrospectiveLoss(nn.Module):
         logits: (B, C), detached, of the last call.
         targets: (B, C), detached, of the last call: q, or the one-hot labels while warming up.
         similarities: (B, C), detached, of the last call: what q was made of; None while warming up.
+        cross_entropy: scalar, detached, of the last call: L(p, y), before `weight`.
 
     With `refresh` below 1 the similarities, float32 (N, C), and the number of calls are part of the `state_dict`; else
     the criterion has no state of its own.
@@ -91,6 +96,7 @@ class IntrospectiveLoss(nn.Module):
     logits: Tensor
     targets: Tensor
     similarities: Tensor | None
+    cross_entropy: Tensor
 
     def __init__(
         self,
@@ -111,11 +117,13 @@ class IntrospectiveLoss(nn.Module):
         refuse_foreign(unwrap(model))  # what cannot be explained is refused now, not after the warm-up
         check_range("alpha", alpha, lambda share: 0 < share <= 1, "in (0, 1]")
         check_range("weight", weight, lambda λ: 0 <= λ < float("inf"), "a finite number of at least 0")
-        check_range("refresh", refresh, lambda r: LEAST_SHARE <= r <= 1, f"in [{LEAST_SHARE}, 1]")
         # Not registered as a part: the criterion has no parameters or mode of its own.
         self.__dict__["model"] = model
         self.alpha, self.weight, self.upsample = alpha, weight, upsample
-        self.explainer, self.similarity = explaining(saliency, layer, similarity, relu, upsample, centre)
+        self.explainer, self.similarity = explaining(
+            saliency, layer, similarity, relu, refresh, upsample, centre
+        )
+        self._reread = partial(Explainer, saliency, relu=relu, centre=centre)
         self.amortised = Amortised(refresh) if refresh < 1 else None
         self.warmup = False
 
@@ -139,14 +147,22 @@ class IntrospectiveLoss(nn.Module):
             check_labels(y, *logits.shape)
             self.logits, self.targets = logits.detach(), F.one_hot(y, logits.shape[1]).to(logits.dtype)
             self.similarities = None
-            return F.cross_entropy(logits, y)
+            loss = F.cross_entropy(logits, y)
+            self.cross_entropy = loss.detach()
+            return loss
         logits, similarity = self._exact(x, y) if self.amortised is None else self._amortised(x, y, index)
         if not (torch.is_grad_enabled() and self._learns(x)):
             logits = logits.detach()  # the graph was the explanation's own: there is nothing to be learned
         self.logits, self.similarities = logits.detach(), similarity
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             self.targets = self.soften(similarity, y)
-        return losses.soft_cross_entropy(logits, self.targets) + self.weight * F.cross_entropy(logits, y)
+        cross_entropy = F.cross_entropy(logits, y)
+        self.cross_entropy = cross_entropy.detach()
+        return losses.soft_cross_entropy(logits, self.targets) + self.weight * cross_entropy
+
+    def read_as(self, plan: Plan) -> None:
+        """Have Grad-CAM read the model as an earlier criterion's `explainer.plan` says, without a probe."""
+        self.explainer = self._reread(plan=plan)
 
     def _learns(self, x: Tensor) -> bool:
         return x.requires_grad or any(parameter.requires_grad for parameter in self.model.parameters())

@@ -21,7 +21,7 @@ def test_every_setting_has_its_table(page):
     mlp, resnet, *profiles = page["tables"]
     assert [table["columns"] for table in (mlp, resnet)] == [step_cost.COLUMNS] * 2
     assert [row["method"] for row in mlp["rows"]] == ["ce", "le (grad)"]
-    assert "no stages to compare: hint" in mlp["note"]
+    assert "no blocks to compare: hint" in mlp["note"]
     expected = ["ce", "kd", "le (grad-cam)", "le (grad)", "le (grad, refresh=0.5)"]
     assert [row["method"] for row in resnet["rows"]] == expected
     assert "Teacher: resnet26." in resnet["note"]
@@ -63,7 +63,7 @@ def test_every_method_takes_its_steps_past_its_first_stage(method):
     variant = step_cost.Variant(method, method)
     trainer = step_cost.Trainer(setting, variant, CPU)
     assert trainer.turn() > 0
-    assert not getattr(trainer.objective, "warming_up", False)
+    assert not trainer.method.warming_up
 
 
 def test_all_begin_with_equal_weights():

@@ -8,7 +8,6 @@ from torch import nn
 
 from selftaught import models
 from selftaught.methods import registry
-from selftaught.methods.base import Casting
 
 TAUGHT = {
     "kd": {},
@@ -42,18 +41,14 @@ def network(name, dtype=torch.float64, classes=5):
 
 
 def ready(key, student="resnet8", teacher="resnet14", dtype=torch.float64, **options):
-    """A bound objective in its first epoch, its student in train mode, and a batch."""
-    objective = registry.create(key, **options)
-    model = network(student, dtype)
+    """A method in its first epoch, its student in train mode, and a batch."""
+    cls, model = registry.find(key), network(student, dtype)
     x, y = torch.randn(6, 3, 16, 16, dtype=dtype), torch.tensor([0, 4, 1, 1, 2, 3])
-    master = network(teacher, dtype) if objective.learns_from else None
+    master = network(teacher, dtype) if cls.learns_from else None
     if master is not None:
         trained_looking(master, x)
-    casting = Casting(lambda: network(student, dtype), x[:2])
-    companions = {name: part.to(dtype) for name, part in objective.companions(model, master, casting).items()}
-    objective.bind(model, master, companions)
-    objective.start_epoch(0)
-    return objective, x, y
+    peers = [network(student, dtype) for _ in range(cls.peers)]
+    return registry.create(key, model, master, peers, x[:2], **options).to(dtype), x, y
 
 
 def trained_looking(teacher, x):
@@ -65,26 +60,26 @@ def trained_looking(teacher, x):
 def tables(key, batch=8, classes=5, scale=2.0, **options):
     """A method between two tables of logits, with x and y."""
     student, teacher = (scale * torch.randn(batch, classes, dtype=torch.float64) for _ in range(2))
-    objective = registry.create(key, **options)
-    peer = {"peer": Table(teacher)} if objective.peers else {}
-    objective.bind(Table(student), Table(teacher) if objective.learns_from else None, peer)
-    objective.start_epoch(0)
-    x, y = torch.zeros(batch, 1), torch.randint(classes, (batch,))
-    return objective, x, y
+    cls = registry.find(key)
+    peers = [Table(teacher) for _ in range(cls.peers)]
+    method = registry.create(
+        key, Table(student), Table(teacher) if cls.learns_from else None, peers, **options
+    )
+    return method, torch.zeros(batch, 1), torch.randint(classes, (batch,))
 
 
-def seen(objective, x, y):
+def seen(method, x, y):
     """What a step is made of, by forward passes of copies written out stage by stage."""
-    student = copy.deepcopy(objective.model)
+    student = copy.deepcopy(method.model)
     given = SimpleNamespace(labels=y.tolist())
     given.own, given.stages = _stage_by_stage(student, x)
-    if hasattr(objective, "teacher"):
-        given.teacher, given.teacher_stages = _stage_by_stage(copy.deepcopy(objective.teacher).eval(), x)
-    if hasattr(objective, "peer"):
-        given.peer, _ = _stage_by_stage(copy.deepcopy(objective.peer), x)
-    if hasattr(objective, "regressor"):
-        weight, bias = objective.regressor.weight[:, :, 0, 0], objective.regressor.bias
-        stage = torch.from_numpy(given.stages[objective.stage - 1]).to(weight.dtype)
+    if hasattr(method, "teacher"):
+        given.teacher, given.teacher_stages = _stage_by_stage(copy.deepcopy(method.teacher.network), x)
+    if hasattr(method, "peer"):
+        given.peer, _ = _stage_by_stage(copy.deepcopy(method.peer), x)
+    if hasattr(method, "regressor"):
+        weight, bias = method.regressor.weight[:, :, 0, 0], method.regressor.bias
+        stage = torch.from_numpy(given.stages[method.stage - 1]).to(weight.dtype)
         hinted = torch.einsum("ij,bjhw->bihw", weight, stage) + bias[:, None, None]
         given.hinted = hinted.detach().numpy()
     return given

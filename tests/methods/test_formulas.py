@@ -48,12 +48,12 @@ STEPS = {
 
 
 def check_step(key, options, expected, dtype=torch.float64):
-    objective, x, y = ready(key, dtype=dtype, **options)
-    given = seen(objective, x, y)
-    step = objective.step(x, y)
+    method, x, y = ready(key, dtype=dtype, **options)
+    given = seen(method, x, y)
+    step = method(x, y)
     assert step.loss.dtype == dtype
     # T² magnifies the rounding of a KL that is small, being softened.
-    magnified = max(1, getattr(objective, "temperature", 1) ** 2 / 16)
+    magnified = max(1, getattr(method, "temperature", 1) ** 2 / 16)
     tolerance = TOLERANCE[dtype]
     assert step.loss.item() == pytest.approx(expected(given), rel=tolerance, abs=tolerance * magnified)
     np.testing.assert_array_equal(step.logits, given.own)
@@ -69,9 +69,9 @@ def test_a_step_is_the_formula(name, dtype):
 
 
 def table_loss(key, expected, batch, classes, scale, **options):
-    objective, x, y = tables(key, batch, classes, scale, **options)
-    loss = objective.step(x, y).loss.item()
-    assert loss == pytest.approx(expected(seen(objective, x, y)), rel=1e-10, abs=1e-10)
+    method, x, y = tables(key, batch, classes, scale, **options)
+    loss = method(x, y).loss.item()
+    assert loss == pytest.approx(expected(seen(method, x, y)), rel=1e-10, abs=1e-10)
 
 
 @few_examples
@@ -129,8 +129,8 @@ def test_every_shape_and_setting(batch, classes, scale, temperature, weight, see
     ],
 )
 def test_the_terms_make_up_the_loss(key, options, weights):
-    objective, x, y = ready(key, **options)
-    step = objective.step(x, y)
+    method, x, y = ready(key, **options)
+    step = method(x, y)
     assert set(step.terms) == set(weights)
     torch.testing.assert_close(sum(weights[name] * term for name, term in step.terms.items()), step.loss)
 
@@ -172,15 +172,15 @@ def test_a_weight_on_the_wrong_term_would_be_caught(monkeypatch, name):
 
 
 def test_a_weight_of_dml_on_the_label_would_be_caught(monkeypatch):
-    right = MutualLearning.step
+    right = MutualLearning.forward
 
-    def wrong(self, x, y):
+    def wrong(self, x, y, *others):
         step = right(self, x, y)
         terms = step.terms
         loss = self.weight * (terms["ce"] + terms["peer_ce"]) + terms["kl"] + terms["peer_kl"]
         return replace(step, loss=loss.requires_grad_())
 
-    monkeypatch.setattr(MutualLearning, "step", wrong)
+    monkeypatch.setattr(MutualLearning, "forward", wrong)
     with pytest.raises(AssertionError, match="comparison failed"):
         check_step(*STEPS["dml"])
 
@@ -206,26 +206,24 @@ def _attached(own, peer):
 
 def check_mutual_gradients():
     """Zhang et al.: each network's gradient is (1/b) · [(p - y) + weight · (p - other's p)]."""
-    objective, x, y = tables("dml", weight=0.3)
-    given = seen(objective, x, y)
-    objective.step(x, y).loss.backward()
+    method, x, y = tables("dml", weight=0.3)
+    given = seen(method, x, y)
+    method(x, y).loss.backward()
     one_hot = F.one_hot(y, 5).double().numpy()
     for module, own, other in (
-        (objective.model, given.own, given.peer),
-        (objective.peer, given.peer, given.own),
+        (method.model, given.own, given.peer),
+        (method.peer, given.peer, given.own),
     ):
         p, q = oracle.losses.softmax(own), oracle.losses.softmax(other)
         np.testing.assert_allclose(module.logits.grad, ((p - one_hot) + 0.3 * (p - q)) / 8, atol=1e-12)
 
 
 def test_both_networks_of_dml_learn_and_start_apart():
-    objective, x, y = ready("dml")
-    own, other = (
-        torch.nn.utils.parameters_to_vector(m.parameters()) for m in (objective.model, objective.peer)
-    )
+    method, x, y = ready("dml")
+    own, other = (torch.nn.utils.parameters_to_vector(m.parameters()) for m in (method.model, method.peer))
     assert not torch.equal(own, other)
-    objective.step(x, y).loss.backward()
-    for module in (objective.model, objective.peer):
+    method(x, y).loss.backward()
+    for module in (method.model, method.peer):
         assert all(parameter.grad.abs().sum() > 0 for parameter in module.parameters())
 
 

@@ -49,15 +49,14 @@ def test_a_step_is_algorithm_1(build, saliency, measure, key):
     model = build().train()
     x, y = torch.randn(5, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
     twin = copy.deepcopy(model)
-    objective = registry.create(key, saliency=saliency, similarity=measure, warmup=1)
-    objective.bind(model)
-    objective.start_epoch(1)
-    step = objective.step(x, y)
+    method = registry.create(key, model, saliency=saliency, similarity=measure, warmup=1)
+    method.start_epoch(1)
+    step = method(x, y)
 
     maps = selftaught.explain(twin, x, saliency).maps.numpy()
     similarity = similarity_oracle.pairwise(MEASURES[measure], maps, y.tolist())
     q = target_oracle.introspective(similarity, y.tolist(), 0.9)
-    found = objective.criterion.targets.numpy()
+    found = method.criterion.targets.numpy()
     if key == "le-permut":
         np.testing.assert_allclose(np.sort(found, axis=1), np.sort(q, axis=1), atol=1e-10)
         np.testing.assert_allclose(found[range(5), y], 0.9)
@@ -80,8 +79,7 @@ def test_the_measures_and_maps_differ(key):
     options = [{"saliency": s, "similarity": m} for s, m in itertools.product(SALIENCY, MEASURES)]
     values = set()
     for settings in options:
-        objective = registry.create(key, **settings)
-        objective.bind(copy.deepcopy(model))
+        method = registry.create(key, copy.deepcopy(model), **settings)
         torch.manual_seed(0)
-        values.add(round(objective.step(x, y).loss.item(), 9))
+        values.add(round(method(x, y).loss.item(), 9))
     assert len(values) == len(options)

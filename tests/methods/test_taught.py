@@ -6,25 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from selftaught import models
 from selftaught.errors import InputError
 from selftaught.methods import registry
-from selftaught.methods.base import Casting
 from tests.methods.lessons import TAUGHT, network, ready, state
 
 ALL = {**{key: {} for key in registry.names()}, **TAUGHT}
 FEATURES = ["hint", "at", "fsp"]
 
 
-def steps(objective, x, y, number, lr=0.02):
-    """The losses of a few optimiser steps on one batch, in the second stage where there is one."""
-    parts = [objective.model, *(getattr(objective, name, None) for name in ("peer", "regressor"))]
-    parameters = [p for part in parts if part is not None for p in part.parameters()]
-    optimizer = torch.optim.SGD(parameters, lr=lr)
+def steps(method, x, y, number, lr=0.02):
+    """The losses of a few optimiser steps on one batch, past the warm-up where there is one."""
+    optimizer = torch.optim.SGD(method.parameters(), lr=lr)
     found = []
     for _ in range(number):
         optimizer.zero_grad()
-        step = objective.step(x, y)
+        step = method(x, y)
         step.loss.backward()
         optimizer.step()
         found.append(step.loss.item())
@@ -40,72 +36,81 @@ def calls_of(module):
 @pytest.mark.parametrize("epoch", [0, 1])
 @pytest.mark.parametrize("key", TAUGHT)
 def test_a_teacher_stays_as_it_is(key, epoch):
-    objective, x, y = ready(key, **TAUGHT[key])
-    objective.start_epoch(epoch)
-    before, _ = state(objective.teacher)
-    student = state(objective.model)[0]
-    steps(objective, x, y, 3)
-    after, modes = state(objective.teacher)
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not any(modes)
-    assert not any(p.requires_grad or p.grad is not None for p in objective.teacher.parameters())
-    moved = [not torch.equal(student[name], value) for name, value in objective.model.state_dict().items()]
+    """Whoever else holds it may set it to train, and so may the method's own `train`."""
+    method, x, y = ready(key, **TAUGHT[key])
+    teacher = method.teacher.network
+    method.start_epoch(epoch)
+    before, _ = state(teacher)
+    student = state(method.model)[0]
+    for train in (method.train, teacher.train):
+        train()
+        steps(method, x, y, 2)
+        after, modes = state(teacher)
+        assert all(torch.equal(before[name], after[name]) for name in before)
+        assert not any(modes)
+    assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
+    moved = [not torch.equal(student[name], value) for name, value in method.model.state_dict().items()]
     assert any(moved)
 
 
-@pytest.mark.parametrize("key", TAUGHT)
-def test_a_teacher_in_train_mode_with_gradients_is_neither_once_bound(key):
-    objective = registry.create(key, **TAUGHT[key])
-    student, teacher = network("resnet8"), network("resnet8")
-    x, y = torch.randn(6, 3, 16, 16, dtype=torch.float64), torch.tensor([0, 4, 1, 1, 2, 3])
-    made = objective.companions(student, teacher, Casting(lambda: network("resnet8"), x[:2]))
-    assert teacher.training
-    objective.bind(student, teacher, {name: part.double() for name, part in made.items()})
-    assert not any(part.training for part in teacher.modules())
-    assert not any(p.requires_grad for p in teacher.parameters())
-    teacher.train()  # by whoever else holds it
-    before, _ = state(teacher)
-    objective.start_epoch(0)
-    objective.step(x, y).loss.backward()
-    after, modes = state(teacher)
-    assert not any(modes)
-    assert all(torch.equal(before[name], after[name]) for name in before)
+def test_a_teacher_is_not_saved_nor_trained_but_moves_along():
+    method, _, _ = ready("hint")
+    teacher = method.teacher.network
+    own = {id(parameter) for parameter in method.parameters()}
+    assert not own & {id(parameter) for parameter in teacher.parameters()}
+    assert {name.split(".")[0] for name in method.state_dict()} == {"model", "regressor", "_extra_state"}
+    method.to(torch.float32)
+    assert {p.dtype for p in (*method.parameters(), *teacher.parameters())} == {torch.float32}
+
+
+@pytest.mark.parametrize("key", ["dml", "hint"])
+def test_what_is_trained_beside_the_student_is_a_part_of_the_method(key):
+    method, x, y = ready(key)
+    other, _, _ = ready(key)
+    assert not torch.equal(method(x, y).loss, other(x, y).loss)
+    other.load_state_dict(method.state_dict())
+    extra = method.peer if key == "dml" else method.regressor
+    assert {id(p) for p in extra.parameters()} < {id(p) for p in method.parameters()}
+    twin = other.peer if key == "dml" else other.regressor
+    assert all(map(torch.equal, extra.parameters(), twin.parameters()))
 
 
 @pytest.mark.parametrize("key", ALL)
 def test_the_student_stays_in_train_mode(key):
-    objective, x, y = ready(key, **ALL[key])
-    before = state(objective.model)[0]
+    method, x, y = ready(key, **ALL[key])
+    before = state(method.model)[0]
     for epoch in (0, 1):
-        objective.start_epoch(epoch)
-        objective.step(x, y)
-        assert all(part.training for part in objective.model.modules())
-    counted = {name: value for name, value in objective.model.state_dict().items() if "num_batches" in name}
+        method.start_epoch(epoch)
+        method(x, y)
+        assert all(part.training for part in method.model.modules())
+    counted = {name: value for name, value in method.model.state_dict().items() if "num_batches" in name}
     assert counted
     assert all(value == before[name] + 2 for name, value in counted.items())
 
 
 @pytest.mark.parametrize("key", ALL)
 def test_a_step_runs_each_network_once(key):
-    objective, x, y = ready(key, **ALL[key])
-    others = [getattr(objective, name) for name in ("teacher", "peer") if hasattr(objective, name)]
-    student, rest = calls_of(objective.model), [calls_of(other) for other in others]
-    stages = calls_of(objective.model.features.stage2)
+    method, x, y = ready(key, **ALL[key])
+    others = [getattr(method, name) for name in ("teacher", "peer") if hasattr(method, name)]
+    others = [getattr(other, "network", other) for other in others]
+    student, rest = calls_of(method.model), [calls_of(other) for other in others]
+    stages = calls_of(method.model.features.stage2)
     for epoch in (0, 1):
-        objective.start_epoch(epoch)
+        method.start_epoch(epoch)
         if key in ("le", "le-permut"):
-            objective.step(x, y)  # its first step probes how the network can be explained
+            method(x, y)  # its first step probes how the network can be explained
         for counts in (student, stages, *rest):
             counts.clear()
-        objective.step(x, y).loss.backward()
+        method(x, y).loss.backward()
         assert [len(counts) for counts in (student, stages, *rest)] == [1] * (2 + len(rest))
 
 
 @pytest.mark.parametrize("key", ALL)
 def test_a_step_takes_no_hooks_along(key):
-    objective, x, y = ready(key, **ALL[key])
-    objective.step(x, y)
-    parts = [*objective.model.modules(), *getattr(objective, "teacher", nn.Identity()).modules()]
+    method, x, y = ready(key, **ALL[key])
+    method(x, y)
+    teachers = [method.teacher.network] if hasattr(method, "teacher") else []
+    parts = [part for network in (method.model, *teachers) for part in network.modules()]
     assert not any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
 
 
@@ -119,10 +124,10 @@ def test_the_loss_falls(key, student):
         options["saliency"] = "grad"
     if key == "fsp":
         options["flow_weight"] = 0.001
-    objective, x, y = ready(key, student, "resnet8" if student != "mlp" else "mlp", **options)
+    method, x, y = ready(key, student, "resnet8" if student != "mlp" else "mlp", **options)
     for epoch in (0, 1):
-        objective.start_epoch(epoch)
-        losses = steps(objective, x, y, 6)
+        method.start_epoch(epoch)
+        losses = steps(method, x, y, 6)
         if key not in ("dropout", "cwtm-permut", "cwtm-random", "dkpp", "le-permut"):
             assert losses[-1] < losses[0]
         else:  # what is drawn anew at each step moves the loss as well
@@ -131,40 +136,42 @@ def test_the_loss_falls(key, student):
 
 @pytest.mark.parametrize("key", ALL)
 def test_half_precision_by_autocast(key):
-    objective, x, y = ready(key, dtype=torch.float32, **ALL[key])
+    method, x, y = ready(key, dtype=torch.float32, **ALL[key])
     for epoch in (0, 1):
-        objective.start_epoch(epoch)
+        method.start_epoch(epoch)
         rng = torch.get_rng_state()
-        exact = copy.deepcopy(objective).step(x, y).loss
+        exact = copy.deepcopy(method)(x, y).loss
         torch.set_rng_state(rng)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            step = objective.step(x, y)
+            step = method(x, y)
         step.loss.backward()
         assert step.loss.dtype == torch.float32
         assert step.loss.item() == pytest.approx(exact.item(), rel=0.1)
-        assert all(p.grad.isfinite().all() for p in objective.model.parameters() if p.grad is not None)
+        assert all(p.grad.isfinite().all() for p in method.model.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("key", ["kd", "dml", *FEATURES])
 def test_networks_wrapped_by_fabric(key, precision):
+    """Each by itself, as the trainer has them; what the method makes of them computes in their precision."""
     from lightning_fabric import Fabric
 
-    objective, x, y = ready(key, dtype=torch.float32, **ALL[key])
-    expected = copy.deepcopy(objective).step(x, y)
+    method, x, y = ready(key, dtype=torch.float32, **ALL[key])
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
-    wrapped = {
-        name: fabric.setup_module(getattr(objective, name))
-        for name in ("model", "teacher", "peer", "regressor")
-        if hasattr(objective, name)
-    }
-    objective.bind(wrapped.pop("model"), wrapped.pop("teacher", None), wrapped)
-    step = objective.step(x, y)
+    teacher = (
+        fabric.setup_module(copy.deepcopy(method.teacher.network)) if hasattr(method, "teacher") else None
+    )
+    peers = [fabric.setup_module(copy.deepcopy(method.peer))] if hasattr(method, "peer") else []
+    model = fabric.setup_module(copy.deepcopy(method.model))
+    wrapped = registry.create(key, model, teacher, peers, x[:2], **ALL[key])
+    if hasattr(method, "regressor"):
+        wrapped.regressor.load_state_dict(method.regressor.state_dict())
+    expected, step = method(x, y), wrapped(x, y)
     fabric.backward(step.loss)
     torch.testing.assert_close(
         step.loss, expected.loss, rtol=0.1 if precision == "bf16-mixed" else 1e-6, atol=1e-6
     )
-    assert not getattr(objective, "teacher", nn.Identity().eval()).training
+    assert all(p.grad.isfinite().all() for p in wrapped.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("key", TAUGHT)
@@ -173,18 +180,18 @@ def test_no_teacher_is_refused(key):
     with pytest.raises(
         InputError, match=rf"^{key.replace('+', '.')} learns from a {source} and got none: give one"
     ):
-        registry.create(key).bind(network("resnet8"))
-    if key in FEATURES:
-        assert (
-            registry.create(key).companions(network("resnet8"), None, Casting(nn.Identity, torch.zeros(2)))
-            == {}
-        )
+        registry.create(key, network("resnet8"))
 
 
 def test_learning_from_oneself_is_refused():
     student = network("resnet8")
     with pytest.raises(InputError, match="kd cannot learn from the network it trains"):
-        registry.create("kd").bind(student, nn.DataParallel(student))
+        registry.create("kd", student, nn.DataParallel(student))
+
+
+def test_as_many_peers_as_are_trained_are_asked_for():
+    with pytest.raises(InputError, match="dml trains 1 further networks, not 0: give as many peers"):
+        registry.create("dml", network("resnet8"))
 
 
 def test_what_a_method_learns_from_and_with():
@@ -202,28 +209,6 @@ def test_what_a_method_learns_from_and_with():
     }
     with pytest.raises(InputError, match="unknown method 'kdd': did you mean 'kd'"):
         registry.find("kdd")
-
-
-@pytest.mark.parametrize(("key", "name"), [("dml", "peer"), ("hint", "regressor")])
-def test_a_companion_that_is_missing_is_refused(key, name):
-    teacher = network("resnet14") if registry.find(key).learns_from else None
-    with pytest.raises(InputError, match=f"{key} trains a {name} along: bind it with what its companions"):
-        registry.create(key).bind(network("resnet8"), teacher)
-
-
-def test_the_companions():
-    x = torch.randn(2, 3, 16, 16)
-    student, teacher = (models.create(name, 5, 3, 16) for name in ("cnn6", "cnn10"))
-    twin = models.create("cnn6", 5, 3, 16)
-    made = {
-        key: registry.create(key).companions(student, teacher, Casting(lambda: twin, x))
-        for key in registry.names()
-        if key != "fsp"
-    }
-    assert made["dml"] == {"peer": twin}
-    regressor = made["hint"]["regressor"]
-    assert (regressor.in_channels, regressor.out_channels, regressor.kernel_size) == (32, 64, (1, 1))
-    assert [key for key, companions in made.items() if companions] == ["dml", "hint"]
 
 
 @pytest.mark.parametrize(
@@ -251,9 +236,9 @@ def test_the_companions():
 )
 def test_refused_settings(key, options, message):
     with pytest.raises(InputError, match=message):
-        registry.create(key, **options)
+        registry.check(key, options)
 
 
 def test_whole_numbers_are_numbers():
-    assert registry.create("kd", temperature=2).temperature == 2
-    assert registry.create("hint", stage=3).stage == 3
+    registry.check("kd", {"temperature": 2})
+    registry.check("hint", {"stage": 3})

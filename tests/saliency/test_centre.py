@@ -116,12 +116,10 @@ def test_upsampled_maps_are_centred_before():
 def test_a_method_goes_on_with_centred_maps_after_an_interruption(key, saliency):
     model, x, labels = NETWORKS["linear"](), torch.randn(5, 3, 8, 8), torch.tensor([0, 1, 5, 3, 3])
     twin = copy.deepcopy(model)
-    objective, again = (registry.create(key, saliency=saliency, centre=True) for _ in range(2))
-    objective.bind(model)
-    objective.step(x, labels)
-    again.bind(model)
-    again.restore(objective.state())
-    again.step(x, labels)
+    method, again = (registry.create(key, model, saliency=saliency, centre=True) for _ in range(2))
+    method(x, labels)
+    again.load_state_dict(method.state_dict())
+    again(x, labels)
     expected = targets.introspective(similarity.cosine(by_hand(twin, x, saliency), labels), labels)
     found = again.criterion.targets
     torch.testing.assert_close(found.sort(1).values, expected.sort(1).values)

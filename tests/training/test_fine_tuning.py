@@ -15,9 +15,10 @@ from selftaught.errors import InputError
 from selftaught.files import record
 from selftaught.study.flags import plan, with_probe
 from selftaught.training import head, presets, probe
+from selftaught.training.class_weights import balanced
 from selftaught.training.presets import data_of, resolve
 from selftaught.training.run import train
-from selftaught.training.session import balanced, start
+from selftaught.training.session import start
 from tests.training import quick
 
 NETWORK = """
@@ -112,21 +113,19 @@ def test_an_image_counts_as_its_class_does(model, method):
     """The gradient of a batch is that of the weighted mean of the images' own losses."""
     options = {"warmup": 0} if method.startswith("le") else {}
     session, _ = fitted(tuned(model, method, class_weights="balanced", **options))
-    session.objective.start_epoch(0)
-    session.network.eval()  # without dropout, so that images can be taken one by one
-    for companion in session.companions.values():
-        companion.eval()
+    session.method.start_epoch(0)
+    session.method.eval()  # without dropout, so that images can be taken one by one
     batches = session.evaluation_batches(session.images.train_images[:6], session.images.train_labels[:6])
     x, y = next(iter(batches.epoch(0)))
     weights = balanced(session.images.train_labels, 10)[y]
-    session._with_gradients(x, y)
-    ours = [parameter.grad.clone() for parameter in session._parameters()]
+    session.with_gradients(x, y)
+    ours = [parameter.grad.clone() for parameter in session.method.parameters()]
     expected = [torch.zeros_like(gradient) for gradient in ours]
     for image in range(6):
         session.optimizer.zero_grad()
-        step = session.objective.step(x[image : image + 1], y[image : image + 1])
+        step = session.method(x[image : image + 1], y[image : image + 1])
         step.loss.backward()
-        for total, parameter in zip(expected, session._parameters(), strict=True):
+        for total, parameter in zip(expected, session.method.parameters(), strict=True):
             total += weights[image] * parameter.grad / 6
     torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
 

@@ -17,7 +17,7 @@ def network() -> nn.Sequential:
 
 def test_the_layers_below_the_classifier_have_a_rate_of_their_own():
     model, config = network(), quick.config(lr=0.5, backbone_factor=0.1)
-    made = optimising.optimizer(config, [model], [*model[0].parameters(), *model[1].parameters()])
+    made = optimising.optimizer(config, model, [*model[0].parameters(), *model[1].parameters()])
     rates = {id(p): group["lr"] for group in made.param_groups for p in group["params"]}
     assert [rates[id(p)] for p in model.parameters()] == pytest.approx([0.05] * 4 + [0.5] * 2)
 
@@ -26,12 +26,12 @@ def test_norms_and_biases_do_not_decay_unless_they_should():
     model, config = network(), quick.config(weight_decay=0.01, decay_norms=False)
     decays = {
         id(p): group["weight_decay"]
-        for group in optimising.optimizer(config, [model]).param_groups
+        for group in optimising.optimizer(config, model).param_groups
         for p in group["params"]
     }
     assert [decays[id(p)] for p in model.parameters()] == [0.01, 0, 0, 0, 0.01, 0]
     # One group, as before there was the choice: bytes of earlier runs.
-    [group] = optimising.optimizer(quick.config(weight_decay=0.01), [model]).param_groups
+    [group] = optimising.optimizer(quick.config(weight_decay=0.01), model).param_groups
     assert len(group["params"]) == 6
 
 
@@ -54,7 +54,7 @@ def test_a_cpu_updates_in_one_pass_where_gradients_lie_as_their_parameters():
         config = quick.config(optimizer=name)
 
         def fused(parameters, config=config, **changes):
-            made = optimising.optimizer(config.model_copy(update=changes), [nn.ParameterList(parameters)])
+            made = optimising.optimizer(config.model_copy(update=changes), nn.ParameterList(parameters))
             return made.param_groups[0]["fused"]
 
         assert fused(dense) is True
@@ -72,7 +72,7 @@ def test_the_update_in_one_pass_is_the_usual_one(optimizer):
     networks[1].load_state_dict(networks[0].state_dict())
     for network in networks:
         network.to(memory_format=torch.channels_last)
-    fused, usual = (optimising.optimizer(config, [network]) for network in networks)
+    fused, usual = (optimising.optimizer(config, network) for network in networks)
     usual.param_groups[0]["fused"] = False
     for step in range(4):
         for network, optimize in zip(networks, (fused, usual), strict=True):

@@ -9,16 +9,16 @@ from torch import nn
 
 from selftaught.errors import DegenerateMapsError, ExplanationError, SelftaughtError, ShortcutError
 from selftaught.files import record
-from selftaught.methods import Objective, Step, base, registry
+from selftaught.methods import Method, Step, registry
 from selftaught.methods.ce import CrossEntropy
 from selftaught.methods.le import LearningWithExplanations
 from selftaught.saliency.watch import Trust, Watch
-from selftaught.training import seeds, teachers
+from selftaught.training import recording, seeds, teachers
 from selftaught.training.loop import Autosave
 from selftaught.training.presets import data_of
 from selftaught.training.recording import REHEARSALS, Recorder
 from selftaught.training.run import Stopped, train
-from selftaught.training.session import _records, start
+from selftaught.training.session import start
 from tests.training import quick
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to record steps on")
@@ -39,7 +39,7 @@ def trained(monkeypatch, method: str, graphs: bool, epochs: int = 4, **options) 
         assert (session.recorder is not None) == graphs
         session.train_mode()
         for epoch in range(epochs):
-            session.objective.start_epoch(epoch)
+            session.method.start_epoch(epoch)
             samples = session.batches.samples(epoch)
             with session.stepping():
                 for (x, y), chosen in zip(session.batches.epoch(epoch), samples, strict=True):
@@ -123,38 +123,21 @@ def test_the_network_of_someone_else_is_not_recorded(tmp_path):
     assert start(config, data_of(config)).recorder is None
 
 
-@pytest.mark.parametrize("method", registry.names())
-def test_a_phase_says_when_steps_do_something_else(method):
-    objective = registry.create(method, **({"warmup": 1} if "warmup" in registry.settings(method) else {}))
-    if hasattr(objective, "criterion_class"):
-        objective.bind(nn.Linear(2, 2))
-    objective.start_epoch(0)
-    first = objective.phase()
-    objective.start_epoch(1)
-    assert (first != objective.phase()) == ("warmup" in registry.settings(method))
-    hash(first)
-
-
 def test_a_method_is_recorded_only_if_it_says_that_it_may_be(monkeypatch):
     """Another's may depend on what changes from epoch to epoch, unseen by a recording."""
     assert all(registry.find(key).recordable for key in registry.names())
 
     class Scheduled(CrossEntropy):
-        recordable = Objective.recordable
+        recordable = Method.recordable
 
-    monkeypatch.setitem(base.KNOWN, "scheduled", Scheduled)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for method, expected in (("ce", True), ("scheduled", False)):
-        config = quick.config().model_copy(update={"device": "cuda", "method": method})
-        assert _records(config) == expected
+    config, network = quick.config().model_copy(update={"device": "cuda"}), nn.Linear(2, 2)
+    assert recording.is_on(config, CrossEntropy(network))
+    assert not recording.is_on(config, Scheduled(network))
+    assert recording.is_on(config, LearningWithExplanations(network))
+    # Whether a step explains depends on its batch.
+    assert not recording.is_on(config, LearningWithExplanations(network, refresh=0.5))
     monkeypatch.setenv("SELFTAUGHT_CUDA_GRAPHS", "0")
-    assert not _records(quick.config(device="cuda"))
-
-
-def test_steps_that_depend_on_their_batch_have_no_phase():
-    objective = registry.create("le", refresh=0.5)
-    objective.bind(nn.Linear(2, 2))
-    assert objective.phase() is None
+    assert not recording.is_on(config, CrossEntropy(network))
 
 
 class FakeGraph:
@@ -216,10 +199,10 @@ def test_each_kind_of_step_is_rehearsed_recorded_and_replayed(fake_gpu):
     recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, ran)
     steps = []
     for number in range(REHEARSALS + 4):
-        for size, phase in ((3, "first"), (2, "first"), (3, "second")):
+        for size, warming_up in ((3, True), (2, True), (3, False)):
             x, y = torch.full((size, 2), float(number)), torch.arange(size)
             with recorder.stream():
-                steps.append((recorder(step_of, x, y, phase), x, y))
+                steps.append((recorder(step_of, x, y, warming_up), x, y))
             assert weight.grad.item() == 2 * x.sum()
     assert ran == ["run"] * 3 * REHEARSALS + ["recorded"] * 3
     for step, x, y in steps:  # all of them once more: later steps must not have changed them
@@ -228,20 +211,12 @@ def test_each_kind_of_step_is_rehearsed_recorded_and_replayed(fake_gpu):
         assert torch.equal(step.similarities, 3 * x)
 
 
-def test_without_a_phase_every_step_is_run(fake_gpu):
-    weight, ran = nn.Parameter(torch.zeros(1)), []
-    recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, ran)
-    for _ in range(REHEARSALS + 3):
-        recorder(step_of, torch.ones(2, 2), torch.arange(2), None)
-    assert set(ran) == {"run"}
-
-
 def test_gradients_are_there_whoever_removed_them(fake_gpu):
     weight = nn.Parameter(torch.zeros(1))
     recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, [])
     for _ in range(REHEARSALS + 3):
         weight.grad = None
-        recorder(step_of, torch.ones(2, 2), torch.arange(2), "recorded")
+        recorder(step_of, torch.ones(2, 2), torch.arange(2), False)
         assert weight.grad.item() == 8
 
 
@@ -254,9 +229,9 @@ def test_no_memory_to_record_in_comes_with_a_remedy(fake_gpu):
     recorder = Recorder([], torch.device("cpu"))
     batch = torch.ones(2, 2), torch.arange(2)
     for _ in range(REHEARSALS):
-        recorder(compute, *batch, ())
+        recorder(compute, *batch, False)
     with pytest.raises(SelftaughtError, match="SELFTAUGHT_CUDA_GRAPHS=0 or lower --batch-size"):
-        recorder(compute, *batch, ())
+        recorder(compute, *batch, False)
 
 
 def test_gradients_are_right_where_steps_are_run_in_between(fake_gpu):
@@ -264,7 +239,7 @@ def test_gradients_are_right_where_steps_are_run_in_between(fake_gpu):
     recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, [])
     for number in range(3 * REHEARSALS):
         x = torch.full((2, 2), float(number))
-        recorder(step_of, x, torch.arange(2), None if number % 2 else "recorded")
+        recorder(step_of, x, torch.arange(2), number % 2 == 0)
         assert weight.grad.item() == 2 * x.sum()
 
 
@@ -286,10 +261,10 @@ def test_steps_with_a_shortcut_that_does_not_hold_are_taken_again(monkeypatch, t
     config = quick.config("le", model="resnet8", image_size=16, warmup=1)
     train(config, tmp_path / "undisturbed")
     forms, doubted = [], []
-    step, settle = LearningWithExplanations.step, Trust.settle
+    step, settle = LearningWithExplanations.forward, Trust.settle
 
-    def watched(method, x, y):
-        found = step(method, x, y)
+    def watched(method, *batch):
+        found = step(method, *batch)
         forms.append(None if method.warming_up else method.criterion.explainer.plan.head)
         return found
 
@@ -302,7 +277,7 @@ def test_steps_with_a_shortcut_that_does_not_hold_are_taken_again(monkeypatch, t
     # Else a slow machine asks more often.
     monkeypatch.setattr(Autosave, "is_due", lambda _: False)
     monkeypatch.setattr("selftaught.training.loop.REPORT_SECONDS", float("inf"))
-    monkeypatch.setattr(LearningWithExplanations, "step", watched)
+    monkeypatch.setattr(LearningWithExplanations, "forward", watched)
     monkeypatch.setattr(Trust, "settle", doubtful)
     train(config, tmp_path / "again")
     per_epoch = quick.STEPS_PER_EPOCH

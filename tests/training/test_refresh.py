@@ -127,14 +127,14 @@ def test_the_method_hears_which_images_come(tmp_path, monkeypatch, streamed):
     if streamed:
         monkeypatch.setenv("SELFTAUGHT_MEMORY", "0")
     config = quick.config("le", train_size=42, warmup=1)
-    heard, labels, original = [], [], LearningWithExplanations.step
+    heard, labels, original = [], [], LearningWithExplanations.forward
 
-    def spy(self, x, y):
-        heard.append(self.samples)
+    def spy(self, x, y, index, view):
+        heard.append(index)
         labels.append(y)
-        return original(self, x, y)
+        return original(self, x, y, index, view)
 
-    monkeypatch.setattr(LearningWithExplanations, "step", spy)
+    monkeypatch.setattr(LearningWithExplanations, "forward", spy)
     with pytest.raises(Stopped):
         train(config, tmp_path, should_stop=quick.stop_after(8))
     train(config, tmp_path)
@@ -184,7 +184,7 @@ def test_only_a_share_of_the_measured_steps_is_explained(monkeypatch):
     kept = []
     with_refresh = quick.config("le", refresh=0.25, train_size=42)
     runner = cost.Runner(with_refresh)
-    explainer = runner.session.objective.criterion.explainer
+    explainer = runner.session.method.criterion.explainer
     compare = explainer.compare
 
     def spy(model, x, *others):
@@ -204,7 +204,7 @@ def test_an_estimate_counts_the_first_exact_epoch(monkeypatch):
 
     def seconds(runner):
         assert runner.session.config.method == "le"
-        warming = runner.session.objective.warming_up
+        warming = runner.session.method.warming_up
         return 1.0 if warming else 1.0 + 4.0 * runner.session.config.refresh
 
     monkeypatch.setattr(estimates, "_seconds", seconds)

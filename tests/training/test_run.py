@@ -246,13 +246,13 @@ def test_seeds_differ_in_initial_weights_and_order():
 
 def test_every_step_is_taken_in_train_mode(tmp_path, monkeypatch):
     modes = []
-    original = CrossEntropy.step
+    original = CrossEntropy.forward
 
-    def spy(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor) -> Step:
+    def spy(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor, *others) -> Step:
         modes.extend(module.training for module in self.model.modules())
         return original(self, x, y)
 
-    monkeypatch.setattr(CrossEntropy, "step", spy)
+    monkeypatch.setattr(CrossEntropy, "forward", spy)
     train(quick.config(train_size=50, val_fraction=0.2), tmp_path)
     assert modes
     assert all(modes)
@@ -295,28 +295,28 @@ def test_a_diverging_run_says_where(tmp_path, method, message):
 
 
 def test_divergence_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    original, steps = CrossEntropy.step, []
+    original, steps = CrossEntropy.forward, []
 
-    def break_in_epoch_2(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor) -> Step:
+    def break_in_epoch_2(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor, *others) -> Step:
         steps.append(1)
         step = original(self, x, y)
         return (
             step if len(steps) <= quick.STEPS_PER_EPOCH + 2 else Step(step.loss * torch.nan, step.logits, {})
         )
 
-    monkeypatch.setattr(CrossEntropy, "step", break_in_epoch_2)
+    monkeypatch.setattr(CrossEntropy, "forward", break_in_epoch_2)
     with pytest.raises(SelftaughtError, match="epoch 2, step 3"):
         train(quick.config(), tmp_path)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["position"]["epoch"] == 1
-    assert all(value.isfinite().all() for value in state["model"].values())
+    assert all(value.isfinite().all() for value in state["parts"]["model"].values())
 
 
 def test_an_explanation_that_fails_names_its_step(tmp_path, monkeypatch):
-    def refuse(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor) -> Step:
+    def refuse(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor, *others) -> Step:
         raise ExplanationError("every map is zero")
 
-    monkeypatch.setattr(CrossEntropy, "step", refuse)
+    monkeypatch.setattr(CrossEntropy, "forward", refuse)
     with pytest.raises(ExplanationError, match=r"every map is zero \(in epoch 1, step 1\)"):
         train(quick.config(), tmp_path)
 
@@ -371,21 +371,21 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):
 def test_weights_that_are_no_numbers_are_never_saved(tmp_path, monkeypatch):
     """The loss of a step is finite, and the update that follows it is not."""
     monkeypatch.setenv("SELFTAUGHT_SAVE_SECONDS", "0")
-    original, steps = CrossEntropy.step, []
+    original, steps = CrossEntropy.forward, []
 
-    def spoil(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor) -> Step:
+    def spoil(self: CrossEntropy, x: torch.Tensor, y: torch.Tensor, *others) -> Step:
         steps.append(1)
         step = original(self, x, y)
         # The gradient of a square root at zero times infinity: the loss itself stays what it was.
         poison = sum((p * 0).sum() for p in self.model.parameters()).square().sqrt()
         return Step(step.loss + poison, step.logits, step.terms) if len(steps) == 4 else step
 
-    monkeypatch.setattr(CrossEntropy, "step", spoil)
+    monkeypatch.setattr(CrossEntropy, "forward", spoil)
     with pytest.raises(SelftaughtError, match=r"(weights|loss) became .* in epoch 1, step [45]: try a lower"):
         train(quick.config(), tmp_path)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["position"]["step"] <= 3
-    assert all(value.isfinite().all() for value in state["model"].values())
+    assert all(value.isfinite().all() for value in state["parts"]["model"].values())
 
 
 def test_a_run_says_what_calibration_is_worth(finished):

@@ -90,12 +90,12 @@ def test_the_cosine_is_pytorchs():
 
 def test_every_step_has_the_rate_of_the_schedule(tmp_path, monkeypatch):
     config, seen = quick.config(schedule="cosine", epochs=2), []
-    original = CrossEntropy.step
+    original = CrossEntropy.forward
     session = start(config, data_of(config))
     monkeypatch.setattr(
         CrossEntropy,
-        "step",
-        lambda self, x, y: seen.append(session.optimizer.param_groups[0]["lr"]) or original(self, x, y),
+        "forward",
+        lambda *batch: seen.append(session.optimizer.param_groups[0]["lr"]) or original(*batch),
     )
     position = Position()
     for _ in range(2):
@@ -120,7 +120,7 @@ def test_three_steps_are_sgd_written_out():
     velocity = [torch.zeros_like(p) for p in twin.parameters()]
     for x, y in list(session.batches.epoch(0))[:3]:
         session.optimizer.zero_grad()
-        session.fabric.backward(session.objective.step(x, y).loss)
+        session.fabric.backward(session.method(x, y).loss)
         session.optimizer.step()
         grads = torch.autograd.grad(F.cross_entropy(twin(x), y), list(twin.parameters()))
         with torch.no_grad():

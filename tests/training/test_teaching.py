@@ -150,7 +150,7 @@ def test_the_teacher_is_the_one_in_its_directory_and_training_leaves_it_alone(ta
     session.train_mode()
     for x, y in session.batches.epoch(0):
         session.optimizer.zero_grad()
-        session.fabric.backward(session.objective.step(x, y).loss)
+        session.fabric.backward(session.method(x, y).loss)
         session.optimizer.step()
         assert session.network.training
         assert not network.training
@@ -164,7 +164,7 @@ def test_a_peer_is_trained_measured_and_not_the_student_again(tmp_path):
     assert len(result.peer_accuracy) == 1
     assert record.read(tmp_path / "run").result.peer_accuracy == result.peer_accuracy
     session = start(small("dml"), data_of(small("dml")))
-    ours, peers = session.network.state_dict(), session.companions["peer"].state_dict()
+    ours, peers = (network.state_dict() for network in session.networks)
     assert any(not torch.equal(ours[name], value) for name, value in peers.items())
     in_optimizer = sum(len(group["params"]) for group in session.optimizer.param_groups)
     assert in_optimizer == 2 * len(list(session.network.parameters()))

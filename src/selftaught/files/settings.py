@@ -222,7 +222,14 @@ class MethodSettings(BaseModel):
     )
     temperature: float = setting(TEACHING, "Temperature of the teacher's soft labels (4).", 4.0, gt=0)
     beta: float = setting(TEACHING, "Least confidence that cwtm-random draws (0.5).", 0.5, ge=0, lt=1)
-    stage: int = setting(TEACHING, "The stage whose output is the hint (2).", 2, ge=1)
+    stage: int = setting(TEACHING, "Which of the blocks is the hint (2).", 2, ge=1)
+    blocks: str | None = setting(
+        TEACHING,
+        "Blocks of the student that hint, at and fsp compare, by their dotted names: a,b,c (built-in: known).",
+        None,
+        later=True,
+    )
+    teacher_blocks: str | None = setting(TEACHING, "Blocks of the teacher (as --blocks).", None, later=True)
     attention_weight: float = setting(TEACHING, "Weight of the attention maps (at: 1000).", 1000.0, ge=0)
     flow_weight: float = setting(TEACHING, "Weight of the flows (fsp: 0.01).", 0.01, gt=0)
 

@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from selftaught.methods.base import Objective, Step
+from selftaught.methods.base import Method, Setting, Step, View
 
-__all__ = ["Objective", "Step"]
+__all__ = ["Method", "Setting", "Step", "View"]
 
 # A new method is one file here: importing it registers its class.
 for _module in pkgutil.iter_modules(__path__):

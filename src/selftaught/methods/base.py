@@ -1,21 +1,20 @@
-"""What every training method is to the trainer, and the register of methods."""
+"""What every training method is to the trainer: a module from a batch to its loss, with its settings."""
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from selftaught import errors
 from selftaught.errors import InputError
+from selftaught.saliency.plan import Plan
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one training step computed.
+    """What a method computed of one batch.
 
     Attributes:
         loss: scalar, with its graph.
@@ -31,33 +30,87 @@ class Step:
     similarities: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Casting:
-    """What a method may make its companions of.
+class View(NamedTuple):
+    """Which part of its original picture each image of a batch shows.
 
     Attributes:
-        twin: builds another network of the student's architecture, with initial weights of its own.
-        example: two training images as the networks take them, float (2, K, H, W), on the CPU.
+        boxes: float32 (B, 4), top, left, height and width as shares of the picture; they reach beyond [0, 1] where the
+            picture was padded.
+        flips: bool (B,), whether the part was mirrored.
     """
 
-    twin: Callable[[], nn.Module]
-    example: Tensor
+    boxes: Tensor
+    flips: Tensor
 
 
-@dataclass
-class Objective(ABC):
-    """A training method; its dataclass fields are its settings, checked when it is made.
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a method: its default, and which values are in range.
+
+    The type of a value is that of the default; of a default of None it is a text.
+    """
+
+    default: Any
+    range: str = ""
+    fits: Callable[[Any], bool] = lambda _: True
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse a value of another type than the default's, or out of range.
+
+        Raises:
+            InputError: it is one.
+        """
+        kind = type(self.default)
+        expected: Any = {float: (float, int), type(None): (str, type(None))}.get(kind, kind)
+        if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
+            raise InputError(f"{name} must be like {self.default!r}, not {value!r}: correct it")
+        if self.range and not self.fits(value):
+            raise InputError(f"{name} must be {self.range}, not {value!r}")
+
+
+def setting(default: Any, in_words: str = "", fits: Callable[[Any], bool] = lambda _: True) -> Any:
+    """Declare a setting in the body of a `Method`: its default, its range in words and what says that a value fits."""
+    return Setting(default, in_words, fits)
+
+
+def not_negative(default: float, unit: str = "") -> Any:
+    """Declare a setting that is at least 0 and finite."""
+    return setting(default, f"at least 0{unit}", lambda value: 0 <= value < float("inf"))
+
+
+def positive(default: float) -> Any:
+    """Declare a setting that is greater than 0 and finite."""
+    return setting(default, "greater than 0", lambda value: 0 < value < float("inf"))
+
+
+class Method(nn.Module, ABC):
+    """A training method; networks that it trains beside the student are its sub-modules as the student is.
+
+    Its settings are declared in the class body (``alpha: float = setting(0.9, ...)``) and are plain attributes of an
+    instance.
 
     Class attributes:
         key: the method's name on the command line.
         summary: one line for people.
-        learns_from: which network, trained before, it learns from: "" none, or a key of
+        learns_from: which network, trained before, is its teacher: "" none, or a key of
             `selftaught.training.teaching.SOURCES`: "teacher", "twin" (its own architecture) or "assistant".
         peers: how many further whole networks it trains at the same time.
         head_only: whether it ends where others begin, with the head that the linear probe gives a pretrained network.
         warms_up_plainly: whether its warm-up is plain training, which a head that was fitted before can stand for.
-        recordable: whether its steps may be recorded on a GPU and replayed: they depend on nothing in Python but what
-            `phase` tells, and do not look at a tensor's values.
+        recordable: whether its steps may be recorded on a GPU and replayed: they depend on x and y, and on nothing in
+            Python but `warming_up`, and do not look at a tensor's values.
+        needs_view: whether `forward` is to be told which parts of the pictures the images show.
+
+    Args:
+        model: the network to be trained, from images (B, ...) to logits (B, C).
+        teacher: the trained network that it learns from, where it learns from one.
+        peers: the networks that it trains beside the model, as many as `peers` says, with initial weights of their own.
+        example: two training images as the networks take them, float (2, K, H, W), for methods that must know the
+            shapes of the networks' features.
+        **settings: by name; those left out have their defaults.
+
+    Raises:
+        InputError: an unknown setting or one out of range, or a network that is missing.
     """
 
     key: ClassVar[str]
@@ -66,114 +119,95 @@ class Objective(ABC):
     peers: ClassVar[int] = 0
     head_only: ClassVar[bool] = False
     warms_up_plainly: ClassVar[bool] = False
-    recordable: ClassVar[bool] = False
-    model: nn.Module = dataclasses.field(init=False, repr=False, compare=False)
+    recordable: bool = False
+    needs_view: ClassVar[bool] = False
+    warmup: int = 0
 
-    @classmethod
-    def settings(cls) -> dict[str, Any]:
-        """The method's own settings and their defaults."""
-        return {field.name: field.default for field in dataclasses.fields(cls) if field.init}
-
-    @classmethod
-    def create(cls, **options: Any) -> "Objective":
-        """The method with these settings.
-
-        Raises:
-            InputError: a setting it does not have, or a value out of range.
-        """
-        defaults = cls.settings()
-        for name, value in options.items():
-            if name not in defaults:
-                raise errors.unknown(f"setting of {cls.key}", name, defaults)
-            _check_type(name, value, defaults[name])
-        return cls(**options)
-
-    def model_options(self) -> dict[str, Any]:
-        """What the method needs of the model: keyword arguments of `models.create`."""
-        return {}
-
-    def companions(
-        self, student: nn.Module, teacher: nn.Module | None, cast: Casting
-    ) -> dict[str, nn.Module]:
-        """Modules that are trained together with the student by the same optimiser: a regressor, a peer."""
-        return {}
-
-    def bind(
+    def __init__(
         self,
         model: nn.Module,
+        *,
         teacher: nn.Module | None = None,
-        companions: Mapping[str, nn.Module] = MappingProxyType({}),
+        peers: Sequence[nn.Module] = (),
+        example: Tensor | None = None,
+        **settings: Any,
     ) -> None:
-        """Take the model to be trained, and whom it learns from and with, once, before the first step."""
+        super().__init__()
+        self.check(settings)
+        for name, declared in self.settings().items():
+            setattr(self, name, settings.get(name, declared.default))
+        if len(peers) != type(self).peers:
+            raise InputError(
+                f"{self.key} trains {type(self).peers} further networks, not {len(peers)}: give as many peers"
+            )
         self.model = model
+        self.start_epoch(0)
 
-    def start_epoch(self, epoch: int) -> None:  # noqa: B027  (most methods have no stages)
-        """Hear which epoch begins, counted from 0."""
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        """The method's settings by name, those of its base classes first."""
+        bodies = [vars(parent) for parent in reversed(cls.__mro__)]
+        return {name: value for body in bodies for name, value in body.items() if isinstance(value, Setting)}
 
-    def start_step(self, samples: Tensor) -> None:  # noqa: B027  (most methods treat all images alike)
-        """Hear which training images the next batch holds: their numbers, int64 (B,), on the CPU."""
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """Refuse settings that the method does not have, or that are out of range.
 
-    def phase(self) -> Hashable | None:
-        """Which computation the next step of a `recordable` method is.
-
-        Equal for steps that do the same with their batches, so that one can be replayed for the others; None for a step
-        that must run by itself.
+        Raises:
+            InputError: there is one.
         """
-        return ()
+        known = cls.settings()
+        for name, value in settings.items():
+            if name not in known:
+                raise errors.unknown(f"setting of {cls.key}", name, known)
+            known[name].check(name, value)
 
-    def settle(self) -> None:  # noqa: B027  (most methods explain nothing)
+    @classmethod
+    def model_options(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What the method needs of the model with these settings: keyword arguments of `models.create`."""
+        return {}
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
+        """The loss of a batch.
+
+        Args:
+            x: (B, ...), the images as the network takes them.
+            y: int64 (B,), their labels.
+            index: int64 (B,), the numbers of the images in the training data, best on the CPU; None where unknown.
+            view: which parts of the pictures they show; None where unknown.
+        """
+
+    def start_epoch(self, epoch: int) -> None:
+        """Hear which epoch begins, counted from 0: the first `warmup` ones are the warm-up."""
+        self.warming_up = epoch < self.warmup
+
+    def settle(self) -> None:
         """Raise what is wrong with the steps so far and could not be said at once without making a GPU wait.
 
         Raises:
             ExplanationError: the maps were all zero or not finite.
-            ShortcutError: the steps since the last call have to be taken again, after `restore` and `learn`.
+            ShortcutError: the steps since the last call have to be taken again.
         """
 
-    def state(self) -> dict[str, Any]:
-        """What the method found out on its way and must not find out anew after an interruption.
-
-        Plain values and tensors.
-        """
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Go back to a `state`."""
-
-    def learn(self, found: dict[str, Any]) -> None:  # noqa: B027
-        """After going back to an earlier state, keep what a later one, `found`, knows better."""
-
-    def explained(self) -> str | None:
-        """The layer that the last step explained, in a few words; None where it explained none."""
+    @property
+    def plan(self) -> Plan | None:
+        """How Grad-CAM reads the model; None where it has not read it, or where nothing is explained."""
         return None
 
-    @abstractmethod
-    def step(self, x: Tensor, y: Tensor) -> Step:
-        """The loss of a batch x (B, ...) with labels y (B,), model in train mode."""
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the method found out on its way that is no tensor: plain values."""
+        return {}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take over such a state."""
 
 
-KNOWN: dict[str, type[Objective]] = {}
+KNOWN: dict[str, type[Method]] = {}
 """The registered methods; `selftaught.methods.registry` looks them up."""
 
 
-def register(cls: type[Objective]) -> type[Objective]:
+def register(cls: type[Method]) -> type[Method]:
     """Class decorator: make a method known by its key."""
     KNOWN[cls.key] = cls
     return cls
-
-
-def _check_type(name: str, value: Any, default: Any) -> None:
-    """Refuse what is of another type than the default; where that is None the setting is a text."""
-    expected = {float: (float, int), type(None): (str, type(None))}.get(type(default), type(default))
-    if not isinstance(value, expected) or (isinstance(value, bool) and not isinstance(default, bool)):
-        raise InputError(f"{name} must be like {default!r}, not {value!r}: correct it")
-
-
-def companion(method: Objective, companions: Mapping[str, nn.Module], name: str) -> nn.Module:
-    """One of the companions that a method was bound with.
-
-    Raises:
-        InputError: it is not there.
-    """
-    if name not in companions:
-        raise InputError(f"{method.key} trains a {name} along: bind it with what its companions() made")
-    return companions[name]

@@ -1,18 +1,15 @@
 """Confidence weighted by teacher max (Section 3, after Furlanello et al., 2018), and its two controls."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from selftaught import losses
-from selftaught._inputs import check_range
-from selftaught.methods.base import Objective, Step, register
+from selftaught.methods.base import Method, Step, View, register, setting
 from selftaught.methods.taught import Taught
 
 
 @register
-@dataclass
 class ConfidenceWeighted(Taught):
     """Σ_i w_i · CE_i, the samples weighted by how sure the teacher is of them (Eq. 5)."""
 
@@ -20,15 +17,14 @@ class ConfidenceWeighted(Taught):
     summary = "the label, each sample weighted by the teacher's confidence"
     permute: ClassVar[bool] = False
 
-    def step(self, x: Tensor, y: Tensor) -> Step:
+    def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass of student and teacher, and the weighted cross-entropy."""
         logits = self.model(x)
-        loss = losses.confidence_weighted(logits, self.teacher_logits(x), y, permute=self.permute)
+        loss = losses.confidence_weighted(logits, self.teacher(x), y, permute=self.permute)
         return Step(loss, logits.detach(), {"cwtm": loss.detach()})
 
 
 @register
-@dataclass
 class PermutedConfidence(ConfidenceWeighted):
     """CWTM whose weights belong to other samples of the batch."""
 
@@ -38,20 +34,16 @@ class PermutedConfidence(ConfidenceWeighted):
 
 
 @register
-@dataclass
-class RandomConfidence(Objective):
+class RandomConfidence(Method):
     """CWTM with confidences drawn from [beta, 1): the teacher's are replaced, so it needs none."""
 
     key = "cwtm-random"
     summary = "CWTM with random confidences from [beta, 1): no teacher"
     recordable = True
 
-    beta: float = 0.5
+    beta: float = setting(0.5, "in [0, 1)", lambda beta: 0 <= beta < 1)
 
-    def __post_init__(self) -> None:
-        check_range("beta", self.beta, lambda beta: 0 <= beta < 1, "in [0, 1)")
-
-    def step(self, x: Tensor, y: Tensor) -> Step:
+    def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass and the weighted cross-entropy."""
         logits = self.model(x)
         loss = losses.weighted_cross_entropy(logits, y, losses.random_confidence(logits, self.beta))

@@ -1,23 +1,20 @@
 """Dark knowledge with permuted predictions (Section 3, after Furlanello et al., 2018)."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.methods.base import register
+from selftaught.methods.base import not_negative, register
 from selftaught.methods.taught import Distillation
 
 
 @register
-@dataclass
 class PermutedDarkKnowledge(Distillation):
     """KD whose teacher says which values, but not which classes: its non-argmax outputs are shuffled per sample."""
 
     key = "dkpp"
     summary = "knowledge distillation with the teacher's other outputs shuffled: similarity destroyed"
 
-    weight: float = 0.0
+    weight: float = not_negative(0.0)
 
     def knowledge(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Eq. 4 with q_j replaced by q_k, k from a permutation of the non-argmax classes."""

@@ -1,20 +1,17 @@
 """Deep mutual learning (Zhang et al., CVPR 2018)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftaught import losses
-from selftaught._inputs import check_range
-from selftaught.methods.base import Casting, Objective, Step, companion, register
+from selftaught.methods.base import Method, Step, View, not_negative, register
 
 
 @register
-@dataclass
-class MutualLearning(Objective):
+class MutualLearning(Method):
     """CE(own) + weight · KL(peer‖own), plus the same of the peer, from one forward pass of each.
 
     Each network learns from the other's outputs as constants. Both are updated at once; the first is the result.
@@ -25,33 +22,13 @@ class MutualLearning(Objective):
     peers = 1
     recordable = True
 
-    weight: float = 0.1
-    peer: nn.Module = field(init=False, repr=False, compare=False)
+    weight: float = not_negative(0.1)
 
-    def __post_init__(self) -> None:
-        check_range("weight", self.weight, lambda weight: 0 <= weight < float("inf"), "at least 0")
+    def __init__(self, model: nn.Module, *, peers: Sequence[nn.Module] = (), **others: Any) -> None:
+        super().__init__(model, peers=peers, **others)
+        [self.peer] = peers
 
-    def companions(
-        self, student: nn.Module, teacher: nn.Module | None, cast: Casting
-    ) -> dict[str, nn.Module]:
-        """The peer: the student's architecture with initial weights of its own."""
-        return {"peer": cast.twin()}
-
-    def bind(
-        self,
-        model: nn.Module,
-        teacher: nn.Module | None = None,
-        companions: Mapping[str, nn.Module] = MappingProxyType({}),
-    ) -> None:
-        """Take the model to be trained and its peer.
-
-        Raises:
-            InputError: there is no peer.
-        """
-        super().bind(model, teacher, companions)
-        self.peer = companion(self, companions, "peer")
-
-    def step(self, x: Tensor, y: Tensor) -> Step:
+    def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass of each network, and the two terms of each."""
         own, other = self.model(x), self.peer(x)
         terms = {

@@ -1,61 +1,47 @@
 """Hints (FitNets; Romero et al., ICLR 2015)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Sequence
+from contextlib import nullcontext
 
+import torch
 from torch import Tensor, nn
 
 from selftaught import losses
-from selftaught._inputs import check_range
-from selftaught.methods.base import companion, register
+from selftaught.methods.base import register, setting
 from selftaught.methods.feature_taught import FeaturesFirst, Shape
 
 
 @register
-@dataclass
 class Hint(FeaturesFirst):
-    """Stage 1: the student's stage, through a regressor, imitates the teacher's. Stage 2: KD.
+    """Warm-up: one of the student's blocks, through a regressor, imitates the teacher's. Then KD.
 
     The regressor is a 1x1 convolution, which changes the number of channels only; maps of different sizes are refused
     and not pooled, since what a hint says is where the teacher sees what.
+
+    Settings:
+        stage: which of the blocks, counted from 1.
     """
 
     key = "hint"
-    summary = "FitNets: first the teacher's features of one stage, then knowledge distillation"
+    summary = "FitNets: first the teacher's features of one block, then knowledge distillation"
 
-    stage: int = 2
-    regressor: nn.Module = field(init=False, repr=False, compare=False)
+    stage: int = setting(2, "at least 1", lambda stage: stage >= 1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("stage", self.stage, lambda stage: stage >= 1, "at least 1")
-
-    def stages_needed(self) -> int:
+    def blocks_needed(self) -> int:
         """Those up to the one compared."""
         return self.stage
 
-    def fit(self, student: Sequence[Shape], teacher: Sequence[Shape]) -> dict[str, nn.Module]:
-        """The regressor, from the student's number of channels to the teacher's; height and width must be equal."""
+    def fit(self, student: Sequence[Shape], teacher: Sequence[Shape]) -> None:
+        """Make the regressor, from the student's number of channels to the teacher's; maps must be of equal size."""
         (channels, *own), (teacher_channels, *theirs) = student[self.stage - 1], teacher[self.stage - 1]
         if own != theirs:
-            raise self.misfit(f"maps of stage {self.stage}", tuple(own), tuple(theirs))
-        return {"regressor": nn.Conv2d(channels, teacher_channels, kernel_size=1)}
-
-    def bind(
-        self,
-        model: nn.Module,
-        teacher: nn.Module | None = None,
-        companions: Mapping[str, nn.Module] = MappingProxyType({}),
-    ) -> None:
-        """Take the model to be trained, its teacher and the regressor.
-
-        Raises:
-            InputError: one of them is missing, or a network has too few stages.
-        """
-        super().bind(model, teacher, companions)
-        self.regressor = companion(self, companions, "regressor")
+            raise self.misfit(f"maps of block {self.stage}", tuple(own), tuple(theirs))
+        self.regressor = nn.Conv2d(channels, teacher_channels, kernel_size=1)
 
     def feature_terms(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The mean squared error of the regressed stage."""
-        return {"hint": losses.hint(self.regressor(student[self.stage - 1]), teacher[self.stage - 1])}
+        """The mean squared error of the regressed maps."""
+        maps = student[self.stage - 1]
+        half = maps.dtype in (torch.float16, torch.bfloat16)  # from an autocast of the network's own
+        with torch.autocast(maps.device.type, maps.dtype) if half else nullcontext():
+            regressed = self.regressor(maps)
+        return {"hint": losses.hint(regressed, teacher[self.stage - 1])}

@@ -1,118 +1,78 @@
 """Learning with explanations: Algorithm 1 of Gu, Wu and Tresp (ACCV 2020)."""
 
-from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
+import inspect
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selftaught._inputs import check_range
-from selftaught.amortised import LEAST_SHARE
 from selftaught.introspective import IntrospectiveLoss, explaining
-from selftaught.methods.base import Step, register
+from selftaught.methods.base import Setting, Step, View, register
 from selftaught.methods.two_stage import TwoStage
-from selftaught.saliency import Explainer
 from selftaught.saliency.plan import Plan
 
 
 @register
-@dataclass
 class LearningWithExplanations(TwoStage):
-    """Stage 1: L(p, y) for `warmup` epochs. Stage 2: L(p, q) + weight · L(p, y), q from the explanations (Eq. 6).
+    """Warm-up: L(p, y) for `warmup` epochs. Then L(p, q) + weight · L(p, y), q from the explanations (Eq. 6).
 
-    With `refresh` below 1 only that share of the batches is explained, see `IntrospectiveLoss`: `start_step` must say
-    which images come.
+    Its further settings are those of `IntrospectiveLoss`. With `refresh` below 1 only that share of the batches is
+    explained: `index` must then say which images come.
     """
 
     key = "le"
     summary = "learning with explanations: soft labels from the model's own saliency maps"
     criterion_class: ClassVar[type[IntrospectiveLoss]] = IntrospectiveLoss
 
-    saliency: str = "grad-cam"
-    similarity: str = "cosine"
-    layer: str | None = None
-    relu: bool = False
-    refresh: float = 1.0
-    upsample: bool = False
-    centre: bool = False
-    criterion: IntrospectiveLoss = field(init=False, repr=False, compare=False)
-    samples: Tensor | None = field(init=False, repr=False, compare=False, default=None)
+    def __init__(self, model: nn.Module, **others: Any) -> None:
+        super().__init__(model, **others)
+        of_maps = {name: getattr(self, name) for name in self._of_maps()}
+        self.criterion = self.criterion_class(model, alpha=self.alpha, weight=self.weight, **of_maps)
+        self.recordable = self.criterion.amortised is None  # else steps are not alike
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        explaining(self.saliency, self.layer, self.similarity, self.relu, self.upsample, self.centre)
-        check_range(
-            "refresh", self.refresh, lambda share: LEAST_SHARE <= share <= 1, f"in [{LEAST_SHARE}, 1]"
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        """Those of Algorithm 1, and how explanations are made and compared."""
+        return super().settings() | cls._of_maps()
+
+    @classmethod
+    def _of_maps(cls) -> dict[str, Setting]:
+        own = super().settings()
+        options = inspect.signature(IntrospectiveLoss).parameters.values()
+        return {o.name: Setting(o.default) for o in options if o.name != "model" and o.name not in own}
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """Refuse settings of explanations that do not go together, too."""
+        super().check(settings)
+        explaining(
+            **{name: settings.get(name, declared.default) for name, declared in cls._of_maps().items()}
         )
 
-    def bind(
-        self,
-        model: nn.Module,
-        teacher: nn.Module | None = None,
-        companions: Mapping[str, nn.Module] = MappingProxyType({}),
-    ) -> None:
-        """Take the model to be trained and prepare its loss."""
-        super().bind(model, teacher, companions)
-        self.criterion = self.criterion_class(
-            model,
-            self.saliency,
-            self.layer,
-            self.alpha,
-            self.weight,
-            self.similarity,
-            self.relu,
-            self.refresh,
-            self.upsample,
-            self.centre,
-        )
-
-    def start_step(self, samples: Tensor) -> None:
-        """The images by whose numbers similarities are kept."""
-        self.samples = samples
-
-    def phase(self) -> Hashable | None:
-        """The stage; none of them where only some of the batches are explained."""
-        return super().phase() if self.criterion.amortised is None else None
+    def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
+        """One forward pass, its explanation and the two terms."""
+        self.criterion.warmup = self.warming_up
+        loss = self.criterion(x, y, index)
+        ce = self.criterion.cross_entropy
+        terms = {"ce": ce} if self.warming_up else {"soft": loss.detach() - self.weight * ce, "ce": ce}
+        return Step(loss, self.criterion.logits, terms, self.criterion.similarities)
 
     def settle(self) -> None:
         """Judge the maps of the steps so far."""
         self.criterion.explainer.settle()
 
-    def state(self) -> dict[str, Any]:
-        """How Grad-CAM reads the model (found out later, on other weights, it might be another exact form), and what is
-        kept of explanations.
-        """
-        plan, amortised = self.criterion.explainer.plan, self.criterion.amortised
-        kept = {"amortised": amortised.get_extra_state()} if amortised else {}
-        return {"plan": asdict(plan) if plan else None, **kept}
+    @property
+    def plan(self) -> Plan | None:
+        """How Grad-CAM reads the model."""
+        return self.criterion.explainer.plan
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a `state`."""
-        self.learn(state)
-        if self.criterion.amortised:
-            self.criterion.amortised.set_extra_state(state["amortised"])
+    def get_extra_state(self) -> dict[str, Any]:
+        """The plan: found out later, on other weights, it might be another exact form."""
+        return {"plan": asdict(self.plan) if self.plan else None}
 
-    def learn(self, found: dict[str, Any]) -> None:
-        """Read the network as a later state did."""
-        if found["plan"] is not None:
-            plan = Plan(**found["plan"])
-            self.criterion.explainer = Explainer(self.saliency, relu=self.relu, plan=plan, centre=self.centre)
-
-    def explained(self) -> str | None:
-        """Grad-CAM's layer."""
-        plan = self.criterion.explainer.plan
-        if plan is None:
-            return None
-        doubt = f"; {plan.note}" if plan.note else ""
-        return f"{plan.layer} ({plan.head} head{doubt})"
-
-    def step(self, x: Tensor, y: Tensor) -> Step:
-        """One forward pass, its explanation and the two terms."""
-        self.criterion.warmup = self.warming_up
-        loss = self.criterion(x, y, self.samples)
-        logits = self.criterion.logits
-        ce = F.cross_entropy(logits, y)
-        terms = {"ce": ce} if self.warming_up else {"soft": loss.detach() - self.weight * ce, "ce": ce}
-        return Step(loss, logits, terms, self.criterion.similarities)
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Read the model as in the state, unless a plan was found since: where an earlier form did not hold."""
+        plan = self.plan or (Plan(**state["plan"]) if state["plan"] else None)
+        if plan:
+            self.criterion.read_as(plan)

@@ -1,7 +1,5 @@
 """LE-Permut, the paper's ablation (Section 5.4): the explanations' class similarity destroyed."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from selftaught import targets
@@ -19,7 +17,6 @@ class PermutedIntrospectiveLoss(IntrospectiveLoss):
 
 
 @register
-@dataclass
 class PermutedExplanations(LearningWithExplanations):
     """LE whose soft labels say which values, but not which classes."""
 

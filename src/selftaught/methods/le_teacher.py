@@ -1,18 +1,15 @@
 """LE-Teacher, the control whose class similarity comes from outside."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from selftaught import targets
-from selftaught.methods.base import Step, register
-from selftaught.methods.taught import Taught, check_temperature
+from selftaught.methods.base import Step, View, positive, register
+from selftaught.methods.taught import Taught
 from selftaught.methods.two_stage import TwoStage
 
 
 @register
-@dataclass
 class TeacherResponses(TwoStage, Taught):
     """LE with a teacher's responses in place of the explanations: same alpha, weight and warm-up.
 
@@ -23,18 +20,14 @@ class TeacherResponses(TwoStage, Taught):
     key = "le-teacher"
     summary = "LE with a bigger network's responses for explanations: similarity from outside (control)"
 
-    temperature: float = 4.0
+    temperature: float = positive(4.0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_temperature(self.temperature)
-
-    def step(self, x: Tensor, y: Tensor) -> Step:
+    def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass, past the warm-up one of the teacher, and the two terms."""
         return self.learned(self.model(x), y, lambda: self.responses(x, y))
 
     def responses(self, x: Tensor, y: Tensor) -> Tensor:
         """Soft labels (B, C) with alpha on the truth."""
         # Without the true class from the start, lest the others underflow beside it.
-        others = self.teacher_logits(x).scatter(1, y[:, None], -torch.inf)
+        others = self.teacher(x).scatter(1, y[:, None], -torch.inf)
         return targets.proportional((others / self.temperature).softmax(1), y, self.alpha)

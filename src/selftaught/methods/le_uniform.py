@@ -1,16 +1,13 @@
 """LE-Uniform, the control that isolates the explanations."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from selftaught import targets
-from selftaught.methods.base import Step, register
+from selftaught.methods.base import Step, View, register
 from selftaught.methods.two_stage import TwoStage
 
 
 @register
-@dataclass
 class UniformExplanations(TwoStage):
     """LE without explanations: same alpha, weight and warm-up, the other classes' targets even.
 
@@ -21,7 +18,7 @@ class UniformExplanations(TwoStage):
     key = "le-uniform"
     summary = "LE with even soft labels: the control that isolates the explanations"
 
-    def step(self, x: Tensor, y: Tensor) -> Step:
+    def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass and the two terms."""
         logits = self.model(x)
         return self.learned(logits, y, lambda: targets.smooth(y, logits.shape[1], self.alpha))

@@ -1,9 +1,12 @@
 """The training methods by name: which there are, what each is, and how one is made."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor, nn
+
 from selftaught import errors
-from selftaught.methods.base import KNOWN, Objective
+from selftaught.methods.base import KNOWN, Method
 
 _ORDER = [
     *("ce", "dropout", "ls", "cp"),
@@ -20,7 +23,7 @@ def names() -> list[str]:
     return sorted(KNOWN, key=lambda key: (_ORDER.index(key) if key in _ORDER else len(_ORDER), key))
 
 
-def find(key: str) -> type[Objective]:
+def find(key: str) -> type[Method]:
     """The class of a method, whose attributes say what the method needs.
 
     Raises:
@@ -45,13 +48,38 @@ def settings(key: str) -> dict[str, Any]:
     >>> settings("ls")
     {'alpha': 0.9}
     """
-    return find(key).settings()
+    return {name: declared.default for name, declared in find(key).settings().items()}
 
 
-def create(key: str, **options: Any) -> Objective:
-    """A method with its settings.
+def check(key: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings of a method before there is a network.
 
     Raises:
         InputError: an unknown method, a setting it does not have, or a value out of range.
     """
-    return find(key).create(**options)
+    find(key).check(settings)
+
+
+def model_options(key: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a method with these settings needs of the model: keyword arguments of `selftaught.models.create`.
+
+    >>> model_options("dropout", {"drop_rate": 0.25}), model_options("ce", {})
+    ({'dropout': 0.25}, {})
+    """
+    return find(key).model_options(settings)
+
+
+def create(
+    key: str,
+    model: nn.Module,
+    teacher: nn.Module | None = None,
+    peers: Sequence[nn.Module] = (),
+    example: Tensor | None = None,
+    **settings: Any,
+) -> Method:
+    """A method ready to train `model`; see `Method` for the arguments.
+
+    Raises:
+        InputError: an unknown method, a setting it does not have, a value out of range, or a network that is missing.
+    """
+    return find(key)(model, teacher=teacher, peers=peers, example=example, **settings)

@@ -1,13 +1,10 @@
 """Distillation with a teacher assistant (Mirzadeh et al., AAAI 2020)."""
 
-from dataclasses import dataclass
-
 from selftaught.methods.base import register
 from selftaught.methods.taught import Distillation
 
 
 @register
-@dataclass
 class TeacherAssistant(Distillation):
     """KD's loss, from an assistant of middle size that learned from the teacher by KD itself (paper, 5.3)."""
 

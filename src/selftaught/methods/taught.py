@@ -1,82 +1,79 @@
 """What methods share that learn from a network trained before them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftaught import losses
-from selftaught._inputs import check_range
 from selftaught.errors import InputError
-from selftaught.methods import stages
-from selftaught.methods.base import Objective, Step
+from selftaught.methods.base import Method, Step, View, not_negative, positive
+from selftaught.saliency.preserve import unwrap
 
 
-@dataclass
-class Taught(Objective):
-    """A method with a teacher, which stays as it is: in eval mode, without gradients.
+class Frozen(nn.Module):
+    """A trained network that is asked and stays as it is: in eval mode whatever `train` says, without gradients.
 
-    Attributes:
-        teacher: from normalised images to logits (B, C), set by `bind`.
+    It moves with `to`, but none of it is part of `parameters` or `state_dict`.
+
+    Args:
+        network: from images (B, ...) to logits (B, C); its parameters ask for no gradients from now on.
+
+    >>> teacher = Frozen(nn.Dropout()).train()
+    >>> teacher.network.training, list(Frozen(nn.Linear(2, 2)).parameters())
+    (False, [])
     """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        # Past nn.Module, which would make it a part.
+        self.__dict__["_network"] = network.eval().requires_grad_(False)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, in eval mode also where whoever holds it as well has set another."""
+        network: nn.Module = self.__dict__["_network"]
+        return network.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits (B, C) of a batch, without a graph."""
+        with torch.no_grad():
+            logits: Tensor = self.network(x)
+        return logits
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Frozen":
+        self.network._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+
+class Taught(Method):
+    """A method with a teacher, see `Frozen`."""
 
     learns_from = "teacher"
     recordable = True
 
-    teacher: nn.Module = field(init=False, repr=False, compare=False)
-
-    def bind(
-        self,
-        model: nn.Module,
-        teacher: nn.Module | None = None,
-        companions: Mapping[str, nn.Module] = MappingProxyType({}),
-    ) -> None:
-        """Take the model to be trained and its teacher, whose mode is set to eval and whose parameters are frozen.
-
-        Raises:
-            InputError: there is no teacher, or it is the model itself.
-        """
+    def __init__(self, model: nn.Module, *, teacher: nn.Module | None = None, **others: Any) -> None:
+        super().__init__(model, teacher=teacher, **others)
         if teacher is None:
             raise InputError(
                 f"{self.key} learns from a {self.learns_from} and got none: give one, or use another --method"
             )
-        if stages.unwrap(teacher) is stages.unwrap(model):
+        if unwrap(teacher) is unwrap(model):
             raise InputError(f"{self.key} cannot learn from the network it trains: give a trained copy of it")
-        super().bind(model, teacher, companions)
-        self.teacher = teacher.eval().requires_grad_(False)
-
-    def teacher_logits(self, x: Tensor) -> Tensor:
-        """What the teacher says of a batch: (B, C), without a graph."""
-        with torch.no_grad():
-            return self._resting_teacher()(x)
-
-    def teacher_stages(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The teacher's logits and the outputs (B, K, H, W) of its stages, without a graph."""
-        with torch.no_grad():
-            return stages.run(self._resting_teacher(), x)
-
-    def _resting_teacher(self) -> nn.Module:
-        # Whoever holds the teacher as well may have set its mode: its statistics must not follow the student's batches.
-        return self.teacher.eval()
+        self.teacher = Frozen(teacher)
 
 
-@dataclass
 class Distillation(Taught):
     """T² · KL(teacher‖student) + weight · L(p, y), Hinton et al. (2015); what a method adds to it is its own."""
 
-    temperature: float = 4.0
-    weight: float = 0.1
+    temperature: float = positive(4.0)
+    weight: float = not_negative(0.1)
 
-    def __post_init__(self) -> None:
-        check_temperature(self.temperature)
-        check_range("weight", self.weight, lambda weight: 0 <= weight < float("inf"), "at least 0")
-
-    def step(self, x: Tensor, y: Tensor) -> Step:
+    def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass of student and teacher, and the two terms."""
-        return self.distilled(self.model(x), self.teacher_logits(x), y)
+        return self.distilled(self.model(x), self.teacher(x), y)
 
     def distilled(self, student: Tensor, teacher: Tensor, y: Tensor) -> Step:
         """The step that the logits (B, C) of student and teacher and the labels (B,) make."""
@@ -87,12 +84,3 @@ class Distillation(Taught):
     def knowledge(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The teacher's term, a scalar, of logits (B, C)."""
         return losses.distillation(student, teacher, self.temperature)
-
-
-def check_temperature(temperature: float) -> None:
-    """Refuse a temperature that softmax cannot be divided by.
-
-    Raises:
-        InputError: it is not a positive number.
-    """
-    check_range("temperature", temperature, lambda value: 0 < value < float("inf"), "greater than 0")

@@ -66,7 +66,7 @@ def plan_possible(data: str, **options: Any) -> tuple[list[RunConfig], dict[str,
         if registry.find(method).head_only:  # it has no steps
             continue
         settings = registry.settings(method).keys() & options.keys()
-        registry.create(method, **{name: options[name] for name in settings})
+        registry.check(method, {name: options[name] for name in settings})
         try:
             config = resolve(data, method, **options)
             try_steps([config], taught(options))

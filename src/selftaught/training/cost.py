@@ -172,7 +172,7 @@ class Runner:
         images = data_of(config)
         self.session: Session = start(config, images, teachers.untrained(config, images))
         self.session.train_mode()
-        self.session.objective.start_epoch(config.warmup if epoch is None else epoch)
+        self.session.method.start_epoch(config.warmup if epoch is None else epoch)
         self._batches = self._endless()
         if not recorded:
             self.session.recorder = None

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from selftaught.files.config import RunConfig
+from selftaught.methods import Method
 from selftaught.training import seeds
 from selftaught.training.cost import Runner, window
 
@@ -51,10 +52,19 @@ def estimate(config: RunConfig) -> Estimate:
             )
             if config.head == "probe":
                 evaluated += len(images.train_labels)
-            if session.objective.head_only:
+            if session.method.head_only:
                 epochs = 0.0
             seconds = len(session.batches) * epochs + evaluated * _seconds_per_evaluated_image(runner)
-            return Estimate(seconds, _memory(config), session.objective.explained())
+            return Estimate(seconds, _memory(config), _explained(session.method))
+
+
+def _explained(method: Method) -> str | None:
+    """The layer that Grad-CAM explains, in a few words."""
+    plan = method.plan
+    if plan is None:
+        return None
+    doubt = f"; {plan.note}" if plan.note else ""
+    return f"{plan.layer} ({plan.head} head{doubt})"
 
 
 def _first_seconds(config: RunConfig) -> list[float]:

@@ -199,7 +199,7 @@ def train_epoch(
     """Train from `position` to the end of its epoch; raises `Stopped`, with `position` exact, if asked to."""
     meter = Meter(position)
     session.train_mode()
-    session.objective.start_epoch(position.epoch)
+    session.method.start_epoch(position.epoch)
     clock = _Clock(position)
     reported = time.perf_counter()
     samples = session.batches.samples(position.epoch, position.step)
@@ -230,7 +230,7 @@ def _catch_up(session: Session, meter: Meter, clock: "_Clock") -> None:
     """Wait for the device and have the position say how far it is; what went wrong unnoticed is raised."""
     meter.flush()
     with _placed(meter, f"by epoch {meter.position.epoch + 1}, step {meter.position.step}"):
-        session.objective.settle()
+        session.method.settle()
     clock.read()
 
 

@@ -20,16 +20,16 @@ OPTIMIZERS: dict[str, Callable[[Any, RunConfig, bool | None], torch.optim.Optimi
 
 
 def optimizer(
-    config: RunConfig, modules: Iterable[nn.Module], backbone: Iterable[nn.Parameter] = ()
+    config: RunConfig, module: nn.Module, backbone: Iterable[nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
-    """The optimiser that trains all parameters of `modules`.
+    """The optimiser that trains all parameters of a module.
 
     Args:
         config: says which optimiser, and its settings.
-        modules: the model and what is trained beside it.
+        module: a method, with the networks that it trains, or a network.
         backbone: the parameters below the classifier, whose rate is multiplied by `RunConfig.backbone_factor`.
     """
-    parameters = [parameter for module in modules for parameter in module.parameters()]
+    parameters = list(module.parameters())
     groups = parameter_groups(config, parameters, backbone)
     fused = _fused(parameters, config)
     made = OPTIMIZERS[config.optimizer](groups, config, fused)

@@ -94,7 +94,7 @@ def _configured(
         training["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     warmup = protocol.get("warmup", CIFAR["warmup"])
     settings = _settings(method, named["model"], warmup, training, given)
-    registry.create(method, **settings)  # refuses a setting out of range
+    registry.check(method, settings)  # refuses a setting out of range
     of_data = {name: given[name] for name in DATA_OPTIONS if name in given}
     if of_data.get("split_per_trial"):
         of_data["split_seed"] = of_data.get("split_seed", 0) + training["seed"]

@@ -4,6 +4,7 @@ The paper's networks compute for a millisecond what Python takes several millise
 another. A recorded step is asked for at once, and does what the step did that was recorded.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from selftaught.errors import SelftaughtError
-from selftaught.methods import Step
+from selftaught.files.config import RunConfig
+from selftaught.methods import Method, Step
+from selftaught.training.teaching import lineage
 
 REHEARSALS = 3
 """Steps of a kind that run as they are before one is recorded: libraries choose and prepare what they need in them."""
@@ -23,12 +26,23 @@ SWITCH = "SELFTAUGHT_CUDA_GRAPHS"
 Compute = Callable[[Tensor, Tensor], Step]
 """From a batch to its step, leaving the gradients in the parameters; what it returns has no graph.
 
-To be recorded it must not make the CPU wait for the GPU, nor depend on anything in Python but the phase.
+To be recorded it must not make the CPU wait for the GPU, nor depend on anything in Python but whether a warm-up is on.
 """
 
 
+def is_on(config: RunConfig, method: Method) -> bool:
+    """Whether a run's steps are recorded: on a GPU, with methods and networks that are known to be fit for it.
+
+    Someone else's network may look at its tensors' values, and is seldom so small that it matters. With
+    ``SELFTAUGHT_CUDA_GRAPHS=0`` no step is.
+    """
+    ours = method.recordable and not any(of.model_fingerprint for of in lineage(config))
+    ours = ours and config.class_weights == "none"  # whose weights are other tensors in every step
+    return config.device == "cuda" and ours and os.environ.get(SWITCH, "1") != "0"
+
+
 class Recorder:
-    """Has steps computed on CUDA, most of them by replaying one that was recorded.
+    """Computes steps on CUDA, most of them by replaying one that was recorded.
 
     Args:
         parameters: those that a step leaves gradients in.
@@ -53,16 +67,16 @@ class Recorder:
             finally:
                 self._stream.synchronize()
 
-    def __call__(self, compute: Compute, x: Tensor, y: Tensor, phase: Hashable | None) -> Step:
-        """The step of a batch; `phase` as `Objective.phase` says, and `compute` the same for all steps of a phase.
+    def __call__(self, compute: Compute, x: Tensor, y: Tensor, warming_up: bool) -> Step:
+        """The step of a batch; `compute` does the same for all batches of the warm-up, and for all after it.
 
         What it returns belongs to the caller; the gradients are good until the next call.
 
         Raises:
             SelftaughtError: there is no memory left for a recording.
         """
-        kind = (phase, x.shape, x.dtype)
-        if phase is None or self._met[kind] < REHEARSALS:
+        kind = (warming_up, x.shape, x.dtype)
+        if self._met[kind] < REHEARSALS:
             self._met[kind] += 1
             return compute(x, y)
         if kind not in self._recordings:

@@ -128,7 +128,7 @@ class _Run:
 
     def train(self) -> None:
         """The remaining epochs, each saved when it is done."""
-        if self.session.objective.head_only:
+        if self.session.method.head_only:
             return
         while self.position.epoch < self.session.config.epochs:
             try:
@@ -144,11 +144,10 @@ class _Run:
     def take_again(self) -> None:
         """Go back to the last checkpoint: recorded steps since then were taken with a shortcut that does not hold.
 
-        It was written after the steps before it were found to be right.
+        It was written after the steps before it were found to be right. The method keeps what it has learned since of
+        the shortcut.
         """
-        found = self.session.objective.state()
         self.saved = checkpoint.restore(self.directory, self.session)
-        self.session.objective.learn(found)
         self.position = self.saved.position
 
     def end_epoch(self) -> None:
@@ -229,7 +228,7 @@ class _Run:
     def probed(self, logits: Tensor) -> dict[str, Any]:
         """What a probe has to say of itself: the strength of its penalty, and what fewer images would have given."""
         session, fitted = self.session, self.saved.head
-        if not session.objective.head_only or fitted is None:
+        if not session.method.head_only or fitted is None:
             return {}
         points = head.learning_curve(session)
         points.append((len(self.images.train_labels), logits, fitted["of_fit"]))
@@ -248,11 +247,9 @@ class _Run:
     def peers(self) -> tuple[float, ...]:
         """The test accuracy of other whole networks that were trained at the same time."""
         session, images = self.session, self.images
-        if not session.objective.peers:
-            return ()
         return tuple(
             accuracy(predict(session, images.test_images, images.test_labels, peer), images.test_labels)
-            for peer in session.companions.values()
+            for peer in session.wrapped[1:]
         )
 
     def write_files(self, predictions: dict[str, Tensor], data: record.DataSummary) -> dict[str, str]:

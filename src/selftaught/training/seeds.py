@@ -4,6 +4,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,3 +44,25 @@ def contained(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def state(device: torch.device) -> dict[str, Any]:
+    """Where the global generators are, with that of a GPU if `device` is one; plain values and tensors."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "rng": torch.get_rng_state(),
+        "python_rng": random.getstate(),
+        # No array: a checkpoint is read without unpickling any.
+        "numpy_rng": (str(kind), list(map(int, keys)), position, has_gauss, gauss),
+        "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def restore(state: dict[str, Any], device: torch.device) -> None:
+    """Put the global generators where a `state` has them."""
+    version, numbers, gauss = state["python_rng"]
+    random.setstate((version, tuple(numbers), gauss))
+    np.random.set_state(state["numpy_rng"])
+    torch.set_rng_state(state["rng"])
+    if state["cuda_rng"] is not None:
+        torch.cuda.set_rng_state(state["cuda_rng"], device)

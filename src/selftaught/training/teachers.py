@@ -19,7 +19,7 @@ def untrained(config: RunConfig, images: ImageData) -> nn.Module | None:
     teacher = config.teacher
     if teacher is None:
         return None
-    options = registry.create(teacher.method, **teacher.settings).model_options()
+    options = registry.model_options(teacher.method, teacher.settings)
     seeds.seed_all(seeds.derive(teacher.seed, "init"))  # as its own run does: it is not built twice
     return models.create(
         teacher.model,

@@ -132,7 +132,7 @@ def _built(
     """
     data, options = (
         run.result.data,
-        registry.create(run.config.method, **run.config.settings).model_options(),
+        registry.model_options(run.config.method, run.config.settings),
     )
 
     def build() -> nn.Module:

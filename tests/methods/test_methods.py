@@ -15,14 +15,13 @@ METHODS = ["ce", "dropout", "ls", "cp", "le", "le-permut", "le-uniform"]
 
 
 def setting(key, **options):
-    """A bound objective, an untouched twin of its model, and a batch."""
-    objective = registry.create(key, **options)
-    model = models.create("resnet8", 5, 3, 16, **objective.model_options()).double().train()
+    """A method, an untouched twin of its model, and a batch."""
+    of_model = registry.model_options(key, registry.settings(key) | options)
+    model = models.create("resnet8", 5, 3, 16, **of_model).double().train()
     twin = copy.deepcopy(model)
-    objective.bind(model)
-    objective.start_epoch(0)
+    method = registry.create(key, model, **options)
     x, y = torch.randn(6, 3, 16, 16, dtype=torch.float64), torch.tensor([0, 4, 1, 1, 2, 3])
-    return objective, twin, x, y
+    return method, twin, x, y
 
 
 def test_the_register():
@@ -34,8 +33,8 @@ def test_the_register():
         "weight",
         "warmup",
         "saliency",
-        "similarity",
         "layer",
+        "similarity",
         "relu",
         "refresh",
         "upsample",
@@ -46,9 +45,9 @@ def test_the_register():
 
 @pytest.mark.parametrize("key", METHODS)
 def test_a_step_is_the_formula(key):
-    objective, twin, x, y = setting(key)
+    method, twin, x, y = setting(key)
     rng = torch.get_rng_state()
-    step = objective.step(x, y)
+    step = method(x, y)
     step.loss.backward()
 
     torch.set_rng_state(rng)  # the same dropout masks and permutations
@@ -74,7 +73,7 @@ def test_a_step_is_the_formula(key):
     assert torch.allclose(step.logits, logits)
     assert not step.logits.requires_grad
     assert not any(term.requires_grad for term in step.terms.values())
-    for ours, theirs in zip(objective.model.parameters(), twin.parameters(), strict=True):
+    for ours, theirs in zip(method.model.parameters(), twin.parameters(), strict=True):
         assert torch.allclose(ours.grad, theirs.grad, atol=1e-12)
 
 
@@ -82,8 +81,8 @@ def test_a_step_is_the_formula(key):
 def test_terms_make_up_the_loss(key):
     weights = {"soft": 1.0, "ce": 0.25, "ce-cp": 1.0}
     options = {"weight": 0.25} if key.startswith("le") else {}
-    objective, _, x, y = setting(key, **options)
-    step = objective.step(x, y)
+    method, _, x, y = setting(key, **options)
+    step = method(x, y)
     if set(step.terms) == {"ce"}:
         assert torch.allclose(step.terms["ce"], step.loss)
     else:
@@ -92,26 +91,24 @@ def test_terms_make_up_the_loss(key):
 
 @pytest.mark.parametrize("key", ["le", "le-permut", "le-uniform"])
 def test_stage_one_is_plain_training(key):
-    objective, twin, x, y = setting(key, warmup=2)
+    method, twin, x, y = setting(key, warmup=2)
     for epoch, warming_up in [(0, True), (1, True), (2, False), (3, False)]:
-        objective.start_epoch(epoch)
-        loss = objective.step(x, y).loss
+        method.start_epoch(epoch)
+        loss = method(x, y).loss
         assert torch.allclose(loss, F.cross_entropy(twin(x), y)) == warming_up
 
 
 def test_permuted_targets_keep_their_values_but_not_their_places():
-    objective, twin, x, y = setting("le-permut")
+    method, twin, x, y = setting("le-permut")
     expected = targets.introspective(similarity.cosine(selftaught.explain(twin, x).maps, y), y)
-    objective.step(x, y)
-    found = objective.criterion.targets
+    method(x, y)
+    found = method.criterion.targets
     assert torch.allclose(found.sort(1).values, expected.sort(1).values)
     assert torch.allclose(found.gather(1, y[:, None]), torch.tensor(0.9, dtype=torch.float64))
     assert not torch.allclose(found, expected)
 
 
 def test_dropout_asks_the_model_for_it():
-    assert registry.create("dropout", drop_rate=0.25).model_options() == {"dropout": 0.25}
-    assert registry.create("ce").model_options() == {}
     model = models.create("resnet8", 5, 3, 16, dropout=0.25)
     rates = {name: m.p for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
     assert list(rates.values()) == [0.25] * 3
@@ -137,4 +134,4 @@ def test_dropout_asks_the_model_for_it():
 )
 def test_refusals(key, options, message):
     with pytest.raises(InputError, match=message):
-        registry.create(key, **options)
+        registry.check(key, options)
