@@ -36,7 +36,7 @@ groups:
   - {label: ResNet8, data: digits, model: resnet8, teacher: resnet14}
 variants:
   - {label: CE, method: ce}
-  - {label: CE without decay, instead_of: CE, protocol: {weight_decay: 0}}
+  - {label: CE without decay, based_on: CE, protocol: {weight_decay: 0}}
   - {label: LE-Uniform, method: le-uniform, settings: {alpha: 0.9, weight: 0.1}}
   - {label: LE-Teacher, method: le-teacher, settings: {alpha: 0.9, weight: 0.1}}
 """

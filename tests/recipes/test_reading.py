@@ -44,6 +44,20 @@ def test_the_recipe_that_the_others_are_made_from_is_fine():
     assert [recipe.variant("BAN").runs_in(group.label) for group in recipe.groups] == [True, False]
 
 
+def test_a_protocol_may_be_like_a_named_one_but_for_what_it_says_itself():
+    start, end = MINE.index("    {epochs: 10"), MINE.index("groups:")
+    protocol = recipes.parse(
+        MINE[:start] + "    {like: plain-cnn, epochs: 20, ema: 0.9}\n" + MINE[end:], "m.yaml"
+    ).protocol
+    found = protocol["cifar10"]
+    assert (found.epochs, found.batch_size, found.lr, found.milestones, found.ema) == (20, 128, 0.01, (), 0.9)
+    assert {"epochs": 20, "milestones": (), "warmup": 4, "ema": 0.9}.items() <= found.options(20).items()
+    with pytest.raises(
+        InputError, match=r"in protocol\.cifar10: unknown protocol 'cifr': did you mean 'cifar'\?"
+    ):
+        recipes.parse(MINE[:start] + "    {like: cifr}\n" + MINE[end:], "m.yaml")
+
+
 SEARCH = "kind: search\nsearch: {method: ls, setting: alpha, values: [0.8, 0.9]}"
 
 
@@ -166,12 +180,12 @@ class TestAlternative:
     def _with(self, line):
         return recipes.parse(MINE.replace("\npaper:", f"\n  - {{{line}}}\npaper:"), "mine.yaml")
 
-    def test_it_has_the_method_and_the_settings_of_what_it_is_instead_of_but_for_its_own(self):
+    def test_it_has_the_method_and_the_settings_of_what_it_is_based_on_but_for_its_own(self):
         recipe = self._with(
-            "label: half, instead_of: LS, settings: {}, protocol: {weight_decay: 0, warmup: 0.5}"
+            "label: half, based_on: LS, settings: {}, protocol: {weight_decay: 0, warmup: 0.5}"
         )
         other = self._with(
-            "label: half, instead_of: LS, settings: {alpha: 0.5}, by_group: {ResNet14: {alpha: 0.4}}"
+            "label: half, based_on: LS, settings: {alpha: 0.5}, by_group: {ResNet14: {alpha: 0.4}}"
         )
         half = recipe.variant("half")
         assert (half.method, half.settings, half.by_group) == (
@@ -186,21 +200,21 @@ class TestAlternative:
     @pytest.mark.parametrize(
         ("line", "said"),
         [
-            ("label: half, instead_of: LSS, method: ls", r"unknown variant 'LSS': did you mean 'LS'"),
-            ("label: half, instead_of: LSS", r"variants\.3\.method is missing: add it"),
+            ("label: half, based_on: LSS, method: ls", r"unknown variant 'LSS': did you mean 'LS'"),
+            ("label: half, based_on: LSS", r"variants\.3\.method is missing: add it"),
             (
-                "label: half, instead_of: half, method: ls",
-                "'half' is instead of 'half', which is not run but by itself",
+                "label: half, based_on: half, method: ls",
+                "'half' is based on 'half', which is not run but by itself",
             ),
             (
-                "label: half, instead_of: BAN",
-                "instead of 'BAN', which is not run in group 'ResNet14': name another",
+                "label: half, based_on: BAN",
+                "based on 'BAN', which is not run in group 'ResNet14': name another",
             ),
             (
-                "label: half, instead_of: LS, method: ls, settings: [1]",
+                "label: half, based_on: LS, method: ls, settings: [1]",
                 r"settings is \[1\] but should be a valid mapping",
             ),
-            ("label: half, instead_of: LS, protocol: {lr: -1}", r"variants\.3\.protocol\.lr is -1"),
+            ("label: half, based_on: LS, protocol: {lr: -1}", r"variants\.3\.protocol\.lr is -1"),
         ],
     )
     def test_a_mistake_is_told_in_one_line(self, line, said):
@@ -208,14 +222,18 @@ class TestAlternative:
             self._with(line)
 
     def test_what_it_says_itself_goes_before_what_the_other_has_for_a_group(self):
-        recipe = self._with("label: half, instead_of: LS, settings: {alpha: 0.5}")
+        recipe = self._with("label: half, based_on: LS, settings: {alpha: 0.5}")
         assert recipe.variant("half").settings_in("ResNet14") == {"alpha": 0.5}
 
+    def test_its_key_used_to_be_instead_of(self):
+        with pytest.warns(DeprecationWarning, match="instead_of of a variant is now based_on"):
+            assert self._with("label: half, instead_of: LS").variant("half").based_on == "LS"
+
     def test_an_alternative_to_an_alternative_has_what_both_say(self):
-        first = "label: half, instead_of: LS, settings: {alpha: 0.5}, protocol: {weight_decay: 0}}"
-        recipe = self._with(first + "\n  - {label: both, instead_of: half, protocol: {warmup: 0.5}")
+        first = "label: half, based_on: LS, settings: {alpha: 0.5}, protocol: {weight_decay: 0}}"
+        recipe = self._with(first + "\n  - {label: both, based_on: half, protocol: {warmup: 0.5}")
         both = recipe.variant("both")
-        assert (both.method, both.settings, both.instead_of) == ("ls", {"alpha": 0.5}, "half")
+        assert (both.method, both.settings, both.based_on) == ("ls", {"alpha": 0.5}, "half")
         protocol = recipe.protocol_of(recipe.group("ResNet8"), both)
         assert (protocol.weight_decay, protocol.warmup) == (0, 0.5)
 
@@ -223,7 +241,7 @@ class TestAlternative:
         with pytest.raises(
             InputError, match="'half' changes val_fraction, but variants must have the same images"
         ):
-            self._with("label: half, instead_of: LS, protocol: {val_fraction: 0.5}")
+            self._with("label: half, based_on: LS, protocol: {val_fraction: 0.5}")
 
     def test_printed_values_are_not_of_held_out_images(self):
         held_out = MINE.replace("augment: crop", "augment: crop, val_fraction: 0.1") + "judged_on: held-out\n"

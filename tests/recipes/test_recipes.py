@@ -50,7 +50,7 @@ def test_le_comes_with_its_control_and_with_every_setting_spelled_out(name):
         if recipe.kind in ("table", "figure3") and any(v.method == "le" for v in variants):
             control = settings["LE-Uniform"]
             for variant in variants:
-                if variant.method in ("le", "le-permut") and variant.instead_of is None:
+                if variant.method in ("le", "le-permut") and variant.based_on is None:
                     own = settings[variant.label]
                     assert (control["alpha"], control["weight"]) == (own["alpha"], own["weight"])
                     assert name == "share" or (own["alpha"], own["weight"]) == (0.9, 0.1)
@@ -59,7 +59,7 @@ def test_le_comes_with_its_control_and_with_every_setting_spelled_out(name):
 @pytest.mark.parametrize("name", [name for name in recipes.names() if recipes.load(name).kind == "table"])
 def test_every_table_has_the_baseline_in_every_group(name):
     recipe = recipes.load(name)
-    baseline = [v for v in recipe.variants if v.method == "ce" and v.instead_of is None]
+    baseline = [v for v in recipe.variants if v.method == "ce" and v.based_on is None]
     assert [variant.groups for variant in baseline] == [None]
 
 

@@ -37,12 +37,12 @@ def test_what_stands_in_for_a_variant_is_compared_with_it(tmp_path):
 
 
 ALTERNATIVES = """
-  - {{label: LE without, instead_of: LE, groups: [One], protocol: {{weight_decay: 0.1}}}}
-  - {{label: CE without, instead_of: CE, groups: [One], protocol: {{weight_decay: 0.1}}}}
+  - {{label: LE without, based_on: LE, groups: [One], protocol: {{weight_decay: 0.1}}}}
+  - {{label: CE without, based_on: CE, groups: [One], protocol: {{weight_decay: 0.1}}}}
 """
 
 
-def test_an_alternative_is_compared_with_what_it_is_instead_of_alone(tmp_path):
+def test_an_alternative_is_compared_with_what_it_is_based_on_alone(tmp_path):
     text = RECIPE.replace("\npaper:", f"{ALTERNATIVES}paper:").format(metric="accuracy")
     recipe = recipes.parse(text, "table2.yaml")
     shift = {"LE without": -1.0, "CE without": 0.5}
@@ -104,7 +104,7 @@ def test_what_is_plain_is_not_an_alternative_that_comes_first(tmp_path):
     text = RECIPE.format(metric="accuracy").replace(
         "variants:\n  - {label: CE, method: ce}\n",
         "variants:\n  - {label: CE, method: ce}\n  - {label: LE 0, method: le}\n"
-        "  - {label: LS 2, instead_of: LE 0, method: ls}\n",
+        "  - {label: LS 2, based_on: LE 0, method: ls}\n",
     )
     recipe = recipes.parse(text, "table2.yaml")
     cells = factory.cells(recipe, tmp_path, lambda g, v, s: 90 + 0.25 * s)

@@ -233,7 +233,7 @@ def points(tmp_path_factory):
     return path
 
 
-def test_alternatives_are_shown_beside_what_they_are_instead_of(points):
+def test_alternatives_are_shown_beside_what_they_are_based_on(points):
     words = Page(points.read_text()).words
     for group, bases in {"ResNet8": ("CE", "LE"), "MNIST MLP": ("CE", "LE-Uniform", "LE")}.items():
         for base in bases:

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from operator import ge, gt, le, lt
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from selftaught import errors
 from selftaught.errors import InputError
+from selftaught.files.protocols import AUGMENT
 
 METHOD, TEACHING, TRAINING, DATA, MACHINE = (
     "Method",
@@ -62,11 +64,13 @@ def setting(
 class Declared:
     """A setting with all that its declaration says, see `setting`.
 
-    `type` is without None; `default` is ``...`` where a value must be given.
+    `type` is without None; `annotated` is what pydantic checks, None and range included; `default` is ``...`` where a
+    value must be given.
     """
 
     name: str
     type: Any
+    annotated: Any
     default: Any
     bounds: dict[str, float]
     help: str
@@ -123,17 +127,28 @@ def declared(fields: type[BaseModel]) -> dict[str, Declared]:
     found = {}
     for name, field in fields.model_fields.items():
         if isinstance(field.json_schema_extra, dict):
-            kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
-            optional = type(None) in get_args(field.annotation)
+            kinds = get_args(field.annotation)
+            kind = kinds[0] if type(None) in kinds else field.annotation
+            annotated: Any = field.annotation
+            for item in field.metadata:
+                annotated = Annotated[annotated, item]
             found[name] = Declared(
                 name=name,
-                type=kinds[0] if optional else field.annotation,
+                type=get_args(kind)[0] if get_origin(kind) is Annotated else kind,
+                annotated=annotated,
                 default=... if field.is_required() else field.default,
                 bounds={b: getattr(item, b) for item in field.metadata for b in COMPARE if hasattr(item, b)},
                 help=field.description or "",
                 **field.json_schema_extra,  # type: ignore[arg-type]
             )
     return found
+
+
+def _augmentation(name: str) -> str:
+    """A name in `AUGMENT`, which is answered with the nearest one otherwise."""
+    if name not in AUGMENT:
+        raise errors.unknown("augmentation", name, AUGMENT)
+    return name
 
 
 class Shorthands(BaseModel):
@@ -148,7 +163,7 @@ class Shorthands(BaseModel):
         ge=0,
         before="head",
     )
-    augment: str | None = setting(
+    augment: Annotated[str, AfterValidator(_augmentation)] | None = setting(
         TRAINING,
         "none, crop (the paper's, for small images), photo (crops of any size and shape), or photo with more: "
         "trivial, rand (see --policy, --erasing). All but none mirror.",

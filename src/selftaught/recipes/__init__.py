@@ -11,17 +11,9 @@ from selftaught import errors
 from selftaught.errors import InputError
 from selftaught.recipes import reading
 from selftaught.recipes.budget import BUDGETS, Budget
-from selftaught.recipes.schema import (
-    DataBudget,
-    Group,
-    Protocol,
-    Quoted,
-    Recipe,
-    Search,
-    Selected,
-    Value,
-    Variant,
-)
+from selftaught.recipes.changes import DataBudget, Protocol
+from selftaught.recipes.schema import Group, Quoted, Recipe, Search, Variant
+from selftaught.recipes.values import Selected, Value
 
 __all__ = [
     "Budget",

@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from selftaught.recipes.schema import Count, DataBudget, Recipe, Strict, Text
+from selftaught.recipes.changes import DataBudget
+from selftaught.recipes.schema import Recipe
+from selftaught.recipes.values import Count, Strict, Text
 
 BUDGETS = ("smoke", "quick", "paper")
 """How much of a recipe is run, the smallest first."""

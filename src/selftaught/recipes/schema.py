@@ -4,124 +4,16 @@ Nothing here imports torch. Every value is checked when it is read; an unknown k
 value out of range are refused. `selftaught.recipes` reads the files and turns what is refused into one line.
 """
 
-import re
+import warnings
 from collections.abc import Collection, Iterable
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import Field, model_validator
 
 from selftaught import errors
 from selftaught.errors import InputError
-
-Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Percent = Annotated[float, Field(ge=0, le=100)]
-
-_VALUE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)(?:\s*±\s*([0-9]+(?:\.[0-9]+)?))?\s*")
-
-
-class Strict(BaseModel):
-    """Base of all: frozen, finite, and an unknown key is answered with the nearest known one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            for key in values:
-                if key not in cls.model_fields:
-                    raise errors.unknown("key", str(key), cls.model_fields)
-        return values
-
-
-class Value(Strict):
-    """A printed mean in %, with its standard deviation where one is printed; in a file also ``90.26 ± 0.33``.
-
-    `anchor` is False where the number contradicts the paper's own text or is plainly a slip: it is shown with a
-    mark, and nothing is concluded from it.
-
-    >>> Value.model_validate("90.26 ± 0.33")
-    Value(mean=90.26, std=0.33, anchor=True)
-    """
-
-    mean: Percent
-    std: Percent | None = None
-    anchor: bool = True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return {"mean": value}
-        if isinstance(value, str):
-            found = _VALUE.fullmatch(value)
-            if not found:
-                raise InputError(f"{value!r} is no printed value: write it like 90.26 ± 0.33 or 90.26")
-            return {"mean": float(found[1]), "std": float(found[2]) if found[2] else None}
-        return value
-
-
-class Selected(Strict):
-    """Stands for the value that the search recipe of this name found best for the group."""
-
-    selected: Text
-
-
-def _setting(value: Any) -> Any:
-    if isinstance(value, dict):
-        return Selected.model_validate(value)
-    if isinstance(value, bool | int | float | str | Selected):
-        return value
-    raise InputError(f"{value!r} is no setting: give one value, or {{selected: NAME-OF-A-SEARCH}}")
-
-
-Setting = Annotated[bool | int | float | str | Selected, PlainValidator(_setting)]
-"""A method's setting: its value, or which search finds it."""
-
-
-class Changes(Strict):
-    """What a group changes of its data's `Protocol`; None leaves it."""
-
-    epochs: Count | None = None
-    batch_size: Annotated[int, Field(ge=2)] | None = None
-    lr: Annotated[float, Field(gt=0)] | None = None
-    momentum: Share | None = None
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
-    milestones: tuple[float, ...] | None = None
-    warmup: Share | None = None
-    augment: Literal["none", "crop"] | None = None
-    val_fraction: Share | None = None
-
-    @model_validator(mode="after")
-    def _increasing(self) -> "Changes":
-        bounds = [0.0, *(self.milestones or ()), 1.0]
-        if any(a >= b for a, b in pairwise(bounds)):
-            raise InputError(
-                f"milestones {list(self.milestones or ())} must be fractions of the epochs that increase "
-                "between 0 and 1: correct them"
-            )
-        return self
-
-
-class Protocol(Changes):
-    """How the networks of one dataset are trained: SGD, the learning rate divided by 10 at each milestone.
-
-    `milestones` and `warmup` (stage 1 of the methods that have two) are fractions of the epochs; `augment` is a name
-    in `selftaught.training.presets.AUGMENT`; `val_fraction` is held out of the training part.
-    """
-
-    epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]
-    lr: Annotated[float, Field(gt=0)]
-    momentum: Share
-    weight_decay: Annotated[float, Field(ge=0)]
-    milestones: tuple[float, ...]
-    warmup: Share
-    augment: Literal["none", "crop"]
-    val_fraction: Share = 0.0
+from selftaught.recipes.changes import Changes, DataBudget, Protocol
+from selftaught.recipes.values import Count, Selected, Setting, Strict, Text, Value
 
 
 class Group(Strict):
@@ -144,17 +36,17 @@ class Variant(Strict):
     `groups` are the labels of those it is run in, None for all. `by_group` are settings of some groups only, in place
     of or beside `settings`; `protocol` is what it changes of how networks are trained.
 
-    `instead_of` is the label of the variant, above it in the recipe, that it is an alternative to: it has that one's
-    method, settings and protocol but for what it says itself, and is compared with that one and no other.
+    `based_on` is the label of the variant, above it in the recipe, whose method, settings and protocol it has but for
+    what it says itself; it is compared with that one and no other.
     """
 
     label: Text
     method: Text
-    settings: dict[str, Setting] = {}
+    settings: dict[str, Setting] = Field(default_factory=dict)
     groups: tuple[Text, ...] | None = None
-    by_group: dict[str, dict[str, Setting]] = {}
+    by_group: dict[str, dict[str, Setting]] = Field(default_factory=dict)
     protocol: Changes = Changes()
-    instead_of: Text | None = None
+    based_on: Text | None = None
 
     def runs_in(self, group: str) -> bool:
         """Whether it is run in the group of this label."""
@@ -183,8 +75,8 @@ class Search(Strict):
     method: Text
     setting: Text
     values: tuple[float, ...] = Field(min_length=2)
-    settings: dict[str, Setting] = {}
-    paper_best: dict[str, float] = {}
+    settings: dict[str, Setting] = Field(default_factory=dict)
+    paper_best: dict[str, float] = Field(default_factory=dict)
 
     def label(self, value: float) -> str:
         """The label of the variant with this value.
@@ -204,20 +96,6 @@ class Expected(Strict):
     smoke: Text
     quick: Text
     paper: Text
-
-
-class DataBudget(Strict):
-    """What a budget changes of the runs on one dataset; None leaves the recipe's value, or all the images.
-
-    `train_size` and `test_size` are numbers of images, drawn evenly from the classes; `val_fraction` of the former is
-    held out.
-    """
-
-    train_size: Annotated[int, Field(ge=2)] | None = None
-    val_fraction: Share | None = None
-    test_size: Annotated[int, Field(ge=2)] | None = None
-    epochs: Count | None = None
-    batch_size: Annotated[int, Field(ge=2)] | None = None
 
 
 class Recipe(Strict):
@@ -253,13 +131,13 @@ class Recipe(Strict):
     protocol: dict[str, Protocol]
     groups: tuple[Group, ...] = Field(min_length=1)
     variants: tuple[Variant, ...] = Field(min_length=1)
-    paper: dict[str, dict[str, Value]] = {}
+    paper: dict[str, dict[str, Value]] = Field(default_factory=dict)
     quoted: tuple[Quoted, ...] = ()
-    teachers: dict[str, Value] = {}
+    teachers: dict[str, Value] = Field(default_factory=dict)
     search: Search | None = None
     judged_on: Literal["test", "held-out"] = "test"
     reference: Text | None = None
-    quick: dict[str, DataBudget] = {}
+    quick: dict[str, DataBudget] = Field(default_factory=dict)
     notes: tuple[Text, ...] = ()
 
     @model_validator(mode="before")
@@ -289,7 +167,8 @@ class Recipe(Strict):
         whole: list[Any] = []
         for item in variants:
             above = {str(other.get("label")): other for other in whole if isinstance(other, dict)}
-            base = above.get(str(item.get("instead_of"))) if isinstance(item, dict) else None
+            item = _renamed(item)
+            base = above.get(str(item.get("based_on"))) if isinstance(item, dict) else None
             whole.append(item if base is None else _inherited(base, item))
         return {**values, "variants": whole}
 
@@ -313,7 +192,7 @@ class Recipe(Strict):
             _known("group", groups, [*(variant.groups or ()), *variant.by_group])
         _known("group", groups, [*self.paper, *(quoted.group for quoted in self.quoted)])
         _known("group", groups, self.search.paper_best if self.search else ())
-        references = [self.reference, *(variant.instead_of for variant in self.variants)]
+        references = [self.reference, *(variant.based_on for variant in self.variants)]
         _known("variant", variants, (label for label in references if label is not None))
         if self.judged_on == "held-out" and self.paper:
             raise InputError("what the paper prints is of the test images: leave out paper or judged_on")
@@ -323,12 +202,12 @@ class Recipe(Strict):
                     f"variant {variant.label!r} changes val_fraction, but variants must have the same images: "
                     "change it for the group"
                 )
-            base = self.variant(variant.instead_of or variant.label)
+            base = self.variant(variant.based_on or variant.label)
             missing = [label for label in groups if variant.runs_in(label) and not base.runs_in(label)]
-            if variant.instead_of == variant.label or missing:
+            if variant.based_on == variant.label or missing:
                 where = f"in group {missing[0]!r}" if missing else "but by itself"
                 raise InputError(
-                    f"variant {variant.label!r} is instead of {variant.instead_of!r}, which is not run {where}: "
+                    f"variant {variant.label!r} is based on {variant.based_on!r}, which is not run {where}: "
                     "name another"
                 )
         for label, cells in [*self.paper.items(), *((quoted.group, quoted.values) for quoted in self.quoted)]:
@@ -350,12 +229,12 @@ class Recipe(Strict):
         return {variant.label: variant for variant in self.variants}[label]
 
     def only(self, variants: Collection[str] = (), groups: Collection[str] = ()) -> "Recipe":
-        """The recipe with the variants of these labels and those that they are instead of, in these of their groups.
+        """The recipe with the variants of these labels and those that they are based on, in these of their groups.
 
         All of them where no label is given.
         """
         asked = [variant for variant in self.variants if not variants or variant.label in variants]
-        wanted = {self.reference, *(v.label for v in asked), *(v.instead_of for v in asked)}
+        wanted = {self.reference, *(v.label for v in asked), *(v.based_on for v in asked)}
         found = {
             "variants": tuple(variant for variant in self.variants if variant.label in wanted),
             "groups": tuple(
@@ -374,8 +253,18 @@ class Recipe(Strict):
         return Protocol.model_validate(self.protocol[group.data].model_dump() | changes)
 
 
+def _renamed(variant: Any) -> Any:
+    """A variant with the key `based_on`, which used to be ``instead_of``."""
+    if not isinstance(variant, dict) or "instead_of" not in variant:
+        return variant
+    warnings.warn(
+        "the key instead_of of a variant is now based_on: rename it", DeprecationWarning, stacklevel=2
+    )
+    return {"based_on" if key == "instead_of" else key: value for key, value in variant.items()}
+
+
 def _inherited(base: dict[str, Any], alternative: dict[str, Any]) -> dict[str, Any]:
-    """A variant with the method, settings and protocol of the one that it is instead of, but for its own."""
+    """A variant with the method, settings and protocol of the one that it is based on, but for its own."""
     parts = ("settings", "by_group", "protocol")
     own, theirs = ({name: values.get(name) or {} for name in parts} for values in (alternative, base))
     if not all(isinstance(values, dict) for values in (*own.values(), *own["by_group"].values())):

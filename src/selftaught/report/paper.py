@@ -136,7 +136,7 @@ class PaperTable:
 
     def label(self, method: str) -> str:
         """What the table calls a method: its first variant that is no alternative, its key where there is none."""
-        plain = (c.variant for c in self.cells.values() if not self.recipe.variant(c.variant).instead_of)
+        plain = (c.variant for c in self.cells.values() if not self.recipe.variant(c.variant).based_on)
         return next((label for label in plain if self.recipe.variant(label).method == method), method)
 
 

@@ -93,7 +93,7 @@ def _bases(
     recipe: Recipe, cells: Sequence["PaperCell"], cell: "PaperCell"
 ) -> Iterator[tuple[str, "PaperCell"]]:
     """What a cell is compared with, by what the comparison is called."""
-    alternatives = {variant.label: variant.instead_of for variant in recipe.variants if variant.instead_of}
+    alternatives = {variant.label: variant.based_on for variant in recipe.variants if variant.based_on}
     here = [other for other in cells if other.group == cell.group and other is not cell]
     alternative_to = alternatives.get(cell.variant)
     if alternative_to is None:

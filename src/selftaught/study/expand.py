@@ -9,7 +9,7 @@ from selftaught import errors, models
 from selftaught.errors import InputError
 from selftaught.files.config import RunConfig
 from selftaught.methods import registry
-from selftaught.recipes import Budget, Group, Protocol, Recipe, Selected, Variant, budgets
+from selftaught.recipes import Budget, Group, Recipe, Selected, Variant, budgets
 from selftaught.training.presets import resolve
 
 Chosen = Mapping[tuple[str, str], float]
@@ -137,35 +137,16 @@ def _options(
     recipe: Recipe, group: Group, variant: Variant, budget: Budget, chosen: Chosen
 ) -> dict[str, Any]:
     """What a variant's runs in a group are given, but for seed and machine."""
-    options = _protocol_options(recipe.protocol_of(group, variant), group, budget)
-    return options | _settings(group, variant, chosen)
-
-
-def _protocol_options(protocol: Protocol, group: Group, budget: Budget) -> dict[str, Any]:
-    """The protocol at a budget, in epochs: where there are two or more, no stage is left without one."""
-    bound = budget.of(group.data)
-    epochs = min(protocol.epochs, bound.epochs or protocol.epochs)
-    milestones = {round(fraction * epochs) for fraction in protocol.milestones}
-    warmup = min(max(1, round(protocol.warmup * epochs)), epochs - 1) if protocol.warmup else 0
-    return {
-        "train_size": bound.train_size,
-        "test_size": bound.test_size,
-        "val_fraction": protocol.val_fraction if bound.val_fraction is None else bound.val_fraction,
+    protocol, bound = recipe.protocol_of(group, variant), budget.of(group.data)
+    options = protocol.options(min(protocol.epochs, bound.epochs or protocol.epochs))
+    options |= bound.model_dump(exclude_none=True, exclude={"epochs"})
+    options |= {
         "split_seed": 0,
         "subset_per_trial": False,
-        "epochs": epochs,
-        "batch_size": bound.batch_size or protocol.batch_size,
-        "optimizer": "sgd",
-        "schedule": "steps",
-        "lr": protocol.lr,
-        "momentum": protocol.momentum,
-        "weight_decay": protocol.weight_decay,
-        "milestones": tuple(sorted(m for m in milestones if 0 < m < epochs)),
-        "augment": protocol.augment,
-        "warmup": warmup,
         "teacher": group.teacher,
         "assistant": group.assistant,
     }
+    return options | _settings(group, variant, chosen)
 
 
 def _settings(group: Group, variant: Variant, chosen: Chosen) -> dict[str, Any]:

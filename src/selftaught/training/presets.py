@@ -54,8 +54,9 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     Raises:
         InputError: an unknown name, or a value out of range.
     """
-    given = _augmented({name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in options.items() if value is not None}
     _check_options(given)
+    given = {**AUGMENT.get(given.pop("augment", ""), {}), **given}
     path = sources.local_path(data)
     model, protocol = preset_for(data, model)
     asked = given.get("least_steps", protocol.get("least_steps"))
@@ -189,17 +190,6 @@ def data_of(config: RunConfig, preparation: Preparation | None = None) -> ImageD
 def method_settings() -> set[str]:
     """The settings that any method has."""
     return {*METHOD_SETTINGS, *(name for method in registry.names() for name in registry.settings(method))}
-
-
-def _augmented(given: dict[str, Any]) -> dict[str, Any]:
-    """The options with what the name of an augmentation stands for in its place."""
-    rest = dict(given)
-    name = rest.pop("augment", None)
-    if name is None:
-        return rest
-    if name not in AUGMENT:
-        raise errors.unknown("augmentation", name, AUGMENT)
-    return {**AUGMENT[name], **rest}
 
 
 def _check_options(given: dict[str, Any]) -> None:
