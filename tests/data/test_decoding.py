@@ -20,6 +20,14 @@ def _quiet(done, total):
     pass
 
 
+def _decoded(source, form, keep, on_progress=_quiet):
+    """The facts of each picture and the pixels, (N, K, H, W)."""
+    [made], endless = decoding.decode_all(source, [(form, keep)], on_progress)
+    return decoding.Facts(*made.facts, endless), None if made.pixels is None else made.pixels.view(
+        -1, *form.shape
+    )
+
+
 def test_the_survey_reads_sizes_and_kinds():
     source = Blobs([encode(COLOUR[0]), encode(GREY[0]), encode(random_pictures(1, (9, 2))[0])])
     survey = decoding.survey(source, _quiet)
@@ -28,7 +36,7 @@ def test_the_survey_reads_sizes_and_kinds():
 
 
 def test_facts_and_pixels_are_those_of_each_picture():
-    facts, pixels = decoding.decode_all(Blobs(map(encode, COLOUR)), FORM, True, _quiet)
+    facts, pixels = _decoded(Blobs(map(encode, COLOUR)), FORM, True)
     expected = np.stack(COLOUR).transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(pixels.numpy(), expected)
     np.testing.assert_array_equal(facts.sums.numpy(), expected.sum((2, 3)))
@@ -40,30 +48,26 @@ def test_facts_and_pixels_are_those_of_each_picture():
 
 def test_grey_and_colour_become_what_the_format_says():
     mixed = Blobs([encode(COLOUR[0]), encode(GREY[0])])
-    _, pixels = decoding.decode_all(mixed, FORM, True, _quiet)
+    _, pixels = _decoded(mixed, FORM, True)
     for channel in range(3):
         np.testing.assert_array_equal(pixels[1, channel].numpy(), GREY[0])
-    _, pixels = decoding.decode_all(mixed, Format((1, 6, 5)), True, _quiet)
+    _, pixels = _decoded(mixed, Format((1, 6, 5)), True)
     np.testing.assert_array_equal(pixels[1, 0].numpy(), GREY[0])
 
 
 def test_the_same_pixels_have_the_same_digest_whatever_the_file():
     source = Blobs([encode(COLOUR[0], kind) for kind in ("PNG", "BMP", "TIFF")])
-    facts, _ = decoding.decode_all(source, FORM, False, _quiet)
+    facts, _ = _decoded(source, FORM, False)
     assert len(facts.digests.unique(dim=0)) == 1
-    wide, _ = decoding.decode_all(
-        Blobs([encode(np.zeros((2, 8), np.uint8))]), Format((1, 2, 8)), False, _quiet
-    )
-    high, _ = decoding.decode_all(
-        Blobs([encode(np.zeros((8, 2), np.uint8))]), Format((1, 8, 2)), False, _quiet
-    )
+    wide, _ = _decoded(Blobs([encode(np.zeros((2, 8), np.uint8))]), Format((1, 2, 8)), False, _quiet)
+    high, _ = _decoded(Blobs([encode(np.zeros((8, 2), np.uint8))]), Format((1, 8, 2)), False, _quiet)
     assert not torch.equal(wide.digests, high.digests)
 
 
 def test_without_keeping_pixels_the_facts_are_the_same():
     source = Blobs(photographs(70))
-    with_pixels, pixels = decoding.decode_all(source, FORM, True, _quiet)
-    facts, nothing = decoding.decode_all(source, FORM, False, _quiet)
+    with_pixels, pixels = _decoded(source, FORM, True)
+    facts, nothing = _decoded(source, FORM, False)
     assert nothing is None
     assert pixels.shape == (70, 3, 6, 5)
     assert all(torch.equal(*pair) for pair in zip(facts, with_pixels, strict=True))
@@ -84,11 +88,11 @@ class _FromElsewhere(Blobs):
 
 def test_many_pictures_are_decoded_by_other_processes_with_the_same_result(monkeypatch):
     blobs = photographs(150)
-    here = decoding.decode_all(Blobs(blobs), FORM, True, _quiet)
+    here = _decoded(Blobs(blobs), FORM, True)
     seen = decoding.survey(Blobs(blobs), _quiet)
     monkeypatch.setattr(workers, "_PATIENCE", 0.0)
     monkeypatch.setenv("SELFTAUGHT_WORKERS", "2")
-    facts, pixels = decoding.decode_all(_FromElsewhere(blobs), FORM, True, _quiet)
+    facts, pixels = _decoded(_FromElsewhere(blobs), FORM, True)
     assert torch.equal(pixels, here[1])
     assert all(torch.equal(*pair) for pair in zip(facts, here[0], strict=True))
     survey = decoding.survey(_FromElsewhere(blobs), _quiet)
@@ -97,7 +101,7 @@ def test_many_pictures_are_decoded_by_other_processes_with_the_same_result(monke
 
 def test_progress_reaches_the_end():
     calls = []
-    decoding.decode_all(Blobs(map(encode, COLOUR)), FORM, False, lambda *call: calls.append(call))
+    _decoded(Blobs(map(encode, COLOUR)), FORM, False, lambda *call: calls.append(call))
     assert calls == [(64, 150), (128, 150), (150, 150)]
 
 
@@ -123,7 +127,7 @@ def test_what_cannot_be_decoded_is_named(monkeypatch, blob, complaint, processes
     blobs = [encode(picture) for picture in COLOUR]
     blobs[100], blobs[120] = blob, b"also broken"
     with pytest.raises(InputError, match=complaint):
-        decoding.decode_all(Blobs(blobs), FORM, True, _quiet)
+        _decoded(Blobs(blobs), FORM, True)
 
 
 def test_thirty_broken_pictures_are_one_refusal():
@@ -132,7 +136,7 @@ def test_thirty_broken_pictures_are_one_refusal():
         blobs[position] = b"broken"
     for look in (
         lambda: decoding.survey(Blobs(blobs), _quiet),
-        lambda: decoding.decode_all(Blobs(blobs), FORM, True, _quiet),
+        lambda: _decoded(Blobs(blobs), FORM, True),
     ):
         with pytest.raises(InputError, match=r"^picture 0: .*; picture 20: .* replace it; and 25 more$"):
             look()

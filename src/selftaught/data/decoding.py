@@ -1,10 +1,11 @@
 """All pictures of a source, looked at and decoded: by this process where that is quick, else by several."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,26 @@ Value = TypeVar("Value")
 _CHUNK = 64
 
 
+class Target(Protocol):
+    """Something that pictures are decoded into. Can be pickled, so that worker processes can ask it."""
+
+    def form(self, position: int) -> "Format | None":
+        """What the picture at this position becomes; None where it is left out, as are all that follow it."""
+        ...
+
+    def space(self, count: int) -> int:
+        """How many values the pixels of the first `count` pictures have."""
+        ...
+
+    def facts(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """What is known of decoded pictures, uint8 (K, H, W) each: columns of as many rows."""
+        ...
+
+    def flat(self, image: np.ndarray) -> np.ndarray:
+        """The values of a decoded picture in the order in which they are held."""
+        ...
+
+
 @dataclass(frozen=True)
 class Format:
     """What every picture of a data set becomes: uint8 of `shape` (K, H, W), by way of the rest, see `Preparation`."""
@@ -47,6 +68,23 @@ class Format:
         return Preparation(
             (height, width), channels, self.crop, self.resample, stretch=self.stretch, levels=self.levels
         )
+
+    def form(self, _: int) -> "Format":
+        """See `Target`: every picture becomes the same."""
+        return self
+
+    def space(self, count: int) -> int:
+        """See `Target`."""
+        return count * math.prod(self.shape)
+
+    def facts(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """See `Target`: digests, uint8 (n, 32), and the columns of `statistics.power_sums`."""
+        together = np.stack(images)
+        return digest(together), *power_sums(together)
+
+    def flat(self, image: np.ndarray) -> np.ndarray:
+        """See `Target`: channel by channel."""
+        return image.reshape(-1)
 
 
 class Survey(NamedTuple):
@@ -85,6 +123,19 @@ class Facts(NamedTuple):
     endless: Tensor
 
 
+def decode_again(
+    source: Pictures, positions: Sequence[int], form: Format, digests: Sequence[Tensor] | Tensor
+) -> np.ndarray:
+    """As `decode`; InputError also names a picture whose digest, uint8 (n, 32), is another one than before."""
+    images = decode(source, positions, form)
+    for position, found, before in zip(
+        positions, digest(images) if len(images) else (), digests, strict=True
+    ):
+        if not np.array_equal(found, before.numpy()):
+            raise InputError(f"{source.name(position)} has changed while it was being used: start again")
+    return images
+
+
 def decode(source: Pictures, positions: Sequence[int], form: Format) -> np.ndarray:
     """Some pictures as uint8 (n, K, H, W); InputError names one that cannot be read or decoded."""
     images = np.empty((len(positions), *form.shape), dtype=np.uint8)
@@ -120,49 +171,49 @@ def survey(source: Pictures, on_progress: OnProgress) -> Survey:
     return Survey(headers[:, :2].clone(), grey, deep, coarse, several, extents)
 
 
-class Further(Protocol):
-    """What else is made of pictures while they are decoded. Can be pickled, so that worker processes can ask it."""
+class Made(NamedTuple):
+    """What has become of pictures: the columns of `Target.facts`, and the pixels, flat uint8, where they are kept."""
 
-    def form(self, position: int) -> Format | None:
-        """The second form of a picture, of the same channels and levels; None where it has none."""
-        ...
-
-    def take(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What is kept of a picture in its second form, uint8 (K, H, W)."""
-        ...
+    facts: list[Tensor]
+    pixels: Tensor | None
 
 
 def decode_all(
-    source: Pictures,
-    form: Format,
-    keep: bool,
-    on_progress: OnProgress,
-    further: Further | None = None,
-    on_further: Callable[..., None] | None = None,
-) -> tuple[Facts, Tensor | None]:
-    """The facts of all pictures and, if `keep`, their pixels: uint8 (N, K, H, W).
+    source: Pictures, wanted: Sequence[tuple[Target, bool]], on_progress: OnProgress
+) -> tuple[list[Made], Tensor]:
+    """All pictures, decoded once for several targets, which agree in channels and levels.
 
-    With `further` each picture is brought to a second form as well; `on_further` is told, in their order, what that
-    keeps of each.
+    Args:
+        source: the pictures.
+        wanted: the targets, and whether the pixels are kept.
+        on_progress: told how many are done.
+
+    Returns:
+        For each target what became of the pictures; and bool (N,), which files lack their end, though no pixels.
 
     Raises:
         InputError: pictures that cannot be read or decoded, by name.
     """
-    pixels = np.empty((len(source), *form.shape), dtype=np.uint8) if keep else None
-    facts, done, problems = [], 0, list[str]()
-    task = _Decode(source, form, keep, further)
-    for images, of_chunk, bad, beside in reported(task, len(source), on_progress):
+    buffers = [np.empty(target.space(len(source)) if keep else 0, np.uint8) for target, keep in wanted]
+    facts: list[list[tuple[np.ndarray, ...]]] = [[] for _ in wanted]
+    done, endless, problems = [0] * len(wanted), [], list[str]()
+    for of_targets, without_end, bad in reported(_Decode(source, tuple(wanted)), len(source), on_progress):
         problems += bad
-        if on_further is not None:
-            for taken in beside:
-                on_further(*taken)
-        if pixels is not None:
-            pixels[done : done + len(images)] = images
-            done += len(images)
-        facts.append(of_chunk)
+        endless.append(without_end)
+        for number, (columns, flat) in enumerate(of_targets):
+            if columns:
+                facts[number].append(columns)
+            buffers[number][done[number] : done[number] + len(flat)] = flat
+            done[number] += len(flat)
     _refuse(problems)
-    columns = (torch.from_numpy(np.concatenate(column)) for column in zip(*facts, strict=True))
-    return Facts(*columns), None if pixels is None else torch.from_numpy(pixels)
+    made = [
+        Made(
+            [torch.from_numpy(np.concatenate(column)) for column in zip(*rows, strict=True)],
+            torch.from_numpy(buffer) if keep else None,
+        )
+        for rows, buffer, (_, keep) in zip(facts, buffers, wanted, strict=True)
+    ]
+    return made, torch.from_numpy(np.concatenate(endless))
 
 
 @dataclass(frozen=True)
@@ -187,27 +238,35 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Decode:
-    """A range of pictures: pixels (none unless `keep`), the columns of `Facts`, what is wrong, and what is further."""
+    """A range of pictures: for each target the facts and the pixels (none unless kept); the endless; what is wrong."""
 
     source: Pictures
-    form: Format
-    keep: bool
-    further: Further | None
+    wanted: tuple[tuple[Target, bool], ...]
 
-    def __call__(self, positions: range) -> tuple[np.ndarray, tuple[np.ndarray, ...], list[str], list[Any]]:
-        images, problems = np.zeros((len(positions), *self.form.shape), dtype=np.uint8), []
-        endless, beside = np.zeros(len(positions), dtype=bool), []
+    def __call__(
+        self, positions: range
+    ) -> tuple[list[tuple[tuple[np.ndarray, ...], np.ndarray]], np.ndarray, list[str]]:
+        images: list[list[np.ndarray]] = [[] for _ in self.wanted]
+        endless, problems = np.zeros(len(positions), dtype=bool), []
         for row, position in enumerate(positions):
+            forms = [target.form(position) for target, _ in self.wanted]
             try:
-                second = self.further and self.further.form(position)
-                forms = [self.form, second] if second else [self.form]
-                (images[row], *more), endless[row] = _decode(self.source, position, forms)
-                if self.further and second:
-                    beside.append(self.further.take(more[0].reshape(second.shape)))
+                found, endless[row] = _decode(self.source, position, [form for form in forms if form])
             except UnusableError as error:
                 problems.append(str(error))
-        facts = digest(images), *power_sums(images), endless
-        return images if self.keep else images[:0], facts, problems, beside
+                continue
+            left = iter(found)
+            for of_target, form in zip(images, forms, strict=True):
+                if form:
+                    of_target.append(next(left).reshape(form.shape))
+        return list(map(self._taken, self.wanted, images)), endless, problems
+
+    def _taken(
+        self, wanted: tuple[Target, bool], images: list[np.ndarray]
+    ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        target, keep = wanted
+        flat = [target.flat(image) for image in images] if keep else []
+        return target.facts(images) if images else (), np.concatenate([np.empty(0, np.uint8), *flat])
 
 
 def reported(task: Callable, total: int, on_progress: OnProgress) -> Iterator:

@@ -6,7 +6,7 @@ pixels, blown up. So training pictures are kept at twice the input's size, or as
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,10 +14,9 @@ from torch import Tensor
 
 from selftaught.data import augment, decoding, workers
 from selftaught.data.augment import Boxes
-from selftaught.data.decoding import Format, OnProgress
+from selftaught.data.decoding import Format
 from selftaught.data.encoded import Pictures
 from selftaught.data.streaming import Images, fetch
-from selftaught.errors import InputError
 
 _TIMES, _LONGEST = 2, 8
 """How often a kept side has the input's: at least, where the original has as much; and at most, for long pictures."""
@@ -69,32 +68,43 @@ class Uncut:
         return self.form.crop is not None and not self.form.stretch
 
 
-class Originals(Protocol):
-    """N pictures, each of its own size, that parts are cut from."""
+class Originals:
+    """N pictures that parts are cut from.
 
-    @property
-    def sizes(self) -> Tensor:
-        """Height and width: int64 (N, 2)."""
-        ...
+    Attributes:
+        sizes: height and width of each, int64 (N, 2).
+        proportions: see `Uncut.proportions`, float64 (N,).
+    """
 
-    @property
-    def proportions(self) -> Tensor:
-        """See `Uncut.proportions`: float64 (N,)."""
-        ...
+    sizes: Tensor
+    proportions: Tensor
+    _of_each: tuple[str, ...] = ("sizes", "proportions")
 
     def cut(
         self, chosen: Sequence[Tensor], boxes: Sequence[Boxes], size: tuple[int, int]
     ) -> Iterator[Tensor]:
         """For each choice of n pictures (int64) and as many boxes the parts, brought to `size`: uint8 (n, K, H, W)."""
-        ...
+        return (self._cut((*both, size)) for both in zip(chosen, boxes, strict=True))
 
-    def to(self, device: torch.device) -> "Originals":
-        """The same on a device, or where they are if they would fill it."""
-        ...
+    def part(self, chosen: Tensor) -> "Originals":
+        """Those of some positions."""
+        return replace(self, **{name: getattr(self, name)[chosen] for name in self._of_each})  # type: ignore[type-var]
+
+    def to(self, _: torch.device) -> "Originals":
+        """The same on a device, or where they are if they would fill it, or are nowhere."""
+        return self
+
+    def _cut(self, item: tuple[Tensor, Boxes, tuple[int, int]]) -> Tensor:
+        positions, boxes, size = item
+        return augment.resized_crop([self._picture(index) for index in positions.tolist()], boxes, size)
+
+    def _picture(self, index: int) -> Tensor:
+        """Uint8 (K, h, w); as it lies in memory a value's channels are side by side, so that all are cut alike."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class Held(Originals):
     """Pictures in memory, one after the other in `pixels`, uint8 (h, w, K) each.
 
     Attributes:
@@ -108,22 +118,7 @@ class Held:
     sizes: Tensor
     proportions: Tensor
     channels: int
-
-    def cut(
-        self, chosen: Sequence[Tensor], boxes: Sequence[Boxes], size: tuple[int, int]
-    ) -> Iterator[Tensor]:
-        """See `Originals`."""
-        for positions, parts in zip(chosen, boxes, strict=True):
-            yield augment.resized_crop([self._picture(i) for i in positions.tolist()], parts, size)
-
-    def part(self, chosen: Tensor) -> "Held":
-        """Those of some positions."""
-        return replace(
-            self,
-            starts=self.starts[chosen],
-            sizes=self.sizes[chosen],
-            proportions=self.proportions[chosen],
-        )
+    _of_each = ("starts", "sizes", "proportions")
 
     def to(self, device: torch.device) -> "Held":
         """See `Originals`."""
@@ -139,7 +134,7 @@ class Held:
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
+class Decoded(Originals):
     """Pictures that are decoded each time a part of them is wanted, by worker processes.
 
     Attributes:
@@ -155,57 +150,31 @@ class Decoded:
     digests: Tensor
     sizes: Tensor
     proportions: Tensor
+    _of_each = ("positions", "digests", "sizes", "proportions")
 
     def cut(
         self, chosen: Sequence[Tensor], boxes: Sequence[Boxes], size: tuple[int, int]
     ) -> Iterator[Tensor]:
         """See `Originals`. Raises InputError where a picture is not what it was."""
-        items = [(positions, parts, size) for positions, parts in zip(chosen, boxes, strict=True)]
-        return (torch.from_numpy(array) for array in workers.ordered(self._cut, items))
+        items = [(*both, size) for both in zip(chosen, boxes, strict=True)]
+        return (torch.from_numpy(array) for array in workers.ordered(self._array, items))
 
-    def part(self, chosen: Tensor) -> "Decoded":
-        """Those of some positions."""
-        return replace(
-            self,
-            positions=self.positions[chosen],
-            digests=self.digests[chosen],
-            sizes=self.sizes[chosen],
-            proportions=self.proportions[chosen],
-        )
-
-    def to(self, _: torch.device) -> "Decoded":
-        """See `Originals`."""
-        return self
-
-    def _cut(self, item: tuple[Tensor, Boxes, tuple[int, int]]) -> np.ndarray:
-        positions, boxes, size = item
-        found = [self._picture(index) for index in positions.tolist()]
-        return augment.resized_crop(found, boxes, size).numpy()
+    def _array(self, item: tuple[Tensor, Boxes, tuple[int, int]]) -> np.ndarray:
+        return self._cut(item).numpy()
 
     def _picture(self, index: int) -> Tensor:
-        position = int(self.positions[index])
-        image = decoding.decode(self.source, [position], self.uncut.kept(self.sizes[index].tolist()))
-        if not np.array_equal(decoding.digest(image)[0], self.digests[index].numpy()):
-            raise InputError(f"{self.source.name(position)} has changed while it was being used: start again")
-        # As a picture in memory lies, so that both are cut alike.
-        return torch.from_numpy(np.ascontiguousarray(image[0].transpose(1, 2, 0))).permute(2, 0, 1)
+        form, at = self.uncut.kept(self.sizes[index].tolist()), slice(index, index + 1)
+        [image] = decoding.decode_again(self.source, self.positions[at].tolist(), form, self.digests[at])
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(1, 2, 0))).permute(2, 0, 1)
 
 
-@dataclass(frozen=True, eq=False)
-class Alike:
-    """Images of one size that somebody else has prepared."""
+class Alike(Originals):
+    """Images of one size that somebody else has prepared, and moved to a device; taken for undistorted."""
 
-    images: Images
-
-    @property
-    def sizes(self) -> Tensor:
-        """See `Originals`."""
-        return torch.tensor(self.images.shape[2:]).expand(len(self.images), 2)
-
-    @property
-    def proportions(self) -> Tensor:
-        """See `Originals`: taken for undistorted."""
-        return torch.ones(len(self.images), dtype=torch.float64)
+    def __init__(self, images: Images) -> None:
+        self.images = images
+        self.sizes = torch.tensor(images.shape[2:]).expand(len(images), 2)
+        self.proportions = torch.ones(len(images), dtype=torch.float64)
 
     def cut(
         self, chosen: Sequence[Tensor], boxes: Sequence[Boxes], size: tuple[int, int]
@@ -214,81 +183,36 @@ class Alike:
         for images, parts in zip(fetch(self.images, chosen), boxes, strict=True):
             yield augment.resized_crop(images, parts, size)
 
-    def to(self, _: torch.device) -> "Alike":
-        """See `Originals`: who prepared the images has moved them."""
-        return self
-
-
-class Making:
-    """Originals in the making, told of one picture after the other.
-
-    Args:
-        uncut: how they are kept.
-        sizes: int64 (N, 2), see `Uncut.sizes`, of the first N pictures of a source; others are no originals.
-        keep: whether their pixels are to be held.
-    """
-
-    def __init__(self, uncut: Uncut, sizes: Tensor, keep: bool) -> None:
-        self.further = _Further(uncut, sizes, keep)
-        count = int(offsets(sizes, uncut.form.shape[0])[-1]) if keep else 0
-        self._pixels, self._done = np.empty(count, dtype=np.uint8), 0
-        self._digests: list[np.ndarray] = []
-
-    def add(self, digest: np.ndarray, flat: np.ndarray) -> None:
-        """The next picture."""
-        self._digests.append(digest)
-        self._pixels[self._done : self._done + len(flat)] = flat
-        self._done += len(flat)
-
-    def made(self) -> tuple[Tensor, Tensor | None]:
-        """Digests of all pictures, uint8 (N, 32), and, if they are to be kept, their pixels as `Held` has them."""
-        pixels = torch.from_numpy(self._pixels) if self.further.keep else None
-        return torch.from_numpy(np.concatenate(self._digests)), pixels
-
-
-def decode_all(source: Pictures, making: Making, on_progress: OnProgress) -> None:
-    """Decode the pictures for their originals alone.
-
-    Raises:
-        InputError: pictures that cannot be read or decoded, by name.
-    """
-    for of_chunk in decoding.reported(_Decode(source, making.further), len(source), on_progress):
-        for digest, flat in of_chunk:
-            making.add(digest, flat)
-
-
-def offsets(sizes: Tensor, channels: int) -> Tensor:
-    """Where each of the pictures begins that lie one after the other, and where the last one ends: int64 (N + 1,)."""
-    return torch.cat([torch.zeros(1, dtype=torch.int64), (sizes.prod(1) * channels).cumsum(0)])
-
 
 @dataclass(frozen=True)
-class _Further:
-    """See `decoding.Further`: how each of the first pictures is kept, its digest, and its pixels if they are held."""
+class Large:
+    """What pictures of the sizes `found`, int (N, 2), the first ones of a source, are decoded into."""
 
     uncut: Uncut
-    sizes: Tensor
-    keep: bool
+    found: Tensor
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """See `Uncut.sizes`."""
+        return self.uncut.sizes(self.found)
 
     def form(self, position: int) -> Format | None:
+        """See `decoding.Target`."""
         return self.uncut.kept(self.sizes[position].tolist()) if position < len(self.sizes) else None
 
-    def take(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        flat = image.transpose(1, 2, 0).reshape(-1) if self.keep else np.empty(0, dtype=np.uint8)
-        return decoding.digest(image[None]), flat
+    def starts(self) -> Tensor:
+        """Where each picture begins, and where the last one ends: int64 (N + 1,)."""
+        values = self.sizes.prod(1) * self.uncut.form.shape[0]
+        return torch.cat([torch.zeros(1, dtype=torch.int64), values.cumsum(0)])
 
+    def space(self, _: int) -> int:
+        """See `decoding.Target`."""
+        return int(self.starts()[-1])
 
-@dataclass(frozen=True)
-class _Decode:
-    """A range of pictures: of each what is taken."""
+    def facts(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """See `decoding.Target`: their digests, uint8 (n, 32)."""
+        return (np.concatenate([decoding.digest(image[None]) for image in images]),)
 
-    source: Pictures
-    further: _Further
-
-    def __call__(self, positions: range) -> list[tuple[np.ndarray, np.ndarray]]:
-        found = []
-        for position in positions:
-            form = self.further.form(position)
-            assert form is not None
-            found.append(self.further.take(decoding.decode(self.source, [position], form)[0]))
-        return found
+    def flat(self, image: np.ndarray) -> np.ndarray:
+        """See `decoding.Target`: as `Held` has them."""
+        return image.transpose(1, 2, 0).reshape(-1)

@@ -1,17 +1,16 @@
 """All pictures of a source, brought to one format: held in memory, or known by their facts and decoded on demand."""
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from selftaught.data import cache, decoding, levels, originals, sizing, streaming
-from selftaught.data.decoding import Facts, Format, OnProgress, Survey
+from selftaught.data import cache, decoding, levels, sizing, streaming
+from selftaught.data.decoding import Facts, Format, OnProgress, Survey, Target
 from selftaught.data.encoded import Collection, Pictures
-from selftaught.data.originals import Decoded, Held, Making, Originals, Uncut
+from selftaught.data.originals import Decoded, Held, Large, Originals, Uncut
 from selftaught.data.preparation import Preparation
 from selftaught.data.remarks import remarks
 from selftaught.data.streaming import Images, Streamed
@@ -50,7 +49,7 @@ class Store:
         facts: digests and sums of each.
         pixels: uint8 (N, K, H, W); None where they are too many.
         notes: what to tell the user.
-        uncut: what parts of the source's training pictures are cut from; None where nobody asked for it.
+        originals: what parts of the source's training pictures are cut from; None where nobody asked for it.
     """
 
     source: Pictures
@@ -104,72 +103,85 @@ def fill(
     if chosen is None:
         chosen, scaled = levels.choose(survey.deep, survey.extents, train, source.name)
     form = replace(form, levels=chosen)
-    needed, allowed = len(source) * math.prod(form.shape), sizing.budget(memory)
-    keep, large = needed <= allowed, None
-    if for_crops:
-        left = allowed - needed if keep else allowed
-        large = _Large(collection.train.pictures, kept, Uncut(form), survey, left)
-    facts, pixels = _decoded(source, kept, form, keep, on_progress, large)
+    needed, allowed = form.space(len(source)), sizing.budget(memory)
+    keep = needed <= allowed
     notes = [note for note in (resized, scaled) if note]
-    if needed > allowed:
+    if not keep:
         notes.append(f"the decoded images take {_gib(needed)}, {_too_much(allowed)}")
-    uncut = None
-    if large is not None:
-        uncut = large.originals(on_progress)
-        notes.append(large.note)
+    images, large, uncut = _Entry(kept, form, f"facts {form}", f"pixels {form}", keep), None, None
+    if for_crops:
+        uncut = Large(Uncut(form), survey.sizes[: len(collection.train.pictures)])
+        large = _large(kept, uncut, allowed - needed if keep else allowed, notes)
+    _make(source, collection.train.pictures, images, large, on_progress)
+    facts = Facts(**images.facts)
     odd = {"endless": facts.endless, "several": survey.several, "coarse": survey.coarse}
     notes += remarks({matter: which.numpy() for matter, which in odd.items()}, source.name)
     notes += kept.notes
-    return Store(source, form, facts, pixels, tuple(notes), uncut)
+    originals = _originals(uncut, large, collection.train.pictures) if uncut and large else None
+    return Store(source, form, facts, images.pixels, tuple(notes), originals)
 
 
-class _Large:
-    """The training pictures to cut from, in memory if they take no more than `allowed`; `note` tells of them.
+class _Entry:
+    """What the cache has, or is to have, of pictures that are decoded into a target.
 
     Attributes:
-        missing: what has to be told of the pictures, since the cache does not have it; None where it does.
+        facts: by name, empty while they are missing.
+        pixels: uint8; None while they are missing, and where they are not kept.
+        missing: whether the pictures have to be decoded.
     """
 
-    def __init__(self, source: Pictures, kept: "_Kept", uncut: Uncut, survey: Survey, allowed: int) -> None:
-        found = survey.sizes[: len(source)]
-        self._source, self._kept, self._uncut = source, kept, uncut
-        self._sizes, self._proportions = uncut.sizes(found), uncut.proportions(found)
-        self._starts = originals.offsets(self._sizes, uncut.form.shape[0])
-        needed = int(self._starts[-1])
-        keep = needed <= allowed
-        self.note = (
-            f"random crops are cut from the original pictures, kept at up to {uncut}: {_gib(needed)}"
-            + ("" if keep else f", {_too_much(allowed)}")
-        )
-        self._of_digests, self._of_pixels = f"digests of {uncut!r}", f"pixels of {uncut!r}"
-        self._digests = kept.read(self._of_digests)
-        self._pixels = kept.read(self._of_pixels) if keep else {}
-        known = self._digests is not None and self._pixels is not None
-        self.missing = None if known else Making(uncut, self._sizes, keep)
+    def __init__(self, kept: "_Kept", target: Target, of_facts: str, of_pixels: str, keep: bool) -> None:
+        self.target, self.keep = target, keep
+        self._kept, self._of_facts, self._of_pixels = kept, of_facts, of_pixels
+        self.facts = kept.read(of_facts) or {}
+        self.pixels = (kept.read(of_pixels) or {}).get("pixels") if keep else None
+        self.missing = not self.facts or (keep and self.pixels is None)
 
-    def originals(self, on_progress: OnProgress) -> Held | Decoded:
-        """Decoded now, unless they have been told of or are in the cache."""
-        if self.missing is not None:
-            originals.decode_all(self._source, self.missing, on_progress)
-            self.write()
-        assert self._digests is not None
-        assert self._pixels is not None
-        if "pixels" in self._pixels:
-            channels = self._uncut.form.shape[0]
-            return Held(self._pixels["pixels"], self._starts[:-1], self._sizes, self._proportions, channels)
-        everything, digests = torch.arange(len(self._source)), self._digests["digests"]
-        return Decoded(self._source, self._uncut, everything, digests, self._sizes, self._proportions)
-
-    def write(self) -> None:
-        """Keep what was told."""
-        assert self.missing is not None
-        digests, decoded = self.missing.made()
-        self._digests, self._pixels, self.missing = {"digests": digests}, {}, None
-        self._kept.write(self._of_digests, self._digests)
-        if decoded is not None:
-            self._kept.write(self._of_pixels, {"pixels": decoded})
+    def fill(self, facts: dict[str, Tensor], pixels: Tensor | None) -> None:
+        """Keep what was decoded, as entries of their own: streaming needs no pixels, and no second pass for facts."""
+        self.facts, self.pixels, self.missing = facts, pixels, False
+        self._kept.write(self._of_facts, facts)
+        if pixels is not None:
+            self._kept.write(self._of_pixels, {"pixels": pixels})
             # From here on the file's pages, which other processes share, rather than memory of this one.
-            self._pixels = self._kept.read(self._of_pixels) or {"pixels": decoded}
+            self.pixels = (self._kept.read(self._of_pixels) or {"pixels": pixels})["pixels"]
+
+
+def _make(
+    source: Pictures, training: Pictures, images: _Entry, large: _Entry | None, on_progress: OnProgress
+) -> None:
+    """Decode what is missing, all of it at the same time."""
+    missing = [entry for entry in (images, large) if entry is not None and entry.missing]
+    if not missing:
+        return
+    wanted = [(entry.target, entry.keep) for entry in missing]
+    made, endless = decoding.decode_all(source if images.missing else training, wanted, on_progress)
+    for entry, (columns, pixels) in zip(missing, made, strict=True):
+        if entry is images:
+            facts = dict(zip(Facts._fields, [*columns, endless], strict=True))
+            form = images.target.form(0)
+            entry.fill(facts, pixels.view(len(source), *form.shape) if pixels is not None and form else None)
+        else:
+            entry.fill({"digests": columns[0]}, pixels)
+
+
+def _large(kept: "_Kept", target: Large, allowed: int, notes: list[str]) -> _Entry:
+    """The training pictures to cut from: in memory if they take no more than `allowed`, which `notes` are told."""
+    uncut, needed = target.uncut, target.space(len(target.sizes))
+    notes.append(
+        f"random crops are cut from the original pictures, kept at up to {uncut}: {_gib(needed)}"
+        + ("" if needed <= allowed else f", {_too_much(allowed)}")
+    )
+    return _Entry(kept, target, f"digests of {uncut!r}", f"pixels of {uncut!r}", needed <= allowed)
+
+
+def _originals(target: Large, made: _Entry, source: Pictures) -> Held | Decoded:
+    sizes, proportions = target.sizes, target.uncut.proportions(target.found)
+    if made.pixels is not None:
+        channels = target.uncut.form.shape[0]
+        return Held(made.pixels, target.starts()[:-1], sizes, proportions, channels)
+    digests = made.facts["digests"]
+    return Decoded(source, target.uncut, torch.arange(len(source)), digests, sizes, proportions)
 
 
 def _too_much(allowed: int) -> str:
@@ -208,38 +220,6 @@ def _survey(source: Pictures, kept: _Kept, on_progress: OnProgress) -> Survey:
     survey = decoding.survey(source, on_progress)
     kept.write("survey", survey._asdict())
     return survey
-
-
-def _decoded(
-    source: Pictures,
-    kept: _Kept,
-    form: Format,
-    keep: bool,
-    on_progress: OnProgress,
-    large: _Large | None,
-) -> tuple[Facts, Tensor | None]:
-    """Facts and, if `keep`, pixels: from the cache if they are there, else decoded and kept there.
-
-    Where they are decoded, what is missing of the `large` pictures is made at the same time.
-
-    They are entries of their own, so that streaming needs no pixels, and no pass over the pictures if they have been
-    in memory before.
-    """
-    of_facts, of_pixels = f"facts {form}", f"pixels {form}"
-    facts, pixels = kept.read(of_facts), kept.read(of_pixels) if keep else {}
-    if facts is not None and pixels is not None:
-        return Facts(**facts), pixels.get("pixels")
-    missing = large.missing if large is not None else None
-    beside = (missing.further, missing.add) if missing is not None else ()
-    fresh, decoded = decoding.decode_all(source, form, keep, on_progress, *beside)
-    if large is not None and missing is not None:
-        large.write()
-    kept.write(of_facts, fresh._asdict())
-    if decoded is None:
-        return fresh, None
-    kept.write(of_pixels, {"pixels": decoded})
-    # From here on the file's pages, which other processes share, rather than memory of this one.
-    return fresh, (kept.read(of_pixels) or {"pixels": decoded})["pixels"]
 
 
 def _gib(count: int) -> str:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from selftaught.data import decoding, workers
 from selftaught.data.encoded import Pictures
-from selftaught.errors import InputError
 
 _COPIED_BYTES = 2**28
 """A choice of images up to this size is copied into a tensor of its own; larger ones stay where they are."""
@@ -66,13 +65,7 @@ class Streamed:
 
     def decode(self, positions: Sequence[int]) -> np.ndarray:
         """The pictures at some positions of the source; InputError names one that is not what it was."""
-        images = decoding.decode(self.source, positions, self.form)
-        if len(images):
-            same = (decoding.digest(images) == self.digests[list(positions)].numpy()).all(1)
-            if not same.all():
-                changed = self.source.name(positions[int(same.argmin())])
-                raise InputError(f"{changed} has changed while it was being used: start again")
-        return images
+        return decoding.decode_again(self.source, positions, self.form, self.digests[list(positions)])
 
 
 Images = Tensor | Selected | Streamed
