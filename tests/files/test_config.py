@@ -149,7 +149,7 @@ def test_differences_name_both_sides():
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"val_fraction": 1.0}, "val_fraction"),
         ({"train_size": 5}, "train_size"),
-        ({"alpha": 1.0}, "alpha"),
+        ({"alpha": 1.5}, "alpha"),
         ({"alpha": float("nan")}, "alpha"),
         ({"weight": -0.1}, "weight"),
         ({"warmup": 3}, "warmup 3 leaves no epoch for le out of 3"),

@@ -1,6 +1,7 @@
 """Each method against its formula, written out."""
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import selftaught
 from selftaught import models, similarity, targets
 from selftaught.errors import InputError
 from selftaught.methods import registry
+from selftaught.methods.base import own
+from selftaught.methods.ls import LabelSmoothing
 
 METHODS = ["ce", "dropout", "ls", "cp", "le", "le-permut", "le-uniform"]
 
@@ -120,7 +123,7 @@ def test_dropout_asks_the_model_for_it():
     [
         ("le2", {}, "unknown method 'le2': did you mean 'le'"),
         ("ls", {"weight": 0.1}, "unknown setting of ls 'weight'"),
-        ("ls", {"alpha": 1.0}, r"alpha must be in \(0, 1\), not 1.0"),
+        ("ls", {"alpha": 1.1}, r"alpha must be in \(0, 1\], not 1.1"),
         ("cp", {"strength": -1.0}, "strength must be at least 0"),
         ("dropout", {"drop_rate": 1.0}, "drop_rate must be in"),
         ("le", {"alpha": 0.0}, "alpha must be in"),
@@ -135,3 +138,19 @@ def test_dropout_asks_the_model_for_it():
 def test_refusals(key, options, message):
     with pytest.raises(InputError, match=message):
         registry.check(key, options)
+
+
+def test_what_a_body_annotates_is_a_setting():
+    class Own(LabelSmoothing):
+        key = "own"
+        note: ClassVar[str] = "no setting"
+        alpha: float = 0.8
+        share: float = own("a share", 0.25, ge=0, le=1)
+
+    assert {name: declared.default for name, declared in Own.settings().items()} == {
+        "alpha": 0.8,
+        "share": 0.25,
+    }
+    assert (Own(torch.nn.Linear(2, 2)).alpha, Own(torch.nn.Linear(2, 2), share=1).share) == (0.8, 1)
+    with pytest.raises(InputError, match=r"share must be in \[0, 1\], not 2"):
+        Own.check({"share": 2.0})

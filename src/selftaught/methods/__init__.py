@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from selftaught.methods.base import Method, Setting, Step, View
+from selftaught.methods.base import Method, Step, View
 
-__all__ = ["Method", "Setting", "Step", "View"]
+__all__ = ["Method", "Step", "View"]
 
 # A new method is one file here: importing it registers its class.
 for _module in pkgutil.iter_modules(__path__):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.methods.base import Step, View, not_negative, register
+from selftaught.methods.base import Step, View, register
 from selftaught.methods.feature_taught import FeatureTaught, Shape
 
 
@@ -17,7 +17,7 @@ class AttentionTransfer(FeatureTaught):
     key = "at"
     summary = "attention transfer: where the teacher looks, at every block, and knowledge distillation"
 
-    attention_weight: float = not_negative(1000.0)
+    attention_weight: float
 
     def blocks_needed(self) -> int:
         """At least one where they are named, or the three of the smallest built-in network."""

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.methods.base import Step, View, positive, register
+from selftaught.methods.base import Step, View, register
 from selftaught.methods.taught import Distillation, Taught
 
 
@@ -15,7 +15,7 @@ class BornAgain(Taught):
     summary = "born-again network: the outputs of a twin trained before, no label"
     learns_from = "twin"
 
-    temperature: float = positive(4.0)
+    temperature: float
 
     def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass of student and twin, and their divergence."""

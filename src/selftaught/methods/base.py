@@ -1,14 +1,15 @@
 """What every training method is to the trainer: a module from a batch to its loss, with its settings."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, get_origin
 
 from torch import Tensor, nn
 
 from selftaught import errors
 from selftaught.errors import InputError
+from selftaught.files.settings import METHOD, METHOD_SETTINGS, Declared
 from selftaught.saliency.plan import Plan
 
 
@@ -43,50 +44,23 @@ class View(NamedTuple):
     flips: Tensor
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A setting of a method: its default, and which values are in range.
+def own(help: str, default: Any, **bounds: float) -> Any:
+    """Declare a setting that no other method has, as the right side of its annotation in the body of a `Method`.
 
-    The type of a value is that of the default; of a default of None it is a text.
+    Args:
+        help: what it is, in one line.
+        default: its default, whose type its values have.
+        **bounds: its range: gt, ge, lt, le.
     """
-
-    default: Any
-    range: str = ""
-    fits: Callable[[Any], bool] = lambda _: True
-
-    def check(self, name: str, value: Any) -> None:
-        """Refuse a value of another type than the default's, or out of range.
-
-        Raises:
-            InputError: it is one.
-        """
-        kind = type(self.default)
-        expected: Any = {float: (float, int), type(None): (str, type(None))}.get(kind, kind)
-        if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
-            raise InputError(f"{name} must be like {self.default!r}, not {value!r}: correct it")
-        if self.range and not self.fits(value):
-            raise InputError(f"{name} must be {self.range}, not {value!r}")
-
-
-def setting(default: Any, in_words: str = "", fits: Callable[[Any], bool] = lambda _: True) -> Any:
-    """Declare a setting in the body of a `Method`: its default, its range in words and what says that a value fits."""
-    return Setting(default, in_words, fits)
-
-
-def not_negative(default: float, unit: str = "") -> Any:
-    """Declare a setting that is at least 0 and finite."""
-    return setting(default, f"at least 0{unit}", lambda value: 0 <= value < float("inf"))
-
-
-def positive(default: float) -> Any:
-    """Declare a setting that is greater than 0 and finite."""
-    return setting(default, "greater than 0", lambda value: 0 < value < float("inf"))
+    return Declared("", type(default), default, bounds, help, METHOD, "", "", "", False, "")
 
 
 class Method(nn.Module, ABC):
     """A training method; networks that it trains beside the student are its sub-modules as the student is.
 
-    Its settings are declared in the class body (``alpha: float = setting(0.9, ...)``) and are plain attributes of an
+    Its settings are what the bodies of its classes annotate, ClassVar apart, as in a dataclass: ``alpha: float`` has
+    the range and the default that `selftaught.files.settings.MethodSettings` declares for the name,
+    ``alpha: float = 0.5`` another default, and a name of its own is declared by `own`. They are plain attributes of an
     instance.
 
     Class attributes:
@@ -119,9 +93,9 @@ class Method(nn.Module, ABC):
     peers: ClassVar[int] = 0
     head_only: ClassVar[bool] = False
     warms_up_plainly: ClassVar[bool] = False
-    recordable: bool = False
+    recordable = False
     needs_view: ClassVar[bool] = False
-    warmup: int = 0
+    warmup = 0
 
     def __init__(
         self,
@@ -144,10 +118,17 @@ class Method(nn.Module, ABC):
         self.start_epoch(0)
 
     @classmethod
-    def settings(cls) -> dict[str, Setting]:
+    def settings(cls) -> dict[str, Declared]:
         """The method's settings by name, those of its base classes first."""
-        bodies = [vars(parent) for parent in reversed(cls.__mro__)]
-        return {name: value for body in bodies for name, value in body.items() if isinstance(value, Setting)}
+        parents = [
+            parent for parent in reversed(cls.__mro__) if parent is not Method and issubclass(parent, Method)
+        ]
+        return {
+            name: _declared(name, vars(parent).get(name, ...))
+            for parent in parents
+            for name, kind in vars(parent).get("__annotations__", {}).items()
+            if get_origin(kind) is not ClassVar
+        }
 
     @classmethod
     def check(cls, settings: Mapping[str, Any]) -> None:
@@ -160,7 +141,7 @@ class Method(nn.Module, ABC):
         for name, value in settings.items():
             if name not in known:
                 raise errors.unknown(f"setting of {cls.key}", name, known)
-            known[name].check(name, value)
+            known[name].check(value)
 
     @classmethod
     def model_options(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,6 +182,15 @@ class Method(nn.Module, ABC):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take over such a state."""
+
+
+def _declared(name: str, value: Any) -> Declared:
+    """The setting of this name whose annotation in a class body has this right side, or ``...`` for none."""
+    if isinstance(value, Declared):
+        return replace(value, name=name)
+    if name not in METHOD_SETTINGS:
+        return replace(own("", value), name=name)
+    return METHOD_SETTINGS[name] if value is ... else replace(METHOD_SETTINGS[name], default=value)
 
 
 KNOWN: dict[str, type[Method]] = {}

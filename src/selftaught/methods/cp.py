@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.methods.base import Method, Step, View, not_negative, register
+from selftaught.methods.base import Method, Step, View, register
 
 
 @register
@@ -14,7 +14,7 @@ class ConfidencePenalty(Method):
     summary = "confidence penalty: cross-entropy minus strength times the entropy"
     recordable = True
 
-    strength: float = not_negative(0.5)
+    strength: float
 
     def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass and its penalised cross-entropy."""

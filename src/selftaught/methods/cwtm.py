@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.methods.base import Method, Step, View, register, setting
+from selftaught.methods.base import Method, Step, View, register
 from selftaught.methods.taught import Taught
 
 
@@ -41,7 +41,7 @@ class RandomConfidence(Method):
     summary = "CWTM with random confidences from [beta, 1): no teacher"
     recordable = True
 
-    beta: float = setting(0.5, "in [0, 1)", lambda beta: 0 <= beta < 1)
+    beta: float
 
     def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass and the weighted cross-entropy."""

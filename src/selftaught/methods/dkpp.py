@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.methods.base import not_negative, register
+from selftaught.methods.base import register
 from selftaught.methods.taught import Distillation
 
 
@@ -14,7 +14,7 @@ class PermutedDarkKnowledge(Distillation):
     key = "dkpp"
     summary = "knowledge distillation with the teacher's other outputs shuffled: similarity destroyed"
 
-    weight: float = not_negative(0.0)
+    weight: float = 0.0
 
     def knowledge(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Eq. 4 with q_j replaced by q_k, k from a permutation of the non-argmax classes."""

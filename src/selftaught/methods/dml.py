@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftaught import losses
-from selftaught.methods.base import Method, Step, View, not_negative, register
+from selftaught.methods.base import Method, Step, View, register
 
 
 @register
@@ -22,7 +22,7 @@ class MutualLearning(Method):
     peers = 1
     recordable = True
 
-    weight: float = not_negative(0.1)
+    weight: float
 
     def __init__(self, model: nn.Module, *, peers: Sequence[nn.Module] = (), **others: Any) -> None:
         super().__init__(model, peers=peers, **others)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from selftaught.methods.base import register, setting
+from selftaught.methods.base import register
 from selftaught.methods.ce import CrossEntropy
 
 
@@ -14,7 +14,7 @@ class Dropout(CrossEntropy):
     key = "dropout"
     summary = "cross-entropy with dropout at the end of each block stage"
 
-    drop_rate: float = setting(0.1, "in [0, 1)", lambda rate: 0 <= rate < 1)
+    drop_rate: float
 
     @classmethod
     def model_options(cls, settings: Mapping[str, Any]) -> dict[str, Any]:

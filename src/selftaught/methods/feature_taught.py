@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from selftaught.errors import InputError
 from selftaught.methods import features
-from selftaught.methods.base import Step, View, not_negative, setting
+from selftaught.methods.base import Step, View
 from selftaught.methods.taught import Distillation
 
 Shape = tuple[int, ...]
@@ -26,8 +26,8 @@ class FeatureTaught(Distillation):
         teacher_blocks: the teacher's; by default `blocks`, or those of the built-in networks.
     """
 
-    blocks: str | None = setting(None)
-    teacher_blocks: str | None = setting(None)
+    blocks: str | None
+    teacher_blocks: str | None
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class FeatureTaught(Distillation):
 class FeaturesFirst(FeatureTaught):
     """Warm-up, for `warmup` epochs: the features alone. Then T² · KL(teacher‖student) + weight · L(p, y)."""
 
-    warmup: int = not_negative(0, " epochs")
+    warmup: int
 
     @abstractmethod
     def feature_terms(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:

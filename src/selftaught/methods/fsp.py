@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.methods.base import positive, register
+from selftaught.methods.base import register
 from selftaught.methods.feature_taught import FeaturesFirst, Shape
 
 
@@ -20,7 +20,7 @@ class SolutionFlow(FeaturesFirst):
     key = "fsp"
     summary = "first the teacher's flows between blocks (Gram matrices), then knowledge distillation"
 
-    flow_weight: float = positive(0.01)
+    flow_weight: float
 
     def fit(self, student: Sequence[Shape], teacher: Sequence[Shape]) -> None:
         """The Gram matrices have the numbers of channels as their sides; height and width may differ."""

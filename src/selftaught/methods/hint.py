@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from selftaught import losses
-from selftaught.methods.base import register, setting
+from selftaught.methods.base import register
 from selftaught.methods.feature_taught import FeaturesFirst, Shape
 
 
@@ -25,7 +25,7 @@ class Hint(FeaturesFirst):
     key = "hint"
     summary = "FitNets: first the teacher's features of one block, then knowledge distillation"
 
-    stage: int = setting(2, "at least 1", lambda stage: stage >= 1)
+    stage: int
 
     def blocks_needed(self) -> int:
         """Those up to the one compared."""

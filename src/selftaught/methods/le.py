@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from selftaught.files.settings import METHOD_SETTINGS, Declared
 from selftaught.introspective import IntrospectiveLoss, explaining
-from selftaught.methods.base import Setting, Step, View, register
+from selftaught.methods.base import Step, View, register
 from selftaught.methods.two_stage import TwoStage
 from selftaught.saliency.plan import Plan
 
@@ -32,15 +33,14 @@ class LearningWithExplanations(TwoStage):
         self.recordable = self.criterion.amortised is None  # else steps are not alike
 
     @classmethod
-    def settings(cls) -> dict[str, Setting]:
+    def settings(cls) -> dict[str, Declared]:
         """Those of Algorithm 1, and how explanations are made and compared."""
         return super().settings() | cls._of_maps()
 
     @classmethod
-    def _of_maps(cls) -> dict[str, Setting]:
-        own = super().settings()
-        options = inspect.signature(IntrospectiveLoss).parameters.values()
-        return {o.name: Setting(o.default) for o in options if o.name != "model" and o.name not in own}
+    def _of_maps(cls) -> dict[str, Declared]:
+        options, others = inspect.signature(IntrospectiveLoss).parameters, {"model", *super().settings()}
+        return {name: METHOD_SETTINGS[name] for name in options if name not in others}
 
     @classmethod
     def check(cls, settings: Mapping[str, Any]) -> None:

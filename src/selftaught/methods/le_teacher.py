@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from selftaught import targets
-from selftaught.methods.base import Step, View, positive, register
+from selftaught.methods.base import Step, View, register
 from selftaught.methods.taught import Taught
 from selftaught.methods.two_stage import TwoStage
 
@@ -20,7 +20,7 @@ class TeacherResponses(TwoStage, Taught):
     key = "le-teacher"
     summary = "LE with a bigger network's responses for explanations: similarity from outside (control)"
 
-    temperature: float = positive(4.0)
+    temperature: float
 
     def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass, past the warm-up one of the teacher, and the two terms."""

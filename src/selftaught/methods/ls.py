@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from selftaught import losses, targets
-from selftaught.methods.base import Method, Step, View, register, setting
+from selftaught.methods.base import Method, Step, View, register
 
 
 @register
@@ -14,7 +14,7 @@ class LabelSmoothing(Method):
     summary = "label smoothing: alpha on the true class, the rest even"
     recordable = True
 
-    alpha: float = setting(0.9, "in (0, 1)", lambda alpha: 0 < alpha < 1)
+    alpha: float
 
     def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass and its cross-entropy with the smoothed labels."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from selftaught import losses
 from selftaught.errors import InputError
-from selftaught.methods.base import Method, Step, View, not_negative, positive
+from selftaught.methods.base import Method, Step, View
 from selftaught.saliency.preserve import unwrap
 
 
@@ -68,8 +68,8 @@ class Taught(Method):
 class Distillation(Taught):
     """T² · KL(teacher‖student) + weight · L(p, y), Hinton et al. (2015); what a method adds to it is its own."""
 
-    temperature: float = positive(4.0)
-    weight: float = not_negative(0.1)
+    temperature: float
+    weight: float
 
     def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass of student and teacher, and the two terms."""

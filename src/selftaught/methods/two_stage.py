@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selftaught import losses
-from selftaught.methods.base import Method, Step, not_negative, setting
+from selftaught.methods.base import Method, Step
 
 
 class TwoStage(Method):
@@ -15,9 +15,9 @@ class TwoStage(Method):
     recordable = True
     warms_up_plainly = True
 
-    alpha: float = setting(0.9, "in (0, 1)", lambda alpha: 0 < alpha < 1)
-    weight: float = not_negative(0.1)
-    warmup: int = not_negative(0, " epochs")
+    alpha: float
+    weight: float
+    warmup: int
 
     def learned(self, logits: Tensor, y: Tensor, soft_labels: Callable[[], Tensor]) -> Step:
         """The step that logits (B, C) and labels (B,) make; past the warm-up `soft_labels` (B, C) are asked for."""
