@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.soft_labels import alike, asked, each_once, usual
 from selftaught import models
-from selftaught.files.record import Record
+from selftaught.files.results import Record
 from selftaught.report import paper_figures
 from selftaught.study.measures import Measuring, class_similarity
 

@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from selftaught.errors import InputError
-from selftaught.files import record
+from selftaught.files import claiming, record
 from selftaught.files import study_folder as folder
 from selftaught.files.study_status import newest, status
 from selftaught.training.run import train
@@ -74,13 +74,13 @@ def test_each_trial_is_in_the_state_that_its_files_say(tmp_path):
 def test_looking_leaves_the_run_its_lock_and_writes_nothing(tmp_path):
     write(tmp_path, node("a"), node("b"))
     run = begin(tmp_path, "a", 1, 1.0)
-    with record.locked(run):
+    with claiming.locked(run):
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
         assert states(tmp_path) == ["running", "waiting"]
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-        with pytest.raises(InputError, match="is being trained by another process"), record.locked(run):
+        with pytest.raises(InputError, match="is being trained by another process"), claiming.locked(run):
             pass
-    with record.locked(run):
+    with claiming.locked(run):
         pass
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from selftaught.files.record import LearningPoint
+from selftaught.files.results import LearningPoint
 from selftaught.report.learning import Learning, Point, another_doubling, learning
 from tests.report import factory
 

@@ -5,7 +5,7 @@ import pytest
 from filelock import FileLock
 
 from selftaught.errors import InputError
-from selftaught.files import record
+from selftaught.files import claiming, record
 from selftaught.study import executor
 from selftaught.study.executor import ERROR, Event, Outcome, attempt, in_this_process
 from selftaught.study.trials import Trial
@@ -64,7 +64,7 @@ def test_a_second_try_that_succeeds_leaves_no_trace_of_the_first(tmp_path, monke
     def hiccup(config, directory, *args):
         tries.append(config.method)
         if tries == ["ce"]:
-            record.claim(directory, config)
+            claiming.claim(directory, config)
             raise MemoryError("for a moment")
         return train(config, directory, *args)
 
@@ -113,7 +113,7 @@ def test_a_trial_waits_for_an_orphan_to_let_go_of_its_directory(tmp_path):
 
 
 def test_a_directory_in_use_is_refused_after_a_while(tmp_path, monkeypatch):
-    monkeypatch.setattr(record, "CLAIM_SECONDS", 0.1)
+    monkeypatch.setattr(claiming, "CLAIM_SECONDS", 0.1)
     trial = Trial(quick.config("ce"), tmp_path / "run")
     trial.directory.mkdir()
     with FileLock(trial.directory / record.LOCK):

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import selftaught
 from selftaught.errors import ExplanationError, InputError, SelftaughtError
-from selftaught.files import record
+from selftaught.files import claiming, record
 from selftaught.methods import Step
 from selftaught.methods.ce import CrossEntropy
 from selftaught.training import environment, metrics, presets
@@ -148,26 +148,29 @@ def test_two_processes_that_begin_at_once_do_not_clean_up_after_one_another(tmp_
     write, refused = record.write, []
 
     def looked_at(path, content):
-        with pytest.raises(InputError, match="is being trained by another process"), record.locked(tmp_path):
+        with (
+            pytest.raises(InputError, match="is being trained by another process"),
+            claiming.locked(tmp_path),
+        ):
             pass
         refused.append(path.name)
         write(path, content)
 
     monkeypatch.setattr(record, "write", looked_at)
-    record.claim(tmp_path, quick.config())
+    claiming.claim(tmp_path, quick.config())
     assert refused == [record.CONFIG]
     monkeypatch.setattr(record, "write", write)
-    monkeypatch.setattr(record, "CLAIM_SECONDS", 0.0)
+    monkeypatch.setattr(claiming, "CLAIM_SECONDS", 0.0)
     first = [None]
     read = record.read_config
     monkeypatch.setattr(record, "read_config", lambda path: first.pop() if first else read(path))
     with pytest.raises(
         InputError, match="holds another run"
     ):  # which came while this one waited for the lock
-        record.claim(tmp_path, quick.config(seed=7))
+        claiming.claim(tmp_path, quick.config(seed=7))
     (tmp_path / record.CONFIG).unlink()
-    with record.locked(tmp_path), pytest.raises(InputError, match="is being trained by another process"):
-        record.claim(tmp_path, quick.config())
+    with claiming.locked(tmp_path), pytest.raises(InputError, match="is being trained by another process"):
+        claiming.claim(tmp_path, quick.config())
 
 
 def _begin(directory, connection):

@@ -14,7 +14,7 @@ from selftaught import models
 from selftaught.data import pictures
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
-from selftaught.files import record
+from selftaught.files import claiming, record
 from selftaught.files.config import parse
 from selftaught.files.sealing import sha256
 from selftaught.training.trained import load
@@ -249,7 +249,7 @@ def test_a_lock_that_is_none_is_left_alone(tmp_path, what):
     lock.symlink_to(tmp_path / "mine") if what == "a link" else lock.mkdir()
     with (
         pytest.raises(InputError, match="is no lock but a link or a folder: remove it"),
-        record.locked(tmp_path / "run"),
+        claiming.locked(tmp_path / "run"),
     ):
         pass
     assert (tmp_path / "mine").read_text() == "mine"

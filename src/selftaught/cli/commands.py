@@ -21,7 +21,7 @@ from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
 from selftaught.cli.progress import display
 from selftaught.errors import InputError
-from selftaught.files import record
+from selftaught.files import claiming, record
 from selftaught.files.config import RunConfig
 from selftaught.files.names import called
 from selftaught.study import results
@@ -188,14 +188,14 @@ def train(data: str, method: str, dry_run: bool, options: RunOptions, output: Ou
         [config] = plan(data, [method], trials=1, **{"threads": threads, **given})
         study = _study_of_one(data, config, ready, output)
         for trial in study.trials():
-            there = record.checked(trial.directory)
+            there = claiming.checked(trial.directory)
             if there is not None:
-                record.check_same(trial.directory, there, trial.config)
+                claiming.check_same(trial.directory, there, trial.config)
                 early.check_begun(trial.directory)
         try_steps([config], taught(given))
     pending = study.pending()
     if not dry_run:
-        record.claim(study.directory, config)
+        claiming.claim(study.directory, config)
     tell = _announced(study, pending, 1, dry_run, dry_run, output)
     if dry_run:
         return DONE

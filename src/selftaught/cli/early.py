@@ -12,7 +12,7 @@ from selftaught import errors, recipes
 from selftaught.activities import activity
 from selftaught.cli.options import MachineOptions
 from selftaught.errors import InputError
-from selftaught.files import checkpoints, record
+from selftaught.files import checkpoints, claiming, record
 from selftaught.files import study_folder as folder
 from selftaught.files.config import DATA_OPTIONS, TRAINING_OPTIONS, checked_shorthands, parse
 from selftaught.files.reading import exists
@@ -95,7 +95,7 @@ def check_run(out: Path | None) -> None:
     """
     if out is not None:
         _check_place(out)
-        record.checked(out)
+        claiming.checked(out)
         check_begun(out)
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from selftaught.cli.options import OutputOptions
 from selftaught.files import evidence
-from selftaught.files.record import Record
+from selftaught.files.results import Record
 from selftaught.report import balance, carried, paper_render, render
 from selftaught.study.results import Comparison, Results, summary
 from selftaught.study.studies import Study

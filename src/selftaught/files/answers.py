@@ -16,8 +16,9 @@ import numpy as np
 from safetensors.numpy import save
 
 from selftaught.files import scores, tensors
-from selftaught.files.contents import PARTS, Run, arrays, content, has_predictions, predictions, remedy, size
+from selftaught.files.contents import PARTS, arrays, content, has_predictions, predictions, remedy, size
 from selftaught.files.names import ANSWERS
+from selftaught.files.results import Record
 from selftaught.files.sealing import sha256
 
 _LARGEST = 65504.0
@@ -44,12 +45,12 @@ class Answers:
         return scores.scores(scores.archived(self.right, *values))
 
 
-def has_answers(run: Run) -> bool:
+def has_answers(run: Record) -> bool:
     """Whether it is known which images the run got right."""
     return has_predictions(run) or (run.directory / ANSWERS).exists()
 
 
-def read(run: Run, part: str = "test") -> Answers:
+def read(run: Record, part: str = "test") -> Answers:
     """What an archive says of one of `PARTS`.
 
     Raises:
@@ -67,7 +68,7 @@ def read(run: Run, part: str = "test") -> Answers:
     return Answers(right, *(checked.get(name) for name in values))
 
 
-def correct(run: Run, part: str = "test") -> np.ndarray:
+def correct(run: Record, part: str = "test") -> np.ndarray:
     """Which images of one of `PARTS` the last epoch's model got right: bool (N,)."""
     if not has_predictions(run):
         return read(run, part).right
@@ -75,7 +76,7 @@ def correct(run: Run, part: str = "test") -> np.ndarray:
     return logits.argmax(axis=1) == labels
 
 
-def pack(run: Run) -> bytes:
+def pack(run: Record) -> bytes:
     """The file of a run: of its predictions, else what it has already."""
     if not has_predictions(run):
         return content(run, ANSWERS)
@@ -93,7 +94,7 @@ def pack(run: Run) -> bytes:
     return save(found, {_LABELS: " ".join(f"{part}={digest}" for part, digest in digests.items())})
 
 
-def labels_digest(run: Run, part: str) -> str | None:
+def labels_digest(run: Record, part: str) -> str | None:
     """The digest of a part's labels; None where the run kept neither them nor that."""
     if has_predictions(run):
         return _digest(predictions(run, part)[1])

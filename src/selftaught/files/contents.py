@@ -1,37 +1,17 @@
 """What lies in a finished run's folder, each file as the result says that it was written."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from selftaught.files import tensors
 from selftaught.files.names import ANSWERS, PREDICTIONS
 from selftaught.files.reading import DamagedError, read_bytes
+from selftaught.files.results import Record
 from selftaught.files.sealing import sha256
-
-if TYPE_CHECKING:
-    from selftaught.files.config import RunConfig
-    from selftaught.files.record import Result
 
 PARTS = {"test": "", "held-out": "val_"}
 """The images that a network is judged on, with what the tensors of their predictions are prefixed by."""
-
-
-class Run(Protocol):
-    """A finished run as it lies on disk."""
-
-    @property
-    def directory(self) -> Path:
-        """Where it lies."""
-
-    @property
-    def config(self) -> "RunConfig":
-        """What was to be trained."""
-
-    @property
-    def result(self) -> "Result":
-        """What it came to."""
 
 
 def remedy(directory: Path) -> str:
@@ -41,7 +21,7 @@ def remedy(directory: Path) -> str:
     return f"remove {directory}, and the command that made it trains it again"
 
 
-def content(run: Run, name: str) -> bytes:
+def content(run: Record, name: str) -> bytes:
     """A file of the run.
 
     Raises:
@@ -55,7 +35,7 @@ def content(run: Run, name: str) -> bytes:
     return found
 
 
-def arrays(run: Run, name: str) -> dict[str, np.ndarray]:
+def arrays(run: Record, name: str) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file of the run.
 
     Raises:
@@ -64,17 +44,17 @@ def arrays(run: Run, name: str) -> dict[str, np.ndarray]:
     return tensors.arrays(run.directory / name, content(run, name), remedy(run.directory))
 
 
-def size(run: Run, part: str) -> int:
+def size(run: Record, part: str) -> int:
     """How many images one of `PARTS` has."""
     return run.result.data.test if part == "test" else run.result.data.val
 
 
-def has_predictions(run: Run) -> bool:
+def has_predictions(run: Record) -> bool:
     """Whether the run kept its predictions."""
     return (run.directory / PREDICTIONS).exists()
 
 
-def predictions(run: Run, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
+def predictions(run: Record, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     """Logits, float32 (N, C), and labels, int64 (N,), of the images of one of `PARTS`.
 
     Raises:

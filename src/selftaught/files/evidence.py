@@ -15,7 +15,7 @@ from selftaught.files.answers import correct, has_answers
 from selftaught.files.contents import PARTS, has_predictions, predictions, remedy
 from selftaught.files.names import EXAMPLES, METRICS, RESULT
 from selftaught.files.reading import DamagedError, exists
-from selftaught.files.record import Record
+from selftaught.files.results import Record
 from selftaught.files.scores import BINS
 
 __all__ = [

@@ -9,10 +9,10 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from selftaught.files import answers, scores
-from selftaught.files.contents import PARTS, Run, content, has_predictions, predictions, remedy, size
+from selftaught.files.contents import PARTS, content, has_predictions, predictions, remedy, size
 from selftaught.files.names import (
     ANSWERS,
     ARCHIVED,
@@ -26,14 +26,12 @@ from selftaught.files.names import (
     WEIGHTS,
 )
 from selftaught.files.reading import DamagedError, exists
-
-if TYPE_CHECKING:
-    from selftaught.files.record import Result
+from selftaught.files.results import Record, Result
 
 _TRIAL = re.compile("[0-9a-f]{12}")
 
 
-def faults(run: Run, network: bool = False) -> Iterator[DamagedError]:
+def faults(run: Record, network: bool = False) -> Iterator[DamagedError]:
     """What is wrong with a finished run, one after another; nothing where everything is what was written.
 
     Args:
@@ -49,7 +47,7 @@ def faults(run: Run, network: bool = False) -> Iterator[DamagedError]:
         yield from _numbers(run)
 
 
-def kept(run: Run, network: bool = True) -> list[str]:
+def kept(run: Record, network: bool = True) -> list[str]:
     """The files with a digest that are to lie in the run's folder.
 
     An archive leaves networks and logits out. Of older runs, whose results have no digest of their own, nobody knows
@@ -74,9 +72,9 @@ def check_unfinished(directory: Path) -> None:
         raise DamagedError(directory / RESULT, "it is missing", remedy(directory))
 
 
-def same_labels(runs: Iterable[Run]) -> Iterator[DamagedError]:
+def same_labels(runs: Iterable[Record]) -> Iterator[DamagedError]:
     """What is wrong where trials on the same division of the data were judged by different labels."""
-    first: dict[tuple[str, str], tuple[Run, str]] = {}
+    first: dict[tuple[str, str], tuple[Record, str]] = {}
     for run in runs:
         for part in PARTS:
             told = answers.labels_digest(run, part) if size(run, part) else None
@@ -89,7 +87,7 @@ def same_labels(runs: Iterable[Run]) -> Iterator[DamagedError]:
                 yield DamagedError(run.directory / name, reason, remedy(run.directory))
 
 
-def _names(run: Run) -> Iterator[DamagedError]:
+def _names(run: Record) -> Iterator[DamagedError]:
     """The trial goes by three names: what its configuration comes to, what the result says, the folder's."""
     place = run.directory.absolute()
     ours, told, called = run.config.trial_id, run.result.trial_id, place.name
@@ -102,7 +100,7 @@ def _names(run: Run) -> Iterator[DamagedError]:
         yield DamagedError(run.directory, f"it holds the trial {ours}", f"call it {ours}, or remove it")
 
 
-def _contents(run: Run, network: bool) -> Iterator[DamagedError]:
+def _contents(run: Record, network: bool) -> Iterator[DamagedError]:
     for name in kept(run, network):
         try:
             content(run, name)
@@ -110,7 +108,7 @@ def _contents(run: Run, network: bool) -> Iterator[DamagedError]:
             yield fault
 
 
-def _numbers(run: Run) -> Iterator[DamagedError]:
+def _numbers(run: Record) -> Iterator[DamagedError]:
     try:
         found = [(RESULT, difference) for difference in _differences(run)]
         found += [(RESULT, difference) for difference in _by_its_own_words(run.result)]
@@ -122,7 +120,7 @@ def _numbers(run: Run) -> Iterator[DamagedError]:
         yield DamagedError(run.directory / name, difference, remedy(run.directory))
 
 
-def _differences(run: Run) -> Iterator[str]:
+def _differences(run: Record) -> Iterator[str]:
     """What of the result does not follow from the predictions."""
     result = run.result
     if not size(run, "test"):
@@ -153,7 +151,7 @@ _OF_CLASSES = ("balanced_accuracy", "macro_f1", "top5_accuracy")
 """Fields of a result that older records have not."""
 
 
-def _by_its_own_words(result: "Result") -> Iterator[str]:
+def _by_its_own_words(result: Result) -> Iterator[str]:
     """What of a result contradicts the rest of it: all that can be told of an archive, which keeps no predictions."""
     classes = [value for value in result.per_class_accuracy if value is not None]
     balanced, images = result.balanced_accuracy, result.per_class_images
@@ -167,7 +165,7 @@ def _by_its_own_words(result: "Result") -> Iterator[str]:
         yield "the last point of its learning curve is not its accuracy"
 
 
-def _adds_up(result: "Result") -> bool:
+def _adds_up(result: Result) -> bool:
     images, accuracies = result.per_class_images, result.per_class_accuracy
     if len(images) != len(accuracies):
         return False
@@ -175,7 +173,7 @@ def _adds_up(result: "Result") -> bool:
     return abs(right / sum(images) - result.accuracy) < 1e-6
 
 
-def _same_by_class(run: Run, found: scores.ByClass) -> bool:
+def _same_by_class(run: Record, found: scores.ByClass) -> bool:
     told = run.result.per_class_accuracy
     return len(told) == len(found.images) and all(
         (value is None) == (not n) and (value is None or abs(value - r / n) < 1 / n)
@@ -183,7 +181,7 @@ def _same_by_class(run: Run, found: scores.ByClass) -> bool:
     )
 
 
-def _held_out(run: Run) -> Iterator[str]:
+def _held_out(run: Record) -> Iterator[str]:
     """What of the last epoch's numbers on held-out images does not follow from the predictions.
 
     They come from two passes over the images: a GPU may round the second one differently.
@@ -202,7 +200,7 @@ def _held_out(run: Run) -> Iterator[str]:
         yield f"of the held-out images in the last epoch {difference}"
 
 
-def _last_line(run: Run) -> dict[str, float | None]:
+def _last_line(run: Record) -> dict[str, float | None]:
     """Accuracy, NLL and ECE of the last epoch; nothing where there is no line, about which its reader will complain."""
     if not (run.directory / METRICS).exists():
         return {}

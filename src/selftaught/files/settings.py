@@ -75,11 +75,11 @@ class Declared:
     bounds: dict[str, float]
     help: str
     kind: str
-    flag: str
-    metavar: str
-    before: str
-    later: bool
-    unit: str
+    flag: str = ""
+    metavar: str = ""
+    before: str = ""
+    later: bool = False
+    unit: str = ""
 
     @property
     def range(self) -> str:

@@ -18,6 +18,7 @@ from selftaught.files import manifest, record, sealing
 from selftaught.files.config import RunConfig
 from selftaught.files.names import COSTS, GRAPH, MANIFEST, STUDY, TRIALS
 from selftaught.files.reading import MOST_TEXT, DamagedError, exists
+from selftaught.files.writing import is_a_file
 
 __all__ = [
     "COSTS",
@@ -69,7 +70,7 @@ def checked(out: str | os.PathLike) -> Path:
     """
     directory = Path(out)
     if directory.exists() and not directory.is_dir():
-        raise InputError(f"{directory} is a file: --out must name a directory")
+        raise is_a_file(directory)
     names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
     strangers = [name for name in names if not name.startswith(".") and name != TRIALS]
     if (strangers and not _is_study(directory)) or (directory / TRIALS).is_file():

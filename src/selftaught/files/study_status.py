@@ -140,7 +140,7 @@ def _last_line(directory: Path) -> _Line:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a process of any machine that shares the files holds the lock, which `record.locked` takes.
+    """Whether a process of any machine that shares the files holds the lock, see `claiming.locked`.
 
     It is tried with a shared lock, on a file that is opened for reading only: several may look at once, nothing is
     created, and it is given back at once, so that a run that starts meanwhile hardly ever meets it.

@@ -52,7 +52,7 @@ def own(help: str, default: Any, **bounds: float) -> Any:
         default: its default, whose type its values have.
         **bounds: its range: gt, ge, lt, le.
     """
-    return Declared("", type(default), default, bounds, help, METHOD, "", "", "", False, "")
+    return Declared("", type(default), type(default), default, bounds, help, METHOD)
 
 
 class Method(nn.Module, ABC):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from selftaught.files.record import OPPOSITE, Record
+from selftaught.files.results import OPPOSITE, Record
 
 MOSTLY = 0.5
 """From this share of wrong classes with nearly opposite maps on, leftovers decide what the others get."""

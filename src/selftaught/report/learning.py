@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from selftaught.files.record import Record
+from selftaught.files.results import Record
 
 
 @dataclass(frozen=True)

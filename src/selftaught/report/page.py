@@ -14,7 +14,7 @@ import selftaught
 from selftaught.files import record
 from selftaught.files.evidence import class_sizes, gather
 from selftaught.files.names import called
-from selftaught.files.record import Record
+from selftaught.files.results import Record
 from selftaught.report import render, sections, svg, words
 from selftaught.report.tables import MACRO_F1, Table, tabulate
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from selftaught.errors import InputError
 from selftaught.files import evidence, integrity
-from selftaught.files.record import Record
+from selftaught.files.results import Record
 from selftaught.recipes.schema import Recipe, Value
 from selftaught.report import paper_words
 from selftaught.report.paper_comparisons import Answers, Comparison, compared

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from selftaught.files import evidence
-from selftaught.files.record import Record
+from selftaught.files.results import Record
 from selftaught.recipes.schema import Recipe
 from selftaught.report.differences import verdict
 from selftaught.statistics.paired import Test, holm, paired_test

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from selftaught.files.record import PROBE, Record
+from selftaught.files.results import PROBE, Record
 from selftaught.report.differences import CLEAR, Difference
 
 _ADVICE = (

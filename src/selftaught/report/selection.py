@@ -7,7 +7,7 @@ import numpy as np
 
 from selftaught.errors import InputError
 from selftaught.files import evidence
-from selftaught.files.record import Record
+from selftaught.files.results import Record
 from selftaught.recipes.schema import Recipe
 
 

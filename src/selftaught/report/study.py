@@ -11,7 +11,7 @@ from selftaught.errors import InputError
 from selftaught.files import integrity, manifest, record
 from selftaught.files import study_folder as folder
 from selftaught.files.reading import DamagedError, exists
-from selftaught.files.record import PROBE, Record
+from selftaught.files.results import PROBE, Record
 from selftaught.report import page, render
 from selftaught.report.tables import tabulate
 

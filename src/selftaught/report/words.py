@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from selftaught.files.record import TEMPERATURES, Record
+from selftaught.files.results import TEMPERATURES, Record
 from selftaught.report import carried, chance
 from selftaught.report.differences import CLEAR, Difference
 from selftaught.report.numbers import p_value, points

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from selftaught.activities import Now
 from selftaught.errors import InputError
-from selftaught.files.record import Result
+from selftaught.files.results import Result
 from selftaught.study.naming import names
 from selftaught.study.trials import Trial
 from selftaught.training.progress import Progress

@@ -15,7 +15,7 @@ from torch import Tensor
 from selftaught import targets
 from selftaught._inputs import as_float, batch_and_classes, check_labels
 from selftaught.errors import InputError
-from selftaught.files.record import OPPOSITE, TEMPERATURES
+from selftaught.files.results import OPPOSITE, TEMPERATURES
 
 
 @torch.no_grad()

@@ -16,9 +16,9 @@ from selftaught import models
 from selftaught.data import ImageData
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError, ShortcutError
-from selftaught.files import record, trace
+from selftaught.files import claiming, record, trace
 from selftaught.files.config import RunConfig
-from selftaught.files.record import Result
+from selftaught.files.results import Result
 from selftaught.files.sealing import sha256
 from selftaught.training import checkpoint, environment, explanations, head, seeds, teachers, tracing
 from selftaught.training.evaluate import by_class, calibrate, predict, scores
@@ -65,11 +65,11 @@ def train(
     directory = Path(out_dir)
     if not record.is_finished(directory):  # before anything is written
         environment.check_device(config.device)
-    record.claim(directory, config)
+    claiming.claim(directory, config)
     if record.is_finished(directory):
         return record.read(directory).result
     environment.code()  # known from here on, whatever is edited until the record is written
-    with record.locked(directory):
+    with claiming.locked(directory):
         images = data_of(config)
         with seeds.contained(config.threads):
             session = start(config, images, _teacher(config, directory, teacher))
