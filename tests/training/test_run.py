@@ -156,14 +156,14 @@ def test_two_processes_that_begin_at_once_do_not_clean_up_after_one_another(tmp_
         refused.append(path.name)
         write(path, content)
 
-    monkeypatch.setattr(record, "write", looked_at)
+    monkeypatch.setattr(claiming, "write", looked_at)
     claiming.claim(tmp_path, quick.config())
     assert refused == [record.CONFIG]
-    monkeypatch.setattr(record, "write", write)
+    monkeypatch.setattr(claiming, "write", write)
     monkeypatch.setattr(claiming, "CLAIM_SECONDS", 0.0)
     first = [None]
     read = record.read_config
-    monkeypatch.setattr(record, "read_config", lambda path: first.pop() if first else read(path))
+    monkeypatch.setattr(claiming, "read_config", lambda path: first.pop() if first else read(path))
     with pytest.raises(
         InputError, match="holds another run"
     ):  # which came while this one waited for the lock
