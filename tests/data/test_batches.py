@@ -354,3 +354,27 @@ def test_batches_made_in_one_go_are_those_made_one_by_one(monkeypatch, options, 
         for (x, y), (expected, labels) in zip(in_one_go, one_by_one, strict=True):
             assert torch.equal(x, expected)
             assert torch.equal(y, labels)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"seed": 3}, {"seed": 3, "padding": 2, "flip": True}, {"seed": 3, "min_scale": 0.3, "flip": True}],
+)
+def test_a_view_says_where_each_pixel_comes_from(options):
+    """Of pictures whose pixels are the numbers of their row and column."""
+    size = 32
+    rows, columns = torch.meshgrid(*[torch.arange(size, dtype=torch.uint8)] * 2, indexing="ij")
+    images = torch.stack([rows, columns]).expand(9, 2, size, size).contiguous()
+    batches = Batches(images, torch.arange(9), 4, [0.0] * 2, [1 / 255] * 2, **options)
+    for epoch, first in ((0, 0), (2, 1)):
+        views = batches.views(epoch, first)
+        made = list(batches.epoch(epoch, first))
+        assert len(views) == len(made)
+        for (x, _), view in zip(made, views, strict=True):
+            top, left, height, width = (size * view.boxes).unbind(1)
+            middle = slice(size // 2 - 1, size // 2 + 1)  # away from padding
+            found = x[:, :, middle, middle].mean((2, 3))
+            torch.testing.assert_close(found[:, 0], top + height / 2 - 0.5, atol=0.51, rtol=0)
+            torch.testing.assert_close(found[:, 1], left + width / 2 - 0.5, atol=0.51, rtol=0)
+            mirrored = x[:, 1, size // 2, size // 2 + 4] < x[:, 1, size // 2, size // 2 - 4]
+            assert torch.equal(mirrored, view.flips)

@@ -452,3 +452,13 @@ def test_bfloat16_runs_resume_too(tmp_path):
         train(config, tmp_path / "parts", should_stop=quick.stop_after(3))
     train(config, tmp_path / "parts")
     assert quick.fingerprint(tmp_path / "parts") == quick.fingerprint(tmp_path / "whole")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path):
+    with pytest.raises(Stopped):
+        train(quick.config(), tmp_path, should_stop=quick.stop_after(2))
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state["model"] = state.pop("parts")["model"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="an earlier version of selftaught wrote it"):
+        train(quick.config(), tmp_path)

@@ -169,3 +169,21 @@ def test_an_epoch_leaves_the_weights_of_a_plain_loop(model, method):
 def test_networks_lie_as_suits_the_convolutions(device, precision, expected):
     config = quick.config().model_copy(update={"device": device, "precision": precision})
     assert memory_format(config) == expected
+
+
+def test_a_method_that_asks_hears_which_parts_of_the_pictures_come(monkeypatch):
+    config, heard = quick.config(padding=1, flip=True), []
+    session, forward = start(config, data_of(config)), CrossEntropy.forward
+
+    def spy(self, x, y, index, view):
+        heard.append(view)
+        return forward(self, x, y, index, view)
+
+    monkeypatch.setattr(CrossEntropy, "forward", spy)
+    for needs_view in (False, True):
+        monkeypatch.setattr(CrossEntropy, "needs_view", needs_view)
+        train_epoch(session, Position(), lambda: None, lambda: False, Autosave(lambda: None, 60))
+    steps = quick.STEPS_PER_EPOCH
+    assert heard[:steps] == [None] * steps
+    for ours, theirs in zip(heard[steps:], session.batches.views(0), strict=True):
+        assert all(map(torch.equal, ours, theirs))

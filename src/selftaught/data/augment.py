@@ -14,6 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+class View(NamedTuple):
+    """Which part of its picture each image of a batch shows.
+
+    Attributes:
+        boxes: float32 (B, 4), top, left, height and width as shares of the picture's height and width; they reach
+            beyond [0, 1] where the picture was padded.
+        flips: bool (B,), whether the part was mirrored.
+    """
+
+    boxes: Tensor
+    flips: Tensor
+
+
 class Placement(NamedTuple):
     """Per image: the patch's first row and column in the padded image, int64 (B,), and whether it is flipped."""
 
@@ -28,6 +41,11 @@ class Placement(NamedTuple):
     def take(self, samples: slice) -> "Placement":
         """Those of some of the images."""
         return Placement(*(tensor[samples] for tensor in self))
+
+    def view(self, size: tuple[int, int], padding: int) -> View:
+        """What images of this height and width show that were padded."""
+        corners = (torch.stack([self.tops, self.lefts], dim=1) - padding) / torch.tensor(size)
+        return View(torch.cat([corners, torch.ones_like(corners)], dim=1), self.flips)
 
 
 def draw(count: int, generator: torch.Generator, padding: int = 4, flip: bool = True) -> Placement:
@@ -101,6 +119,11 @@ class Boxes(NamedTuple):
     def take(self, samples: slice) -> "Boxes":
         """Those of some of the images."""
         return Boxes(*(tensor[samples] for tensor in self))
+
+    def view(self, sizes: Tensor) -> View:
+        """What is cut out of pictures of these heights and widths, int64 (B, 2)."""
+        boxes = torch.stack([self.tops, self.lefts, self.heights, self.widths], dim=1)
+        return View((boxes / sizes.repeat(1, 2)).float(), self.flips)
 
 
 def draw_boxes(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from selftaught.data import augment, policies
+from selftaught.data.augment import Boxes, Placement, View
 from selftaught.data.originals import Alike, Originals
 from selftaught.data.policies import POLICIES, Choices, Holes
 from selftaught.data.sampling import SAMPLINGS, seeded
@@ -136,6 +137,25 @@ class Batches:
         order = torch.arange(count) if self.seed is None else self._order(n, seeded(self.seed, n))
         return [order[part] for part in self._parts(first)]
 
+    def views(self, n: int, first: int = 0) -> list[View]:
+        """Which parts of their pictures epoch n's batches show, from batch number `first` on, on the CPU.
+
+        No image is touched. What a policy does to images after they are cut is left out.
+        """
+        (height, width), count = self.images.shape[2:], len(self.labels)
+        zeros = torch.zeros(count, dtype=torch.int64)
+        whole = Placement(zeros, zeros, zeros.bool())
+        if self.seed is None:
+            view = whole.view((height, width), 0)
+        else:
+            generator = seeded(self.seed, n)
+            order = self._order(n, generator)
+            if self.min_scale is not None:
+                view = self._boxes(order, generator).view(self.originals.sizes[order])
+            else:
+                view = (self._placement(count, generator) or whole).view((height, width), self.padding)
+        return [View(view.boxes[part], view.flips[part]) for part in self._parts(first)]
+
     def _parts(self, first: int) -> list[slice]:
         """Where the batches lie in an epoch's order."""
         return [slice(b * self.batch_size, (b + 1) * self.batch_size) for b in range(first, len(self))]
@@ -170,19 +190,28 @@ class Batches:
     def _cut(self, order: Tensor, joined: list[slice], generator: torch.Generator) -> Iterator[Tensor]:
         """Random parts of the originals at these places of an epoch's order, each as large as an image."""
         height, width = self.images.shape[2:]
-        assert self.min_scale is not None
-        sizes, proportions = self.originals.sizes[order], self.originals.proportions[order]
-        boxes = augment.draw_boxes(len(order), sizes, generator, self.min_scale, self.flip, proportions)
+        boxes = self._boxes(order, generator)
         chosen = [order[samples] for samples in joined]
         of_chosen = [boxes.take(samples) for samples in joined]
         for x in self.originals.cut(chosen, of_chosen, (height, width)):
             yield x.to(self.device)
 
+    def _boxes(self, order: Tensor, generator: torch.Generator) -> Boxes:
+        """What is cut out of the originals at these places of an epoch's order."""
+        assert self.min_scale is not None
+        sizes, proportions = self.originals.sizes[order], self.originals.proportions[order]
+        return augment.draw_boxes(len(order), sizes, generator, self.min_scale, self.flip, proportions)
+
+    def _placement(self, count: int, generator: torch.Generator) -> Placement | None:
+        """Where the images of an epoch lie in their padded pictures; None where nothing is done to them."""
+        if not (self.padding or self.flip):
+            return None
+        return augment.draw(count, generator, self.padding, self.flip)
+
     def _shifted(self, order: Tensor, joined: list[slice], generator: torch.Generator) -> Iterator[Tensor]:
         """The images at these places of an epoch's order, padded, cropped and mirrored if they should be."""
-        placement = None
-        if self.padding or self.flip:
-            placement = augment.draw(len(order), generator, self.padding, self.flip).to(self.device)
+        drawn = self._placement(len(order), generator)
+        placement = None if drawn is None else drawn.to(self.device)
         if isinstance(self.images, Tensor):
             order = order.to(self.images.device)
         chosen = [order[samples] for samples in joined]

@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, get_origin
+from typing import Any, ClassVar, get_origin
 
 from torch import Tensor, nn
 
 from selftaught import errors
+from selftaught.data.augment import View
 from selftaught.errors import InputError
 from selftaught.files.settings import METHOD, METHOD_SETTINGS, Declared
 from selftaught.saliency.plan import Plan
@@ -31,20 +32,7 @@ class Step:
     similarities: Tensor | None = None
 
 
-class View(NamedTuple):
-    """Which part of its original picture each image of a batch shows.
-
-    Attributes:
-        boxes: float32 (B, 4), top, left, height and width as shares of the picture; they reach beyond [0, 1] where the
-            picture was padded.
-        flips: bool (B,), whether the part was mirrored.
-    """
-
-    boxes: Tensor
-    flips: Tensor
-
-
-def own(help: str, default: Any, **bounds: float) -> Any:
+def own(help: str, default: Any, **bounds: Any) -> Any:
     """Declare a setting that no other method has, as the right side of its annotation in the body of a `Method`.
 
     Args:
@@ -108,8 +96,8 @@ class Method(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.check(settings)
-        for name, declared in self.settings().items():
-            setattr(self, name, settings.get(name, declared.default))
+        for name, setting in self.settings().items():
+            setattr(self, name, settings.get(name, setting.default))
         if len(peers) != type(self).peers:
             raise InputError(
                 f"{self.key} trains {type(self).peers} further networks, not {len(peers)}: give as many peers"

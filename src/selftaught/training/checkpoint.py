@@ -79,6 +79,8 @@ def restore(directory: Path, session: Session) -> Saved:
             raise TypeError("not a dictionary")
         if state["trial_id"] != session.config.trial_id:
             raise DamagedError(path, "it belongs to another run", checkpoints.REMEDY)
+        if "parts" not in state:
+            raise DamagedError(path, "an earlier version of selftaught wrote it", checkpoints.REMEDY)
         session.restore(state)
         so_far = state["lines"], state.get("trace", {}), state.get("environment", {}), state.get("head")
         return Saved(Position(**state["position"]), *so_far)

@@ -203,12 +203,18 @@ def train_epoch(
     clock = _Clock(position)
     reported = time.perf_counter()
     samples = session.batches.samples(position.epoch, position.step)
+    views = (
+        session.batches.views(position.epoch, position.step)
+        if session.method.needs_view
+        else [None] * len(samples)
+    )
     with session.stepping():
         # Closed at once when stopped early: whoever decodes ahead must not be left to the garbage collector.
         with closing(session.batches.epoch(position.epoch, position.step)) as batches:
-            for index, ((x, y), chosen) in enumerate(zip(batches, samples, strict=True), position.step):
-                with _placed(meter, f"in epoch {position.epoch + 1}, step {index + 1}"):
-                    step = session.step(x, y, chosen)
+            taken = zip(batches, samples, views, strict=True)
+            for number, ((x, y), index, view) in enumerate(taken, position.step + 1):
+                with _placed(meter, f"in epoch {position.epoch + 1}, step {number}"):
+                    step = session.step(x, y, index, view)
                 session.schedule.step()
                 meter.add(step, y)
                 if time.perf_counter() - reported >= REPORT_SECONDS:

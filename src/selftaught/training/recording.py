@@ -36,7 +36,11 @@ def is_on(config: RunConfig, method: Method) -> bool:
     Someone else's network may look at its tensors' values, and is seldom so small that it matters. With
     ``SELFTAUGHT_CUDA_GRAPHS=0`` no step is.
     """
-    ours = method.recordable and not any(of.model_fingerprint for of in lineage(config))
+    ours = (
+        method.recordable
+        and not method.needs_view
+        and not any(of.model_fingerprint for of in lineage(config))
+    )
     ours = ours and config.class_weights == "none"  # whose weights are other tensors in every step
     return config.device == "cuda" and ours and os.environ.get(SWITCH, "1") != "0"
 
