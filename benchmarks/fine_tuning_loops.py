@@ -154,7 +154,7 @@ def side_by_side(processes: Sequence[Process]) -> float:
 
 def library(job: Job, turns: Turns) -> None:
     """`selftaught train` with its defaults: the seconds of its epochs as it records them."""
-    from selftaught.training.progress import Progress
+    from selftaught.events import Progress
     from selftaught.training.run import train
 
     last = 0.0

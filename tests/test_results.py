@@ -61,7 +61,7 @@ def test_a_table_of_the_paper_is_what_its_records_say(table, tmp_path, recorded,
     """The data is known by its fingerprints alone: decoding it takes most of a minute."""
     fingerprints = {division: config.data_fingerprint for division, config in recorded.items()}
 
-    def data_of_options(config, preparation=None):
+    def data_of_options(config, preparation=None, on_activity=None):
         return SimpleNamespace(fingerprint=fingerprints.get(made_up.division(config), "not recorded"))
 
     monkeypatch.setattr(presets, "data_of_options", data_of_options)

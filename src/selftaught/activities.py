@@ -1,21 +1,17 @@
-"""What is being done just now, told to whoever shows it: the command line, or a program that uses the package.
+"""What is being done just now, told to whoever wants to show it: the command line, or a user's own program.
 
-What takes long says so where it is done, and knows nothing of who listens::
+What takes long takes a function and calls it, and knows nothing of who listens; nobody need::
 
-    with activity("computing features", total=len(images)) as advance:
+    with activity(on_activity, "computing features", total=len(images)) as doing:
         for done, batch in enumerate(batches, 1):
-            ...
-            advance(done)
-
-Activities may lie in one another. Nobody need listen.
+            read(batch, on_activity=doing)  # what is done inside
+            doing.advance(done)
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from types import TracebackType
 
 _SECONDS = 0.1
 """A listener hears no more often than this how far an activity has come."""
@@ -41,54 +37,39 @@ class Activity:
 Now = tuple[Activity, ...]
 """What is being done, each activity inside the one before it; empty where there is nothing to tell."""
 
-Listener = Callable[[Now], None]
+OnActivity = Callable[[Now], None]
 """Hears what is being done whenever that changes, in the thread that does it."""
 
 
-class Advance(Protocol):
-    """Takes how much of an activity is done, and of how much where that was not known at its beginning."""
-
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Tell it."""
+def nobody(now: Now) -> None:
+    """An `OnActivity` that does not listen."""
 
 
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
-_now: ContextVar[Now] = ContextVar("now", default=())
+class activity:  # noqa: N801 (used like a function)
+    """Tells that `what` is being done while inside.
 
+    As a function it is the `on_activity` of what is done inside this activity.
+    """
 
-@contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """While inside, `listener` hears of the activities that begin here, and nobody else does."""
-    before, token = _now.get(), _listener.set(listener)
-    _now.set(())
-    try:
-        yield
-    finally:
-        _now.set(before)
-        _listener.reset(token)
+    def __init__(self, on_activity: OnActivity, what: str, total: int | None = None) -> None:
+        self._tell, self._now, self._told = on_activity, Activity(what, 0, total), time.monotonic()
 
+    def __enter__(self) -> "activity":
+        self(())
+        return self
 
-@contextmanager
-def activity(what: str, total: int | None = None) -> Iterator[Advance]:
-    """Say that `what` is being done while inside; what it yields takes how many of its `total` parts are done."""
-    above, found, told = _now.get(), Activity(what, 0, total), time.monotonic()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tell(())
 
-    def advance(done: int, total: int | None = None) -> None:
-        nonlocal found, told
-        found = replace(found, done=done, total=found.total if total is None else total)
-        if time.monotonic() - told >= _SECONDS:
-            told = time.monotonic()
-            _tell((*above, found))
+    def advance(self, done: int, total: int | None = None) -> None:
+        """Tell how much is done, and of how much where that was not known at the beginning."""
+        self._now = replace(self._now, done=done, total=self._now.total if total is None else total)
+        if time.monotonic() - self._told >= _SECONDS:
+            self._told = time.monotonic()
+            self(())
 
-    _tell((*above, found))
-    try:
-        yield advance
-    finally:
-        _tell(above)
-
-
-def _tell(now: Now) -> None:
-    _now.set(now)
-    listener = _listener.get()
-    if listener is not None:
-        listener(now)
+    def __call__(self, inside: Now) -> None:
+        """Tell what is done inside."""
+        self._tell((self._now, *inside))

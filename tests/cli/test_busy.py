@@ -53,7 +53,7 @@ def test_what_takes_long_gets_a_line_and_now_and_then_one_more(watch, capsys):
 def test_it_is_said_while_it_is_being_done(quiet, monkeypatch, capsys):
     monkeypatch.setattr(busy, "PATIENCE", 0.0)
     monkeypatch.setattr(busy, "_TICK", 0.01)
-    with busy.shown(quiet), activity("loading"):
+    with busy.shown(quiet), activity(busy.hear, "loading"):
         until = time.monotonic() + (0.05 if quiet else 30.0)
         said = ""
         while not said and time.monotonic() < until:
@@ -72,7 +72,7 @@ def test_a_terminal_has_a_bar_which_goes_when_it_is_over(monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(busy._Watch, "_look_again_and_again", lambda self: None)  # we look ourselves
-    with busy.shown(quiet=False), activity("reading images", 1906):
+    with busy.shown(quiet=False), activity(busy.hear, "reading images", 1906):
         pass
     assert screen.getvalue() == ""
     bar = busy._Bar()

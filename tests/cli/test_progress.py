@@ -6,9 +6,8 @@ import pytest
 from rich.console import Console
 
 from selftaught.cli import progress
-from selftaught.study.executor import Event, Outcome
+from selftaught.events import Again, Finished, Outcome, Progress, Progressed, Started, Waits
 from selftaught.study.trials import Trial
-from selftaught.training.progress import Progress
 from tests.training import quick
 
 
@@ -30,15 +29,15 @@ def test_bars_show_loss_accuracy_speed_and_time_left(trials, monkeypatch):
         progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=140, _environ={})
     )
     with progress.Bars(trials) as bars:
-        bars(Event(0))
-        bars(Event(0, progress=moment(1, 2)))
-        bars(Event(1))
-        bars(Event(1, progress=moment(2, 0, resumed_at=9)))
+        bars(Started(0))
+        bars(Progressed(0, moment(1, 2)))
+        bars(Started(1))
+        bars(Progressed(1, moment(2, 0, resumed_at=9)))
         bars.bars.refresh()
         shown = screen.getvalue()
         assert bars.bars.tasks[0].completed == pytest.approx(7 / 15 + 10 / 15)
-        bars(Event(0, outcome=Outcome(stopped=True)))
-        bars(Event(1, outcome=Outcome(error="the disk is full")))
+        bars(Finished(0, Outcome(stopped=True)))
+        bars(Finished(1, Outcome(error="the disk is full")))
     for text in (
         "ce seed 0",
         "ce seed 1",
@@ -58,25 +57,25 @@ def test_lines_come_about_every_ten_seconds(trials, monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with progress.Lines(trials) as lines:
-        lines(Event(0))
+        lines(Started(0))
         for now[0] in (1.0, 9.9, 10.0, 15.0, 20.1):
-            lines(Event(0, progress=moment(1, 2)))
-        lines(Event(0, outcome=Outcome(stopped=True)))
+            lines(Progressed(0, moment(1, 2)))
+        lines(Finished(0, Outcome(stopped=True)))
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 3
     assert printed[0] == "ce seed 0: epoch 2/3, loss 1.234, accuracy 56.7 %, 890 images/s, 2 s left"
     assert printed[2] == "ce seed 0: stopped and saved"
 
 
-STUDENTS = [Event(1, waits_for=0), Event(2, waits_for=0)]
+STUDENTS = [Waits(1, 0), Waits(2, 0)]
 SECOND_TRY = [
-    Event(0),
-    Event(0, again="failed: no room; trying once more"),
-    Event(0),
-    Event(0, progress=moment(2, 0, resumed_at=9)),
-    Event(0, outcome=Outcome(error="no room")),
+    Started(0),
+    Again(0, "failed: no room; trying once more"),
+    Started(0),
+    Progressed(0, moment(2, 0, resumed_at=9)),
+    Finished(0, Outcome(error="no room")),
 ]
-NEVER_STARTED = [Event(index, outcome=Outcome(error="its teacher (ce) failed")) for index in (1, 2)]
+NEVER_STARTED = [Finished(index, Outcome(error="its teacher (ce) failed")) for index in (1, 2)]
 
 
 @pytest.fixture
@@ -100,11 +99,11 @@ def test_lines_tell_of_waiting_second_tries_and_trials_that_never_started(three,
 
 def test_lines_tell_again_where_a_second_try_goes_on(three, capsys):
     lines = progress.Lines(three)
-    for event in (Event(0), Event(0, progress=moment(1, 0, 5)), Event(0, again="lost")):
+    for event in (Started(0), Progressed(0, moment(1, 0, 5)), Again(0, "lost")):
         lines(event)
-    lines(Event(0, progress=moment(1, 0, 5)))  # from a try that is known to be over
+    lines(Progressed(0, moment(1, 0, 5)))  # from a try that is known to be over
     assert capsys.readouterr().err.count("goes on from step 5 of 15") == 2
-    lines(Event(1, progress=moment(1, 0)))  # whose start was not told
+    lines(Progressed(1, moment(1, 0)))  # whose start was not told
     assert capsys.readouterr().err == ""
 
 
@@ -118,7 +117,7 @@ def test_bars_tell_of_waiting_second_tries_and_trials_that_never_started(three, 
         for event in [*STUDENTS, *SECOND_TRY, *NEVER_STARTED]:
             bars(event)
             overall.append(bars.bars.tasks[0].fields["moment"])
-            bars(Event(2, progress=moment(1, 0)))  # of a trial without a bar
+            bars(Progressed(2, moment(1, 0)))  # of a trial without a bar
         assert len(bars.bars.tasks) == 1
     assert overall == [
         "1 waits for its teacher",

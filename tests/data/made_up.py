@@ -27,6 +27,8 @@ def division(config: RunConfig) -> tuple:
     return config.data, *(getattr(config, name) for name in DATA_OPTIONS if name != "split_per_trial")
 
 
-def known_by_name(config: RunConfig, preparation: object = None) -> SimpleNamespace:
+def known_by_name(
+    config: RunConfig, preparation: object = None, on_activity: object = None
+) -> SimpleNamespace:
     """In place of `presets.data_of_options`: a fingerprint for each division of each data, and not one image."""
     return SimpleNamespace(fingerprint=hashlib.sha256(repr(division(config)).encode()).hexdigest())

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from selftaught.errors import InputError
+from selftaught.events import Finished
 from selftaught.files import record
 from selftaught.files import study_folder as folder
 from selftaught.report import study as reports
@@ -77,7 +78,9 @@ def test_finished_trials_and_costs_are_reused(tmp_path, configs, monkeypatch):
     monkeypatch.setattr(cost, "measure", lambda configs, **_: measured.extend(configs) or original(configs))
     started = []
     both = make_study(configs, tmp_path)
-    comparison = carry_out(both, on_event=lambda event: started.append(event) if event.outcome else None)
+    comparison = carry_out(
+        both, on_event=lambda event: started.append(event) if isinstance(event, Finished) else None
+    )
     assert len(started) == 2  # the two of le
     assert [config.method for config in measured] == ["le"]
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -5,9 +5,10 @@ import pytest
 from filelock import FileLock
 
 from selftaught.errors import InputError
+from selftaught.events import Again, Event, Finished, Outcome, Started
 from selftaught.files import claiming, record
 from selftaught.study import executor
-from selftaught.study.executor import ERROR, Event, Outcome, attempt, in_this_process
+from selftaught.study.executor import ERROR, attempt, in_this_process
 from selftaught.study.trials import Trial
 from tests.study.trials import check_events, make, never, occupy
 from tests.training import quick
@@ -23,8 +24,8 @@ def test_a_failed_trial_does_not_stop_the_others(tmp_path):
     for index in (0, 2):
         assert outcomes[index].result == record.read(trials[index].directory).result
         check_events(events, index, outcomes[index])
-    assert events[-3:] == [Event(2, outcome=outcomes[2]), Event(1), Event(1, outcome=outcomes[1])]
-    assert [event.again for event in events if event.again] == [
+    assert events[-3:] == [Finished(2, outcomes[2]), Started(1), Finished(1, outcomes[1])]
+    assert [event.reason for event in events if isinstance(event, Again)] == [
         f"failed: {outcomes[1].error}; trying once more"
     ]
 
@@ -61,12 +62,12 @@ def test_a_traceback_that_finds_no_room_takes_nothing_with_it(tmp_path, monkeypa
 def test_a_second_try_that_succeeds_leaves_no_trace_of_the_first(tmp_path, monkeypatch):
     train, tries = executor.train, []
 
-    def hiccup(config, directory, *args):
+    def hiccup(config, directory, *args, **more):
         tries.append(config.method)
         if tries == ["ce"]:
             claiming.claim(directory, config)
             raise MemoryError("for a moment")
-        return train(config, directory, *args)
+        return train(config, directory, *args, **more)
 
     monkeypatch.setattr(executor, "train", hiccup)
     trials = make(tmp_path, "ce", "ls")
@@ -74,7 +75,7 @@ def test_a_second_try_that_succeeds_leaves_no_trace_of_the_first(tmp_path, monke
     outcomes = in_this_process(trials, events.append, never)
     assert tries == ["ce", "ls", "ce"]
     assert all(outcome.result for outcome in outcomes)
-    assert next(event.again for event in events if event.again).startswith(
+    assert next(event.reason for event in events if isinstance(event, Again)).startswith(
         "failed: MemoryError: for a moment (see"
     )
     assert not (trials[0].directory / ERROR).exists()
@@ -84,7 +85,7 @@ def test_a_trial_is_told_of_its_teacher_only_where_it_has_one(tmp_path, monkeypa
     told: list[dict[str, Path]] = []
     result = object()
 
-    def note(config, directory, on_progress, should_stop, **more):
+    def note(config, directory, on_progress, should_stop, on_activity, **more):
         told.append(more)
         return result
 
@@ -109,7 +110,7 @@ def test_a_trial_waits_for_an_orphan_to_let_go_of_its_directory(tmp_path):
     orphan = FileLock(trial.directory / record.LOCK, thread_local=False)
     orphan.acquire()
     threading.Timer(0.5, orphan.release).start()
-    assert attempt(trial, lambda progress: None, lambda: False).result is not None
+    assert attempt(0, trial, lambda event: None, lambda: False).result is not None
 
 
 def test_a_directory_in_use_is_refused_after_a_while(tmp_path, monkeypatch):
@@ -117,5 +118,5 @@ def test_a_directory_in_use_is_refused_after_a_while(tmp_path, monkeypatch):
     trial = Trial(quick.config("ce"), tmp_path / "run")
     trial.directory.mkdir()
     with FileLock(trial.directory / record.LOCK):
-        outcome = attempt(trial, lambda progress: None, lambda: False, patience=0.1)
+        outcome = attempt(0, trial, lambda event: None, lambda: False, patience=0.1)
     assert "is being trained by another process" in outcome.error

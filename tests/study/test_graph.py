@@ -3,9 +3,10 @@ import json
 import pytest
 
 from selftaught.errors import InputError
+from selftaught.events import Finished, Outcome
 from selftaught.files import study_folder as folder
 from selftaught.study import compare as studies
-from selftaught.study.executor import Event, Outcome, in_this_process
+from selftaught.study.executor import in_this_process
 from selftaught.study.flags import plan
 from selftaught.study.graph import GraphFile
 from selftaught.study.results import compared
@@ -47,7 +48,7 @@ def test_failures_are_kept_for_status(tmp_path):
     graph = GraphFile(tmp_path, trials, "a study")
     heard = []
     hear = graph.noting(trials, heard.append)
-    hear(Event(1, outcome=Outcome(error="no luck")))
+    hear(Finished(1, Outcome(error="no luck")))
     assert len(heard) == 1
     assert [node["error"] for node in json.loads((tmp_path / folder.GRAPH).read_text())["nodes"]] == [
         None,

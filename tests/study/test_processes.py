@@ -7,11 +7,11 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from selftaught.events import Again, Event, Outcome, Progressed
 from selftaught.study import processes
-from selftaught.study.executor import Event, Outcome, in_this_process
+from selftaught.study.executor import in_this_process
 from selftaught.study.processes import in_processes
 from selftaught.study.trials import Trial
-from selftaught.training.progress import Progress
 from tests.study.trials import check_events, make, never, occupy
 from tests.training import quick
 
@@ -24,7 +24,7 @@ def test_processes_do_the_same_and_give_the_same_bytes(tmp_path):
     events: list[Event] = []
     failed, *outcomes = in_processes(1)(there, events.append, never)
     assert "thesis.tex" in failed.error
-    assert sum(event.again is not None for event in events) == 1
+    assert sum(isinstance(event, Again) for event in events) == 1
     for index, outcome in enumerate(outcomes):
         check_events(events, index + 1, outcome)
         assert quick.fingerprint(there[index + 1].directory) == quick.fingerprint(here[index].directory)
@@ -38,7 +38,7 @@ def test_a_killed_worker_takes_only_its_trial_with_it_and_stopping_saves_the_res
 
     def kill_the_first(event: Event) -> None:
         events.append(event)
-        if event.progress is not None:
+        if isinstance(event, Progressed):
             running.add(event.index)
             if event.index == 0:
                 multiprocessing.active_children()[0].kill()
@@ -46,7 +46,7 @@ def test_a_killed_worker_takes_only_its_trial_with_it_and_stopping_saves_the_res
     # The killed one comes again at the end, which is never reached.
     outcomes = in_processes(1)(trials, kill_the_first, lambda: 2 in running)
     assert "exit code -9" in outcomes[0].error
-    assert [event.index for event in events if event.again] == [0]
+    assert [event.index for event in events if isinstance(event, Again)] == [0]
     assert outcomes[1].result is not None
     assert outcomes[2:] == [Outcome(stopped=True)] * 2
     assert (stopped.directory / "checkpoint.pt").exists()
@@ -159,10 +159,10 @@ def test_a_worker_says_that_it_is_awake_before_its_first_trial(tmp_path, work_in
     ours, theirs = multiprocessing.Pipe()
     worker = threading.Thread(target=processes._work, args=(theirs, None))
     worker.start()
-    ours.send(trial)
+    ours.send((0, trial))
     assert ours.recv() == processes.AWAKE
     said = [ours.recv()]
-    while not isinstance(said[-1], Progress):
+    while not isinstance(said[-1], Progressed):
         said.append(ours.recv())
     assert processes.AWAKE not in said
     ours.send(processes.STOP)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selftaught.errors import InputError
+from selftaught.events import Again, Event, Finished, Outcome, Waits
 from selftaught.files.config import RunConfig
-from selftaught.study.queue import Event, Outcome, Queue
+from selftaught.study.queue import Queue
 from selftaught.study.trials import Trial
 
 CONFIG = RunConfig(
@@ -50,7 +51,7 @@ def drain(queue: Queue) -> list[int]:
 
 def test_a_chain_goes_from_teacher_to_assistant_to_student():
     queue, events = start(2, None, 1)
-    assert events == [Event(0, waits_for=2), Event(2, waits_for=1)]
+    assert events == [Waits(0, 2), Waits(2, 1)]
     for expected in (1, 2, 0):
         assert drain(queue) == [expected]
         queue.end(expected, DONE)
@@ -63,10 +64,10 @@ def test_a_failed_trial_comes_again_after_the_others_and_then_counts_as_failed()
     queue, events = start(None, None, None)
     assert queue.take() == 0
     queue.end(0, bad())
-    assert events == [Event(0, again="failed: no room; trying once more")]
+    assert events == [Again(0, "failed: no room; trying once more")]
     assert drain(queue) == [1, 2, 0]
     queue.end(0, bad("still no room"))
-    assert events[1:] == [Event(0, outcome=bad("still no room"))]
+    assert events[1:] == [Finished(0, bad("still no room"))]
     assert drain(queue) == []
     assert queue.outcomes[0] == bad("still no room")
 
@@ -93,7 +94,7 @@ def test_with_the_teacher_all_who_learn_from_it_have_failed():
     assert queue.take() == 0
     for _ in range(2):
         queue.end(0, bad())
-    errors = {event.index: event.outcome.error for event in events if event.outcome}
+    errors = {event.index: event.outcome.error for event in events if isinstance(event, Finished)}
     assert errors == {
         0: "no room",
         1: "its teacher (ce seed 0) failed",
@@ -123,7 +124,7 @@ def test_after_a_stop_nothing_is_handed_out_or_tried_again():
     queue.end(0, bad())
     queue.end(1, DONE)
     assert queue.take() is None
-    assert [event.outcome for event in events if event.outcome] == [bad(), DONE]
+    assert [event.outcome for event in events if isinstance(event, Finished)] == [bad(), DONE]
     assert queue.outcomes == [bad(), DONE, STOPPED, STOPPED]
 
 
@@ -139,7 +140,7 @@ def test_a_stopped_trial_is_not_tried_again():
     queue, events = start(None, 0)
     queue.take()
     queue.end(0, STOPPED)
-    assert events[-1] == Event(0, outcome=STOPPED)
+    assert events[-1] == Finished(0, STOPPED)
     assert drain(queue) == []
     assert queue.outcomes == [STOPPED, STOPPED]
 
@@ -148,7 +149,7 @@ def test_what_was_put_back_comes_next_and_has_not_failed():
     queue, events = start(None, None)
     assert queue.take() == 0
     queue.put_back(0, "its machine was lost")
-    assert events == [Event(0, again="its machine was lost")]
+    assert events == [Again(0, "its machine was lost")]
     assert queue.take() == 0
     queue.end(0, bad())
     assert drain(queue) == [1, 0]
@@ -204,8 +205,7 @@ def test_whoever_learns_from_whom_and_whatever_fails_every_trial_ends_once(study
         tried = teacher is None or succeeds(teacher)
         assert ran[index] == (min(failures[index] + 1, 2) if tried else 0)
         assert (queue.outcomes[index] == DONE) == succeeds(index)
-        ends = [event.outcome for event in events if event.index == index and event.outcome]
+        own = [event for event in events if event.index == index]
+        ends = [event.outcome for event in own if isinstance(event, Finished)]
         assert ends == [queue.outcomes[index]]
-        assert sum(event.again is not None for event in events if event.index == index) == max(
-            ran[index] - 1, 0
-        )
+        assert sum(isinstance(event, Again) for event in own) == max(ran[index] - 1, 0)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from selftaught.errors import InputError
+from selftaught.events import Again, Event, Outcome, Progressed
 from selftaught.study import ray_cluster, ray_tasks
-from selftaught.study.executor import Event, Outcome, in_this_process
+from selftaught.study.executor import in_this_process
 from selftaught.study.ray_cluster import in_ray
 from tests.study.trials import check_events, make, never
 from tests.training import quick
@@ -146,7 +147,7 @@ def test_a_node_that_is_killed_changes_nothing_in_the_results(cluster, tmp_path,
 
     def kill_a_node(event: Event) -> None:
         events.append(event)
-        begun = {e.index for e in events if e.progress and e.progress.epoch >= 3}
+        begun = {e.index for e in events if isinstance(e, Progressed) and e.progress.epoch >= 3}
         if not killers and len(begun) == 2:
             killers.append(threading.Thread(target=cluster.remove_node, args=(doomed, False)))
             killers[0].start()
@@ -154,9 +155,11 @@ def test_a_node_that_is_killed_changes_nothing_in_the_results(cluster, tmp_path,
     outcomes = in_ray(address=cluster.address)(there, kill_a_node, never)
     killers[0].join()
     assert [outcome.error for outcome in outcomes] == [None] * 3
-    [moved] = [event for event in events if event.again]
-    assert moved.again.startswith("its machine was lost")
-    resumed = [e for e in events if e.index == moved.index and e.progress and e.progress.resumed_at]
+    [moved] = [event for event in events if isinstance(event, Again)]
+    assert moved.reason.startswith("its machine was lost")
+    resumed = [
+        e for e in events if e.index == moved.index and isinstance(e, Progressed) and e.progress.resumed_at
+    ]
     assert resumed
     for a, b in zip(here, there, strict=True):
         assert quick.fingerprint(a.directory) == quick.fingerprint(b.directory)
@@ -169,7 +172,7 @@ def test_a_cluster_that_is_there_is_left_as_it_was(cluster, tmp_path, monkeypatc
     running: set[int] = set()
 
     def note(event: Event) -> None:
-        if event.progress:
+        if isinstance(event, Progressed):
             running.add(event.index)
 
     # Stopped in the middle: both are saved.
@@ -202,6 +205,7 @@ def test_no_cluster_at_the_address_is_said_in_one_line(address, tmp_path, monkey
 INTERRUPTED = """
 from pathlib import Path
 from selftaught.cli.interrupt import stop_on_interrupt
+from selftaught.events import Progressed
 from selftaught.study.ray_cluster import in_ray
 from tests.study.trials import make
 
@@ -209,7 +213,7 @@ if __name__ == "__main__":
     with stop_on_interrupt() as should_stop:
         [outcome] = in_ray(1, "local")(
             make(Path("there"), "ce", epochs=100000, milestones=[]),
-            lambda event: event.progress and print("running", flush=True),
+            lambda event: isinstance(event, Progressed) and print("running", flush=True),
             should_stop,
         )
     print("stopped" if outcome.stopped else outcome)

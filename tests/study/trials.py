@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from selftaught.study.executor import Event, Outcome
+from selftaught.events import Busy, Event, Finished, Outcome, Started, Waits
 from selftaught.study.trials import Trial
 from tests.training import quick
 
@@ -24,9 +24,7 @@ def occupy(trial: Trial) -> None:
 
 def check_events(events: list[Event], index: int, outcome: Outcome) -> None:
     """Of a trial that went through at the first try."""
-    mine = [
-        event for event in events if event.index == index and event.waits_for is None and event.now is None
-    ]
-    assert mine[0] == Event(index)
-    assert mine[-1].outcome == outcome
+    mine = [event for event in events if event.index == index and not isinstance(event, Waits | Busy)]
+    assert mine[0] == Started(index)
+    assert mine[-1] == Finished(index, outcome)
     assert [e.progress.done for e in mine[1:-1] if e.progress.metrics] == [5, 10, 15]

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from selftaught.errors import SelftaughtError
+from selftaught.events import Progress
 from selftaught.methods import Step
 from selftaught.training import metrics
 from selftaught.training.loop import Autosave, Meter, Position
-from selftaught.training.progress import Progress
 from tests.oracles import metrics as oracle
 
 

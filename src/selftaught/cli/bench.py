@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from selftaught.cli import DONE
+from selftaught.cli.busy import hear
 from selftaught.cli.inputs import with_teacher
 from selftaught.cli.options import RunOptions
 from selftaught.files.config import RunConfig
@@ -23,13 +24,13 @@ def bench(data: str, methods: str | None, options: RunOptions, as_json: bool) ->
     with redirect_stdout(sys.stderr):
         given, _ = with_teacher(options.given())
         if methods is None:
-            configs, impossible = plan_possible(data, **given)
+            configs, impossible = plan_possible(data, hear, **given)
         else:
-            configs, impossible = plan(data, split_methods(methods), trials=1, **given), {}
-            try_steps(configs, taught(given))
+            configs, impossible = plan(data, split_methods(methods), trials=1, on_activity=hear, **given), {}
+            try_steps(configs, taught(given), hear)
         for reason, left_out in _grouped(impossible).items():
             print(f"left out {', '.join(left_out)}: {reason}", file=sys.stderr)
-        costs = cost.with_memory(cost.measure(configs), configs)
+        costs = cost.with_memory(cost.measure(configs, on_activity=hear), configs, hear)
     if as_json:
         print(json.dumps({c.method: asdict(c) for c in costs}, indent=2))
     else:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any
 
-from selftaught.activities import Activity, Now, activity, listening
+from selftaught.activities import Activity, Now, activity
 
 PATIENCE = 2.0
 """Seconds that something may take before a line says what it is."""
@@ -24,19 +24,33 @@ _BAR_PATIENCE = 0.4
 _TICK = 0.1
 
 
+_shown: list["_Watch"] = []
+"""What shows on the process's stderr what takes long, if anything does."""
+
+
 @contextmanager
 def shown(quiet: bool) -> Iterator[None]:
-    """While inside, stderr shows what takes long; nothing if `quiet`."""
+    """While inside, stderr shows what `hear` is told and takes long; nothing if `quiet`."""
     if quiet:
         yield
         return
-    with _Bar() if sys.stderr.isatty() else Lines() as watch, listening(watch.hear):
-        yield
+    with _Bar() if sys.stderr.isatty() else Lines() as watch:
+        _shown.append(watch)
+        try:
+            yield
+        finally:
+            _shown.remove(watch)
+
+
+def hear(now: Now) -> None:
+    """The `on_activity` of all commands."""
+    if _shown:
+        _shown[-1].hear(now)
 
 
 def loading() -> AbstractContextManager[Any]:
     """Where a command imports what it is made of."""
-    return activity("loading PyTorch")
+    return activity(hear, "loading PyTorch")
 
 
 def described(now: Now) -> str:

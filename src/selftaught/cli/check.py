@@ -5,6 +5,7 @@ from pathlib import Path
 
 from selftaught.activities import activity
 from selftaught.cli import DONE, WRONG_INPUT
+from selftaught.cli.busy import hear
 from selftaught.errors import shown
 from selftaught.files.verification import Checked
 from selftaught.files.verification import check as verify
@@ -12,8 +13,8 @@ from selftaught.files.verification import check as verify
 
 def check(directory: Path, as_json: bool) -> int:
     """Print a line for every fault, or how much was looked at."""
-    with activity("checking"):
-        found = verify(directory)
+    with activity(hear, "checking") as doing:
+        found = verify(directory, doing)
     if as_json:
         print(json.dumps(_values(found), indent=2))
     else:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from selftaught.activities import activity
 from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain, early, showing
 from selftaught.cli.announcement import announcement, expectation, planned
+from selftaught.cli.busy import hear
 from selftaught.cli.inputs import with_teacher
 from selftaught.cli.interrupt import stop_on_interrupt
 from selftaught.cli.options import OutputOptions, RunOptions
@@ -62,17 +62,19 @@ def compare(
     with redirect_stdout(sys.stderr):
         given, ready = with_teacher(options.given())
         asked = split_methods(methods)
-        configs = plan(data, with_probe(data, asked, **given) if probe else asked, trials, **given)
+        configs = plan(
+            data, with_probe(data, asked, **given) if probe else asked, trials, on_activity=hear, **given
+        )
         default = f"compare-{_slug(data)}-{_slug(configs[0].model)}-{configs[0].protocol_id}"
         out = output.out or Path("runs") / default
         study = study_of(configs, out, ready, output.keep_checkpoints, _command())
         check_directory(study)
         for trial in study.pending():
             early.check_begun(trial.directory)
-        try_steps(configs, taught(given))
+        try_steps(configs, taught(given), hear)
 
     def finish(tell: Tell, should_stop: Callable[[], bool]) -> results.Comparison:
-        return results.compared(study, should_stop)
+        return results.compared(study, should_stop, hear)
 
     return _carried_out(study, work, output, finish, showing.comparison)
 
@@ -90,13 +92,15 @@ def reproduce(
     begun = time.monotonic()
     given = {key: value for key, value in options.items() if value is not None}
     out = output.out or Path("runs") / f"paper-{budget}"
-    study = prepare(asked, budget, out, given, _command(), variants, groups, output.keep_checkpoints)
-    with redirect_stdout(sys.stderr), activity("planning the trials"):
+    with redirect_stdout(sys.stderr):
+        study = prepare(
+            asked, budget, out, given, _command(), variants, groups, output.keep_checkpoints, hear
+        )
         study.cells()
 
     def finish(tell: Tell, should_stop: Callable[[], bool]) -> results.Results:
         facts = {"wall time of this command": f"{(time.monotonic() - begun) / 60:.1f} minutes"}
-        return results.make(study, tell, should_stop, facts)
+        return results.make(study, tell, should_stop, facts, hear)
 
     return _carried_out(study, work, output, finish, showing.reproduction)
 
@@ -159,7 +163,7 @@ def _outlook(pending: Sequence[Trial], jobs: int, tell: Tell) -> Outlook | None:
         tell(f"what it takes is not measured: {error}")
         return None
     with redirect_stdout(sys.stderr):
-        found = outlook([trial.config for trial in pending], jobs)
+        found = outlook([trial.config for trial in pending], jobs, hear)
     for line in expectation(found, jobs):
         tell(line)
     return found
@@ -185,14 +189,14 @@ def train(data: str, method: str, dry_run: bool, options: RunOptions, output: Ou
     threads = min(usable_cores(), MOST_THREADS)
     with redirect_stdout(sys.stderr):
         given, ready = with_teacher(options.given())
-        [config] = plan(data, [method], trials=1, **{"threads": threads, **given})
+        [config] = plan(data, [method], trials=1, on_activity=hear, **{"threads": threads, **given})
         study = _study_of_one(data, config, ready, output)
         for trial in study.trials():
             there = claiming.checked(trial.directory)
             if there is not None:
                 claiming.check_same(trial.directory, there, trial.config)
                 early.check_begun(trial.directory)
-        try_steps([config], taught(given))
+        try_steps([config], taught(given), hear)
     pending = study.pending()
     if not dry_run:
         claiming.claim(study.directory, config)

@@ -10,6 +10,7 @@ from typing import Any
 
 from selftaught import errors, recipes
 from selftaught.activities import activity
+from selftaught.cli.busy import hear
 from selftaught.cli.options import MachineOptions
 from selftaught.errors import InputError
 from selftaught.files import checkpoints, claiming, record
@@ -78,12 +79,12 @@ def check_study(out: Path | None, methods: Sequence[str], seeds: range) -> None:
     _check_place(out)
     directory = folder.checked(out)
     trials = [path for path in sorted((directory / folder.TRIALS).glob("*")) if folder.is_trial(path)]
-    with activity("checking the trials that are there", len(trials)) as advance:
+    with activity(hear, "checking the trials that are there", len(trials)) as doing:
         for done, trial in enumerate(trials, 1):
             config = record.read_config(trial)
             if config and config.method in methods and config.seed in seeds:
                 check_begun(trial)
-            advance(done)
+            doing.advance(done)
 
 
 def check_run(out: Path | None) -> None:
@@ -125,7 +126,7 @@ def check_trained(run: Path) -> None:
         found = _one_per_method(trials)
         advice = f"name one of its runs, such as {found}" if found else "none of its runs is finished"
         raise InputError(f"{run} is a comparison: {advice}")
-    with activity("checking the run"):
+    with activity(hear, "checking the run"):
         record.read(run)
 
 

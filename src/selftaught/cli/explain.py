@@ -12,6 +12,7 @@ import torch
 
 from selftaught.activities import activity
 from selftaught.cli import DONE
+from selftaught.cli.busy import hear
 from selftaught.cli.inputs import batches, check_output, find_device, find_images, load_run, printable
 from selftaught.errors import InputError
 from selftaught.files import record
@@ -60,9 +61,9 @@ def explain(
     explained, pictures = [], []
     with redirect_stdout(sys.stderr):  # a network of the user's own may print
         for names, x, labels in parts:
-            with activity("explaining"):
+            with activity(hear, "explaining"):
                 some = explain_images(trained, x, names, labels, saliency, layer, classes)
-            with activity("drawing"):
+            with activity(hear, "drawing"):
                 pictures.append(_draw(some, trained.classes, overlay, out.suffix[1:].lower()))
             explained += [
                 _values(item, trained.classes) if as_json else _line(item, trained.classes) for item in some
@@ -82,7 +83,7 @@ def _files(paths: list[Path], model: TrainedModel) -> Iterator[_Part]:
 
 
 def _test_images(model: TrainedModel, count: int) -> Iterator[_Part]:
-    data = data_of(model.config, model.preparation)
+    data = data_of(model.config, model.preparation, hear)
     for chosen in torch.tensor(one_per_class(data.test_labels, count)).split(_ROWS):
         yield [data.test_name(i) for i in chosen.tolist()], data.test_images[chosen], data.test_labels[chosen]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from selftaught import models
 from selftaught.activities import activity
 from selftaught.cli import early
+from selftaught.cli.busy import hear
 from selftaught.data import mending, pictures
 from selftaught.data.files import is_image, is_picture, regular, state, walk
 from selftaught.data.remarks import remarks
@@ -25,7 +26,7 @@ from selftaught.training.trained import TrainedModel, load
 def load_run(run: Path, model: str | None = None) -> TrainedModel:
     """The model of a finished run; an `InputError` for a comparison names a run of each method in it."""
     early.check_trained(run)
-    with activity("loading the network"):
+    with activity(hear, "loading the network"):
         return load(run, model=model)
 
 
@@ -127,12 +128,15 @@ def batches(paths: Sequence[Path], model: TrainedModel, size: int) -> Iterator[t
     """
     oddities = list[dict[str, bool]]()
     parts = [list(paths[start : start + size]) for start in range(0, len(paths), size)]
-    with ThreadPoolExecutor(usable_cores()) as pool, activity("going through images", len(paths)) as advance:
+    with (
+        ThreadPoolExecutor(usable_cores()) as pool,
+        activity(hear, "going through images", len(paths)) as doing,
+    ):
         for part in parts:
             found = list(pool.map(lambda path: _read(path, model), part))
             yield part, torch.stack([image for image, _ in found])
             oddities += [odd for _, odd in found]
-            advance(len(oddities))
+            doing.advance(len(oddities))
     by_matter = {matter: [odd[matter] for odd in oddities] for matter in oddities[0]} if oddities else {}
     for line in remarks(by_matter, lambda index: shown(paths[index])):
         print(line, file=sys.stderr)

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol
 
@@ -11,12 +10,22 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.text import Text
 
-from selftaught.activities import Activity, Now, listening
+from selftaught.activities import Activity
 from selftaught.cli import busy
-from selftaught.study.executor import Event, Outcome
+from selftaught.events import (
+    Again,
+    Busy,
+    Event,
+    Finished,
+    OnEvent,
+    Outcome,
+    Progress,
+    Progressed,
+    Started,
+    Waits,
+)
 from selftaught.study.naming import names
 from selftaught.study.trials import Trial
-from selftaught.training.progress import Progress
 
 LINE_SECONDS = 10.0
 
@@ -24,17 +33,14 @@ STARTING = (Activity("starting"),)
 """A worker imports torch, and a run reads its data and makes its network, before the first step."""
 
 
-class Display(Protocol):
-    """A context in which it takes the executor's events."""
+class Display(OnEvent, Protocol):
+    """A context in which it takes the events of a study's trials."""
 
     def __enter__(self) -> "Display": ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-    def __call__(self, event: Event) -> None:
-        """Take an event."""
 
 
 def display(trials: Sequence[Trial], quiet: bool) -> Display:
@@ -55,7 +61,7 @@ class Silent:
     ) -> None:
         pass
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, /) -> None:
         """Take an event."""
 
 
@@ -69,10 +75,10 @@ class Lines(Silent):
         self.resumed: set[int] = set()
         self.waiting: dict[int, int] = {}
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, /) -> None:
         """Take an event."""
-        if event.waits_for is not None:
-            self.waiting[event.waits_for] = self.waiting.get(event.waits_for, 0) + 1
+        if isinstance(event, Waits):
+            self.waiting[event.teacher] = self.waiting.get(event.teacher, 0) + 1
             return
         # All that wait are told of before anything starts: one line for each teacher, not for each student.
         for teacher, count in self.waiting.items():
@@ -91,43 +97,42 @@ class Lines(Silent):
 
     def watch(self, event: Event) -> None:
         """Look after a trial until its first step is taken, since nobody tells anything of it while it is started."""
-        begins = event == Event(event.index)
-        if begins and event.index not in self.starting:
+        if isinstance(event, Started) and event.index not in self.starting:
             self.starting[event.index] = busy.Lines(f"{self.names[event.index]}: ")
         watch = self.starting.get(event.index)
         if watch is None:
             return
-        if begins or event.now is not None:
-            watch.hear(STARTING + (event.now or ()))
+        if isinstance(event, Started | Busy):
+            watch.hear(STARTING + (event.now if isinstance(event, Busy) else ()))
         else:
             self.starting.pop(event.index).close()
 
     def line(self, event: Event) -> str | None:
         """What to say of an event, if anything."""
-        now, progress = time.monotonic(), event.progress
-        if event.outcome is not None:
-            return ending(event.outcome)
-        if event.again is not None:
-            self.resumed.discard(event.index)
-            return event.again
-        if progress is None:
-            return self.line_of(event.index, event.now, now)
-        if progress.resumed_at and event.index not in self.resumed:
-            self.resumed.add(event.index)
-            return resumption(progress)
-        if now - self.printed.get(event.index, now) >= LINE_SECONDS:
-            self.printed[event.index] = now
-            return f"{moment(progress)}, {progress.seconds_left:.0f} s left"
+        index, now = event.index, time.monotonic()
+        match event:
+            case Finished(outcome=outcome):
+                return ending(outcome)
+            case Again(reason=reason):
+                self.resumed.discard(index)
+                return reason
+            case Started():
+                self.printed[index] = now
+            case Progressed(progress=progress) if progress.resumed_at and index not in self.resumed:
+                self.resumed.add(index)
+                return resumption(progress)
+            case Progressed(progress=progress) if self.is_time(index, now):
+                return f"{moment(progress)}, {progress.seconds_left:.0f} s left"
+            case Busy(now=parts) if parts and index not in self.starting and self.is_time(index, now):
+                return busy.described(parts)
         return None
 
-    def line_of(self, index: int, busy_with: Now | None, now: float) -> str | None:
-        """What to say of a trial that starts, or of what it is busy with beside its steps."""
-        if busy_with is None:
-            self.printed[index] = now
-        elif busy_with and index not in self.starting and now - self.printed.get(index, now) >= LINE_SECONDS:
-            self.printed[index] = now
-            return busy.described(busy_with)
-        return None
+    def is_time(self, index: int, now: float) -> bool:
+        """Whether the trial's last line is long enough ago for another one, which is noted."""
+        if now - self.printed.get(index, now) < LINE_SECONDS:
+            return False
+        self.printed[index] = now
+        return True
 
     def print(self, index: int, text: str) -> None:
         """A line about a trial."""
@@ -152,41 +157,33 @@ class Bars(Silent):
         self.teachers: dict[int, int] = {}
         self.tasks: dict[int, rich_progress.TaskID] = {}
         self.overall = self.bars.add_task("all trials", total=len(trials), moment="", visible=len(trials) > 1)
-        self.listening: AbstractContextManager[None] = listening(self.hear)
 
     def __enter__(self) -> "Bars":
         self.bars.start()
-        self.listening.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.listening.__exit__(kind, error, trace)
         self.bars.stop()
 
-    def hear(self, now: Now) -> None:
-        """Say what is done beside the trials, such as the timing of steps after them."""
-        self.bars.update(self.overall, visible=True, moment=busy.described(now) or self.outlook())
-
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, /) -> None:
         """Take an event."""
-        if event.waits_for is not None:
-            self.teachers[event.index] = event.waits_for
-        elif event.outcome is not None:
-            self.end(event.index, ending(event.outcome))
-            self.done[event.index] = 1.0
-        elif event.again is not None:
-            self.end(event.index, event.again)
-        elif event.now is not None:
-            if event.now and event.index in self.tasks:
-                self.bars.update(self.tasks[event.index], moment=busy.described(event.now))
-        elif event.progress is None:
-            self.tasks[event.index] = self.bars.add_task(
-                self.names[event.index], total=None, moment="starting"
-            )
-        elif event.index in self.tasks:
-            self.show(event.index, event.progress)
+        index = event.index
+        match event:
+            case Waits(teacher=teacher):
+                self.teachers[index] = teacher
+            case Finished(outcome=outcome):
+                self.end(index, ending(outcome))
+                self.done[index] = 1.0
+            case Again(reason=reason):
+                self.end(index, reason)
+            case Busy(now=parts) if parts and index in self.tasks:
+                self.bars.update(self.tasks[index], moment=busy.described(parts))
+            case Started():
+                self.tasks[index] = self.bars.add_task(self.names[index], total=None, moment="starting")
+            case Progressed(progress=progress) if index in self.tasks:
+                self.show(index, progress)
         self.bars.update(self.overall, completed=sum(self.done), moment=self.outlook())
 
     def end(self, index: int, text: str) -> None:

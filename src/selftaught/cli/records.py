@@ -5,11 +5,12 @@ from pathlib import Path
 
 from selftaught.activities import activity
 from selftaught.cli import DONE, complain
+from selftaught.cli.busy import hear
 
 
 def report(runs: list[Path], out: Path) -> int:
     """The page about runs that are there."""
-    with activity("writing the report"):
+    with activity(hear, "writing the report"):
         from selftaught.report import study as pages
 
         written = pages.write(runs, out)
@@ -20,10 +21,10 @@ def report(runs: list[Path], out: Path) -> int:
 
 def archive(study: Path, out: Path) -> int:
     """Copy the records of a study."""
-    with activity("archiving"):
+    with activity(hear, "archiving") as doing:
         from selftaught.files.archive import archive as copy
 
-        made = copy(study, out)
+        made = copy(study, out, doing)
     for name in made.too_large:
         complain(f"{name} is left out: it is larger than 1 MB")
     without = f", without {made.unfinished} not finished" if made.unfinished else ""

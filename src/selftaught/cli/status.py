@@ -10,6 +10,7 @@ from rich.text import Text
 
 from selftaught.activities import activity
 from selftaught.cli import DONE
+from selftaught.cli.busy import hear
 from selftaught.errors import shown
 from selftaught.files import study_status as studies
 from selftaught.files.study_status import State, StudyStatus, TrialStatus
@@ -34,7 +35,7 @@ def status(directory: Path | None, as_json: bool) -> int:
     Raises:
         InputError: there is no study, or one of its files is damaged.
     """
-    with activity("reading the study"):
+    with activity(hear, "reading the study"):
         found = studies.status(studies.newest() if directory is None else directory)
     if as_json:
         print(json.dumps(values(found), indent=2))

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from selftaught.activities import activity
+from selftaught.activities import OnActivity, activity, nobody
 from selftaught.errors import InputError
 from selftaught.files import answers, contents, integrity, manifest, record, study_folder
 from selftaught.files.config import RunConfig
@@ -46,7 +46,7 @@ class Archive:
     too_large: tuple[str, ...] = ()
 
 
-def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
+def archive(study: str | os.PathLike, out: str | os.PathLike, on_activity: OnActivity = nobody) -> Archive:
     """Copy the records of a study's finished trials, and what was made of them.
 
     Of a trial its configuration, metrics and result are kept, and of its predictions, image by image, whether they are
@@ -57,6 +57,7 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
     Args:
         study: the directory of a comparison or a reproduction.
         out: the directory to copy to; an earlier archive of the study is brought up to date.
+        on_activity: hears how far it has come.
 
     Raises:
         InputError: `study` is no study or has no finished trial, one is damaged, or `out` is or lies in it, holds
@@ -76,10 +77,10 @@ def archive(study: str | os.PathLike, out: str | os.PathLike) -> Archive:
     if not found:
         raise InputError(f"{source} has no finished trial: there is nothing to archive yet")
     runs = []
-    with activity("looking at runs", len(found)) as advance:
+    with activity(on_activity, "looking at runs", len(found)) as doing:
         for directory in found:
             runs.append(record.read(directory))  # before anything is written
-            advance(len(runs))
+            doing.advance(len(runs))
     _check_target(target, runs)
     for trial in (source / study_folder.TRIALS).glob("*"):
         integrity.check_unfinished(trial)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from selftaught.activities import activity
+from selftaught.activities import OnActivity, activity, nobody
 from selftaught.errors import InputError
 from selftaught.files import checkpoints, evidence, integrity, manifest, record, study_folder, trace
 from selftaught.files.contents import remedy
@@ -36,7 +36,7 @@ class Checked:
     faults: list[InputError] = field(default_factory=list)
 
 
-def check(directory: str | os.PathLike) -> Checked:
+def check(directory: str | os.PathLike, on_activity: OnActivity = nobody) -> Checked:
     """Verify everything in a directory; nothing is written.
 
     Raises:
@@ -44,7 +44,7 @@ def check(directory: str | os.PathLike) -> Checked:
     """
     found = Checked(Path(directory))
     if exists(found.directory / study_folder.TRIALS):
-        _check_study(found)
+        _check_study(found, on_activity)
     elif any(exists(found.directory / name) for name in (record.CONFIG, record.RESULT, record.CHECKPOINT)):
         _check_run(found, found.directory)
     else:
@@ -52,7 +52,7 @@ def check(directory: str | os.PathLike) -> Checked:
     return found
 
 
-def _check_study(found: Checked) -> None:
+def _check_study(found: Checked, on_activity: OnActivity) -> None:
     directory = found.directory
     found.files += sum(exists(directory / name) for name in (study_folder.STUDY, study_folder.GRAPH))
     described = _try(found, lambda: study_folder.read_study(directory))
@@ -66,11 +66,11 @@ def _check_study(found: Checked) -> None:
         path for path in (directory / study_folder.TRIALS).glob("*") if study_folder.is_trial(path)
     )
     runs: list[record.Record] = []
-    with activity("looking at runs", len(trials)) as advance:
+    with activity(on_activity, "looking at runs", len(trials)) as doing:
         for done, path in enumerate(trials, 1):
             run = _check_run(found, path)
             runs += [run] if run else []
-            advance(done)
+            doing.advance(done)
     found.faults += integrity.same_labels(runs)
     absent = {trial.trial_id for trial in described.missing} if described else set()
     for trial in described.trials if described else ():

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from selftaught.activities import OnActivity, nobody
 from selftaught.files import record
 from selftaught.files import study_folder as folder
 from selftaught.files.config import RunConfig
@@ -48,7 +49,10 @@ def untimed(study: Study, cells: Iterable[Cell]) -> list[RunConfig]:
 
 
 def time_steps(
-    study: Study, configs: Iterable[RunConfig], should_stop: Callable[[], bool] = lambda: False
+    study: Study,
+    configs: Iterable[RunConfig],
+    should_stop: Callable[[], bool] = lambda: False,
+    on_activity: OnActivity = nobody,
 ) -> list[str]:
     """Measure the steps of these trials, all that share data and network together, for costs.json.
 
@@ -66,7 +70,7 @@ def time_steps(
     for alike in together.values():
         if should_stop():
             raise Stopped("stopped")
-        found = cost.relative(alike, effort.steps, effort.seconds)
+        found = cost.relative(alike, effort.steps, effort.seconds, on_activity)
         folder.write_costs(study.directory, folder.usable_costs(study.directory) | found.times)
         problems += [
             f"The steps of {config.method} are not timed ({found.errors[config.trial_id]})."

@@ -13,15 +13,12 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from selftaught.activities import Listener, listening
 from selftaught.errors import SelftaughtError
+from selftaught.events import Busy, OnEvent, Outcome, Progressed
 from selftaught.files import record
-from selftaught.study.queue import Event, Outcome, Queue
+from selftaught.study.queue import Queue
 from selftaught.study.trials import Trial
-from selftaught.training.progress import Progress
 from selftaught.training.run import Stopped, train
-
-__all__ = ["ERROR", "Event", "Executor", "Outcome", "attempt", "in_this_process"]
 
 ERROR = "error.txt"
 
@@ -37,50 +34,50 @@ class Executor(Protocol):
     """
 
     def __call__(
-        self, trials: Sequence[Trial], on_event: Callable[[Event], None], should_stop: Callable[[], bool]
+        self, trials: Sequence[Trial], on_event: OnEvent, should_stop: Callable[[], bool]
     ) -> list[Outcome]:
         """Run the trials."""
 
 
 def in_this_process(
     trials: Sequence[Trial],
-    on_event: Callable[[Event], None],
+    on_event: OnEvent,
     should_stop: Callable[[], bool],
     again: bool = True,
 ) -> list[Outcome]:
     """The trials one after another, here; what failed is tried once more, if `again`."""
     queue = Queue(trials, on_event, again)
     while not should_stop() and (index := queue.take()) is not None:
-        on_event(Event(index))
-        outcome = attempt(
-            trials[index],
-            lambda progress, i=index: on_event(Event(i, progress=progress)),  # type: ignore[misc]
-            should_stop,
-            on_activity=lambda now, i=index: on_event(Event(i, now=now)),  # type: ignore[misc]
-        )
-        queue.end(index, outcome)
+        queue.begin(index)
+        queue.end(index, attempt(index, trials[index], on_event, should_stop))
     return queue.outcomes
 
 
 def attempt(
+    index: int,
     trial: Trial,
-    on_progress: Callable[[Progress], None],
+    on_event: OnEvent,
     should_stop: Callable[[], bool],
     patience: float = LOCK_SECONDS,
-    on_activity: Listener = lambda now: None,
 ) -> Outcome:
     """Run one trial; whatever goes wrong becomes its outcome, so that the other trials go on.
 
     Where another process trains there its end is waited for, `patience` seconds at most: after a kill a worker may
-    still be about to notice that it is an orphan. `on_activity` hears what the trial is busy with beside its steps.
+    still be about to notice that it is an orphan. `on_event` hears, under the number `index`, how the trial gets on.
     """
     _wait_for_lock(trial.directory, patience, should_stop)
     more: dict[str, Any] = {} if trial.teacher is None else {"teacher": trial.teacher}
     if trial.keep_checkpoint:
         more["keep_checkpoint"] = True
     try:
-        with listening(on_activity):
-            result = train(trial.config, trial.directory, on_progress, should_stop, **more)
+        result = train(
+            trial.config,
+            trial.directory,
+            lambda progress: on_event(Progressed(index, progress)),
+            should_stop,
+            on_activity=lambda now: on_event(Busy(index, now)),
+            **more,
+        )
     except Stopped:
         return Outcome(stopped=True)
     except SelftaughtError as error:

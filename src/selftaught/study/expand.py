@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from selftaught import errors, models
+from selftaught.activities import OnActivity, nobody
 from selftaught.errors import InputError
 from selftaught.files.config import RunConfig
 from selftaught.methods import registry
@@ -34,6 +35,7 @@ def expand(
     threads: int = 1,
     precision: str = "32-true",
     device: str | None = None,
+    on_activity: OnActivity = nobody,
 ) -> list[Cell]:
     """The cells of a recipe, by group and then by variant, both in the recipe's order.
 
@@ -47,6 +49,7 @@ def expand(
         trials: seeds per cell, by default what the budget says.
         seed: the first of them.
         threads: see `RunConfig`, as are `precision` and `device`.
+        on_activity: hears of the reading of the data.
 
     Raises:
         InputError: an unknown budget, method, model or setting, a value out of range, or a search whose result is
@@ -59,14 +62,12 @@ def expand(
     count = size.trials_of(recipe) if trials is None else trials
     if count < 1:
         raise InputError(f"trials is {count} but should be at least 1")
-    machine = {"threads": threads, "precision": precision, "device": device}
+    more = {"threads": threads, "precision": precision, "device": device, "on_activity": on_activity}
     cells: dict[str, list[Cell]] = {}
     # Data is kept for the next run in memory, one at a time.
     for group in sorted(recipe.groups, key=lambda group: group.data):
         cells[group.label] = [
-            _cell(
-                recipe, group, variant, _options(recipe, group, variant, size, chosen) | machine, seed, count
-            )
+            _cell(recipe, group, variant, _options(recipe, group, variant, size, chosen) | more, seed, count)
             for variant in recipe.variants
             if variant.runs_in(group.label)
         ]

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from selftaught import errors, models
-from selftaught.activities import activity
+from selftaught.activities import OnActivity, activity, nobody
 from selftaught.errors import InputError
 from selftaught.files.config import RunConfig
 from selftaught.methods import registry
@@ -16,7 +16,12 @@ from selftaught.training.teaching import lineage
 
 
 def plan(
-    data: str, methods: Sequence[str], trials: int = 5, seed: int = 0, **options: Any
+    data: str,
+    methods: Sequence[str],
+    trials: int = 5,
+    seed: int = 0,
+    on_activity: OnActivity = nobody,
+    **options: Any,
 ) -> list[RunConfig]:
     """One configuration per method and seed (``seed, seed + 1, ...``), all seeds of a method together.
 
@@ -25,6 +30,7 @@ def plan(
         methods: their keys.
         trials: seeds per method.
         seed: the first of them.
+        on_activity: hears of the reading of the data.
         **options: those of `resolve`; each method takes the settings that it has.
 
     Raises:
@@ -35,7 +41,10 @@ def plan(
     check_methods(methods)
     check_used(methods, (name for name, value in options.items() if value is not None))
     # Seed by seed: each may have images of its own, and those of one run are kept in memory for the next.
-    by_seed = [[resolve(data, m, seed=seed + offset, **options) for m in methods] for offset in range(trials)]
+    by_seed = [
+        [resolve(data, method, seed=seed + offset, on_activity=on_activity, **options) for method in methods]
+        for offset in range(trials)
+    ]
     return [config for of_method in zip(*by_seed, strict=True) for config in of_method]
 
 
@@ -47,13 +56,16 @@ def with_probe(data: str, methods: Sequence[str], **options: Any) -> list[str]:
     return [*methods, "probe"] if fitted and "probe" not in methods else list(methods)
 
 
-def plan_possible(data: str, **options: Any) -> tuple[list[RunConfig], dict[str, str]]:
+def plan_possible(
+    data: str, on_activity: OnActivity = nobody, **options: Any
+) -> tuple[list[RunConfig], dict[str, str]]:
     """One configuration per method that can be used with this network, and by method why the others cannot.
 
     Left out is what lacks something that none of `options` is about: a teacher, stages to compare, a place for dropout.
 
     Args:
         data: as of `plan`.
+        on_activity: hears what takes long.
         options: those of `resolve`.
 
     Raises:
@@ -68,8 +80,8 @@ def plan_possible(data: str, **options: Any) -> tuple[list[RunConfig], dict[str,
         settings = registry.settings(method).keys() & options.keys()
         registry.check(method, {name: options[name] for name in settings})
         try:
-            config = resolve(data, method, **options)
-            try_steps([config], taught(options))
+            config = resolve(data, method, on_activity=on_activity, **options)
+            try_steps([config], taught(options), on_activity)
             configs.append(config)
         except InputError as error:
             # What is wrong with data or network is so for ce, which comes first; what a flag asked for is not left out.
@@ -85,12 +97,15 @@ def plan_possible(data: str, **options: Any) -> tuple[list[RunConfig], dict[str,
     return configs, {method: str(error) for method, error in impossible.items()}
 
 
-def try_steps(configs: Iterable[RunConfig], ready: Container[str] = ()) -> None:
+def try_steps(
+    configs: Iterable[RunConfig], ready: Container[str] = (), on_activity: OnActivity = nobody
+) -> None:
     """Take a first step of each method, and of all that it learns from: what cannot be trained is found in seconds.
 
     Args:
         configs: trials, of which the first of each method is tried.
         ready: the teachers that are trained already: their data may have moved since.
+        on_activity: hears how far it has come.
 
     Raises:
         InputError: a method cannot be used with this network or these data.
@@ -98,11 +113,11 @@ def try_steps(configs: Iterable[RunConfig], ready: Container[str] = ()) -> None:
     first = {config.method: config for config in reversed(list(configs))}
     runs = {run.trial_id: run for config in reversed(first.values()) for run in lineage(config)}
     untaught = [run for trial_id, run in runs.items() if trial_id not in ready]
-    with activity("trying a first step of each method", len(untaught)) as advance:
+    with activity(on_activity, "trying a first step of each method", len(untaught)) as doing:
         for done, run in enumerate(untaught, 1):
-            with activity(run.method):
-                rehearse(run)
-            advance(done)
+            with activity(doing, run.method) as inside:
+                rehearse(run, inside)
+            doing.advance(done)
 
 
 def taught(options: dict[str, Any]) -> set[str]:

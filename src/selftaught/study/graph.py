@@ -1,15 +1,15 @@
 """What a study says of itself on disk: graph.json for `selftaught status`, study.json for `selftaught report`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from selftaught.errors import InputError
+from selftaught.events import Event, Finished, OnEvent
 from selftaught.files import record
 from selftaught.files import study_folder as folder
-from selftaught.study.executor import Event
 from selftaught.study.naming import names
 from selftaught.study.trials import Trial
 
@@ -48,11 +48,11 @@ class GraphFile:
         self.graph = folder.Graph(title=title, command=tuple(command), jobs=jobs, budget=budget, nodes=nodes)
         folder.write_graph(directory, self.graph)
 
-    def noting(self, trials: Sequence[Trial], on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    def noting(self, trials: Sequence[Trial], on_event: OnEvent) -> OnEvent:
         """An `on_event` for an executor of some of the trials, which passes every event on."""
 
         def hear(event: Event) -> None:
-            if event.outcome is not None and event.outcome.error is not None:
+            if isinstance(event, Finished) and event.outcome.error is not None:
                 self.note(trials[event.index], event.outcome.error)
             on_event(event)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 from time import monotonic
 
-from selftaught.activities import activity
+from selftaught.activities import OnActivity, activity, nobody
 from selftaught.files.config import RunConfig
 from selftaught.training.estimate import Estimate, estimate
 
@@ -35,7 +35,7 @@ class Outlook:
     kinds: int = 0
 
 
-def outlook(pending: Sequence[RunConfig], jobs: int = 1) -> Outlook:
+def outlook(pending: Sequence[RunConfig], jobs: int = 1, on_activity: OnActivity = nobody) -> Outlook:
     """Measure a few steps of each kind of trial and reckon up; `jobs` of at least one trial run at once.
 
     What is not training is left out: reading the data, starting processes, timing the steps for the table. Kinds of
@@ -47,13 +47,13 @@ def outlook(pending: Sequence[RunConfig], jobs: int = 1) -> Outlook:
     for kind, config in zip(kinds, pending, strict=True):
         epochs[kind] += config.epochs
     found, begun = dict[str, Estimate](), monotonic()
-    with activity("measuring a few steps of each method", len(first)) as advance:
+    with activity(on_activity, "measuring a few steps of each method", len(first)) as doing:
         for kind, _ in epochs.most_common():
             if found and monotonic() - begun > LONGEST:
                 break
-            with activity(first[kind].method):
+            with activity(doing, first[kind].method):
                 found[kind] = estimate(first[kind])
-            advance(len(found))
+            doing.advance(len(found))
     measured = {kind: (first[kind], of_kind.seconds) for kind, of_kind in found.items()}
     times = sorted((_seconds(*pair, measured) for pair in zip(kinds, pending, strict=True)), reverse=True)
     # Each worker takes the next trial when it is done: the sum shared out, but never less than the longest.

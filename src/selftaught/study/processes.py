@@ -17,11 +17,10 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from selftaught import _streams
-from selftaught.activities import Now
-from selftaught.study.executor import Event, Executor, Outcome, attempt
+from selftaught.events import OnEvent, Outcome
+from selftaught.study.executor import Executor, attempt
 from selftaught.study.queue import Queue
 from selftaught.study.trials import Trial
-from selftaught.training.progress import Progress
 
 POLL_SECONDS = 0.2
 STOP = "stop"
@@ -36,9 +35,7 @@ def in_processes(jobs: int) -> Executor:
     With n GPUs, of those that ``CUDA_VISIBLE_DEVICES`` allows, worker k sees the GPU number k mod n only.
     """
 
-    def run(
-        trials: Sequence[Trial], on_event: Callable[[Event], None], should_stop: Callable[[], bool]
-    ) -> list[Outcome]:
+    def run(trials: Sequence[Trial], on_event: OnEvent, should_stop: Callable[[], bool]) -> list[Outcome]:
         return _Pool(trials, on_event, should_stop).run(min(jobs, len(trials)))
 
     return run
@@ -55,9 +52,7 @@ def gpus() -> list[str]:
 class _Pool:
     """The parent's side: hands out trials and passes on what the workers say."""
 
-    def __init__(
-        self, trials: Sequence[Trial], on_event: Callable[[Event], None], should_stop: Callable[[], bool]
-    ) -> None:
+    def __init__(self, trials: Sequence[Trial], on_event: OnEvent, should_stop: Callable[[], bool]) -> None:
         self.trials, self.on_event, self.should_stop = trials, on_event, should_stop
         self.queue = Queue(trials, on_event)
         self.gpus = gpus() if any(trial.config.device == "cuda" for trial in trials) else []
@@ -97,7 +92,7 @@ class _Pool:
         idle = [worker for worker in self.workers.values() if worker.index is None]
         while (idle or len(self.workers) < jobs) and (index := self.queue.take()) is not None:
             worker = idle.pop(0) if idle else self.hire()
-            self.on_event(Event(index))
+            self.queue.begin(index)
             worker.start(index, self.trials[index])
         if not self.queue.waiting:
             for worker in idle:
@@ -127,13 +122,10 @@ class _Pool:
         if message == AWAKE:
             worker.awake = True
             return
+        if not isinstance(message, Outcome):
+            self.on_event(message)
+            return
         assert worker.index is not None
-        if isinstance(message, Progress):
-            self.on_event(Event(worker.index, progress=message))
-            return
-        if isinstance(message, tuple):
-            self.on_event(Event(worker.index, now=message))
-            return
         index, worker.index = worker.index, None
         if message.error is not None and not message.foreseen:
             self.dismiss(worker)  # after some errors of CUDA whatever a process tries fails as well
@@ -168,7 +160,7 @@ class _Worker:
 
     def start(self, index: int, trial: Trial) -> None:
         self.index = index
-        self._send(trial)
+        self._send((index, trial))
 
     def tell_to_stop(self) -> None:
         self._send(STOP)
@@ -191,11 +183,11 @@ def _work(connection: Connection, gpu: str | None) -> None:
             message = connection.recv()
         except (EOFError, OSError):
             return
-        if not isinstance(message, Trial):
-            continue  # a "stop" that crossed with the end of the last trial
-        tell: Callable[[Progress | Now], None] = partial(_tell, connection)
-        outcome = attempt(message, tell, lambda: _asked_to_stop(connection), on_activity=tell)
-        _tell(connection, outcome)
+        if message == STOP:
+            continue  # which crossed with the end of the last trial
+        tell = partial(_tell, connection)
+        index, trial = message
+        tell(attempt(index, trial, tell, lambda: _asked_to_stop(connection)))
 
 
 def _tell(connection: Connection, message: object) -> None:

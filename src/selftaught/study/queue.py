@@ -4,44 +4,13 @@ This decides and tells; it runs nothing. All executors hand out their trials wit
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 
-from selftaught.activities import Now
 from selftaught.errors import InputError
-from selftaught.files.results import Result
+from selftaught.events import Again, Finished, OnEvent, Outcome, Started, Waits
 from selftaught.study.naming import names
 from selftaught.study.trials import Trial
-from selftaught.training.progress import Progress
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended: with a `result`, or stopped (saved, to be resumed), or failed with a one-line `error`.
-
-    `foreseen` errors say what to do about them; the others are somebody's mistake in the code.
-    """
-
-    result: Result | None = None
-    stopped: bool = False
-    error: str | None = None
-    foreseen: bool = False
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to trial number `index`: it started (all others None), went on, or ended.
-
-    `waits_for` is the number of the trial that has to end before it can start. `again` says in a few words why it
-    broke off, where that is not its end: it will start once more. `now` is what it is busy with beside its steps.
-    """
-
-    index: int
-    progress: Progress | None = None
-    outcome: Outcome | None = None
-    waits_for: int | None = None
-    again: str | None = None
-    now: Now | None = None
 
 
 class Queue:
@@ -54,16 +23,14 @@ class Queue:
 
     Args:
         trials: each with a directory of its own.
-        on_event: hears of waiting, second tries and ends; the executor itself tells of starts and progress.
+        on_event: hears of waiting, starts, second tries and ends; the rest comes from where the trial runs.
         again: whether what failed is tried once more.
 
     Raises:
         InputError: trials that wait for each other.
     """
 
-    def __init__(
-        self, trials: Sequence[Trial], on_event: Callable[[Event], None], again: bool = True
-    ) -> None:
+    def __init__(self, trials: Sequence[Trial], on_event: OnEvent, again: bool = True) -> None:
         self.trials, self.on_event, self.again = trials, on_event, again
         self.outcomes = [Outcome(stopped=True)] * len(trials)
         self.students: dict[int, list[int]] = {}
@@ -82,11 +49,19 @@ class Queue:
         self._check_that_all_can_start()
         for teacher, students in self.students.items():
             for index in students:
-                on_event(Event(index, waits_for=teacher))
+                on_event(Waits(index, teacher))
 
     def take(self) -> int | None:
         """The number of a trial to run now; None if there is none, or none before another one ends."""
         return self.ready.popleft() if self.ready else None
+
+    def begin(self, index: int) -> None:
+        """Trial number `index` starts."""
+        self.on_event(Started(index, self._names[index]))
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return names(self.trials)
 
     def end(self, index: int, outcome: Outcome) -> None:
         """Trial number `index` ended so: its students may start, or it is tried again, or all of them have failed."""
@@ -94,9 +69,9 @@ class Queue:
         if outcome.error is not None and self.again and index not in self.failed_once and not self.stopped:
             self.failed_once.add(index)
             self.ready.append(index)
-            self.on_event(Event(index, again=f"failed: {outcome.error}; trying once more"))
+            self.on_event(Again(index, f"failed: {outcome.error}; trying once more"))
             return
-        self.on_event(Event(index, outcome=outcome))
+        self.on_event(Finished(index, outcome))
         if outcome.result is not None and not self.stopped:
             self._admit(self.students.get(index, []))
         elif outcome.error is not None and not self.stopped:
@@ -106,7 +81,7 @@ class Queue:
         """Trial number `index` broke off through no fault of its own: it comes next, and this counts as no failure."""
         if not self.stopped:
             self.ready.appendleft(index)
-            self.on_event(Event(index, again=reason))
+            self.on_event(Again(index, reason))
 
     def stop(self) -> None:
         """Hand out nothing any more. What has not started counts as stopped; what had failed once, as failed."""
@@ -122,12 +97,11 @@ class Queue:
 
     def _refuse_students(self, teacher: int) -> None:
         """Those who learn from a trial that failed, and those who learn from them."""
-        called = names(self.trials)
         refused = [(teacher, student) for student in self.students.get(teacher, [])]
         for of, index in refused:
             self.waiting.discard(index)
-            self.outcomes[index] = Outcome(error=f"its teacher ({called[of]}) failed", foreseen=True)
-            self.on_event(Event(index, outcome=self.outcomes[index]))
+            self.outcomes[index] = Outcome(error=f"its teacher ({self._names[of]}) failed", foreseen=True)
+            self.on_event(Finished(index, self.outcomes[index]))
             refused.extend((index, student) for student in self.students.get(index, []))
 
     def _check_that_all_can_start(self) -> None:
@@ -136,6 +110,4 @@ class Queue:
             reached.extend(self.students.get(index, []))
         never = self.waiting.difference(reached)
         if never:
-            raise InputError(
-                f"{names(self.trials)[min(never)]} would learn from itself: give it another teacher"
-            )
+            raise InputError(f"{self._names[min(never)]} would learn from itself: give it another teacher")

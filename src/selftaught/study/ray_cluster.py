@@ -15,9 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from selftaught.errors import InputError
+from selftaught.events import OnEvent, Outcome
 from selftaught.files import record
 from selftaught.study import ray_tasks
-from selftaught.study.executor import Event, Executor, Outcome
+from selftaught.study.executor import Executor
 from selftaught.study.queue import Queue
 from selftaught.study.trials import Trial
 from selftaught.training.environment import usable_cores
@@ -61,9 +62,7 @@ def in_ray(jobs: int | None = None, address: str | None = None) -> Executor:
     except ImportError:
         raise InputError("the executor ray needs Ray: pip install 'selftaught[ray]'") from None
 
-    def run(
-        trials: Sequence[Trial], on_event: Callable[[Event], None], should_stop: Callable[[], bool]
-    ) -> list[Outcome]:
+    def run(trials: Sequence[Trial], on_event: OnEvent, should_stop: Callable[[], bool]) -> list[Outcome]:
         if not trials:
             return []
         with _connected(ray, trials, jobs, address):
@@ -151,7 +150,7 @@ class _Cluster:
         self,
         ray: Any,
         trials: Sequence[Trial],
-        on_event: Callable[[Event], None],
+        on_event: OnEvent,
         should_stop: Callable[[], bool],
         jobs: int | None,
     ) -> None:
@@ -206,10 +205,11 @@ class _Cluster:
                 continue
             self.sent += 1
             self.tasks[self.sent] = _Task(index, set(nodes))
-            self.refs[self.send(trial, self.moves[index])] = self.sent
+            self.refs[self.send(index)] = self.sent
 
-    def send(self, trial: Trial, moves: int) -> Any:
+    def send(self, index: int) -> Any:
         """Start the task of a trial."""
+        trial = self.trials[index]
         on_gpu = {"num_gpus": _fraction(self.per_gpu)} if trial.config.device == "cuda" else {}
         task = self.ray.remote(ray_tasks.run).options(
             num_cpus=trial.config.threads, max_retries=0, name=trial.config.trial_id, **on_gpu
@@ -217,11 +217,12 @@ class _Cluster:
         return task.remote(
             self.board,
             self.sent,
+            index,
             trial.config.model_dump_json(),
             os.fspath(trial.directory.absolute()),
             None if trial.teacher is None else os.fspath(trial.teacher.absolute()),
             {name: value for name, value in os.environ.items() if name.startswith("SELFTAUGHT_")},
-            moves > 0,
+            self.moves[index] > 0,
             trial.keep_checkpoint,
         )
 
@@ -233,9 +234,9 @@ class _Cluster:
                 continue
             if isinstance(message, str):
                 task.node = message
-                self.on_event(Event(task.index))
+                self.queue.begin(task.index)
             else:
-                self.on_event(Event(task.index, progress=message))
+                self.on_event(message)
 
     def end(self, ref: Any) -> None:
         """A task is over: with an outcome, or because its process or its machine is gone."""

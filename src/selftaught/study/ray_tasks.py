@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from selftaught.events import Event, Outcome
 from selftaught.files.config import RunConfig
-from selftaught.study.executor import Outcome, attempt
+from selftaught.study.executor import attempt
 from selftaught.study.trials import Trial
-from selftaught.training.progress import Progress
 
 ASK_SECONDS = 0.3
 LOCK_SECONDS = 120.0
@@ -28,18 +28,18 @@ class Board:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self.messages: list[tuple[int, str | Progress]] = []
+        self.messages: list[tuple[int, str | Event]] = []
         self.stopping = False
 
     def working_directory(self) -> str:
         """Where the driver is."""
         return self.directory
 
-    def tell(self, number: int, message: str | Progress) -> None:
-        """From task `number`: the id of its node when it starts, then its progress."""
+    def tell(self, number: int, message: str | Event) -> None:
+        """From task `number`: the id of its node when it starts, then its events."""
         self.messages.append((number, message))
 
-    def collect(self) -> list[tuple[int, str | Progress]]:
+    def collect(self) -> list[tuple[int, str | Event]]:
         """What was said since the last time."""
         messages, self.messages = self.messages, []
         return messages
@@ -56,6 +56,7 @@ class Board:
 def run(
     board: Any,
     number: int,
+    index: int,
     config: str,
     directory: str,
     teacher: str | None,
@@ -68,6 +69,7 @@ def run(
     Args:
         board: the actor.
         number: of this try, by which the driver knows it.
+        index: the trial's.
         config: the trial's configuration as JSON.
         directory: its run directory, which is there already.
         teacher: its teacher's run directory.
@@ -99,8 +101,9 @@ def run(
     if signals.should_stop():
         return Outcome(stopped=True)
     outcome = attempt(
+        index,
         trial,
-        lambda progress: board.tell.remote(number, progress),
+        lambda event: board.tell.remote(number, event),
         signals.should_stop,
         LOCK_SECONDS if moved else 0.0,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from selftaught import errors, recipes
+from selftaught.activities import OnActivity, activity, nobody
 from selftaught.errors import InputError
 from selftaught.files import record
 from selftaught.files import study_folder as folder
@@ -30,6 +31,7 @@ def prepare(
     variants: Sequence[str] = (),
     groups: Sequence[str] = (),
     keep_checkpoints: bool = False,
+    on_activity: OnActivity = nobody,
 ) -> Study:
     """A study of recipes in directory `out`, which is looked at but not touched.
 
@@ -43,6 +45,7 @@ def prepare(
         variants: labels of the variants to run of what is asked for, searches aside; all of them if empty.
         groups: labels of the groups, the networks or data, to run them in, likewise.
         keep_checkpoints: whether those of finished trials stay.
+        on_activity: hears of planning, whenever something is planned.
 
     Raises:
         InputError: an unknown recipe, variant, group or budget, a value out of range, or `out` holds something else.
@@ -70,7 +73,8 @@ def prepare(
         options_of = {
             name: value for name, value in options.items() if recipe.name in own or name != "trials"
         }
-        return expand(recipe, budget, chosen, **options_of)
+        with activity(on_activity, f"planning {recipe.name}") as doing:
+            return expand(recipe, budget, chosen, on_activity=doing, **options_of)
 
     return Study(
         tuple(found.values()),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from selftaught.activities import activity
+from selftaught.activities import OnActivity, activity, nobody
 from selftaught.errors import SelftaughtError
 from selftaught.files import evidence, manifest, record, trace
 from selftaught.files import study_folder as folder
@@ -41,7 +41,11 @@ class Results:
 
 
 def make(
-    study: Study, tell: Callable[[str], None], should_stop: Callable[[], bool], facts: dict[str, str]
+    study: Study,
+    tell: Callable[[str], None],
+    should_stop: Callable[[], bool],
+    facts: dict[str, str],
+    on_activity: OnActivity = nobody,
 ) -> Results:
     """Measure what is still to be measured of the finished trials, and write everything.
 
@@ -57,7 +61,7 @@ def make(
     cells = {recipe.name: study.shown(recipe) for recipe in study.recipes}
     tell("timing a step of each method")
     timed = [cell for recipe in study.recipes if recipe.search is None for cell in cells[recipe.name]]
-    for problem in time_steps(study, untimed(study, timed), should_stop):
+    for problem in time_steps(study, untimed(study, timed), should_stop, on_activity):
         tell(problem)
     costs = folder.usable_costs(study.directory)
     tables: list[PaperTable] = []
@@ -262,7 +266,9 @@ class Comparison:
     failures: list[tuple[Trial, str]] = field(default_factory=list)
 
 
-def compared(study: Study, should_stop: Callable[[], bool] = lambda: False) -> Comparison:
+def compared(
+    study: Study, should_stop: Callable[[], bool] = lambda: False, on_activity: OnActivity = nobody
+) -> Comparison:
     """Write the table and the report of what is finished; without a finished trial there is none.
 
     Raises:
@@ -273,8 +279,8 @@ def compared(study: Study, should_stop: Callable[[], bool] = lambda: False) -> C
         return Comparison(study, None, study.failures())
     missing_times = untimed(study, study.cells()[study.recipes[0].name])
     if missing_times:  # all of them in memory together: who runs out of it has the table
-        _show(study, [])
-    return _show(study, time_steps(study, missing_times, should_stop))
+        _show(study, [], on_activity)
+    return _show(study, time_steps(study, missing_times, should_stop, on_activity), on_activity)
 
 
 def _finished(study: Study) -> list[record.Record]:
@@ -282,9 +288,9 @@ def _finished(study: Study) -> list[record.Record]:
     return [run for cell in study.cells()[study.recipes[0].name] for run in study.records(cell)]
 
 
-def _show(study: Study, notes: Sequence[str]) -> Comparison:
+def _show(study: Study, notes: Sequence[str], on_activity: OnActivity) -> Comparison:
     # Read as `selftaught report` reads it: what is made here now can be made again from the files.
-    with activity("writing the table and the report"):
+    with activity(on_activity, "writing the table and the report"):
         found = read([study.directory])
         found.notes += notes
         table = tabulate(found.records, found.methods, found.costs, found.notes)

@@ -13,12 +13,13 @@ from typing import Any
 
 from selftaught import recipes
 from selftaught.errors import InputError
+from selftaught.events import OnEvent, unheard
 from selftaught.files import record
 from selftaught.files import study_folder as folder
 from selftaught.files.config import RunConfig
 from selftaught.recipes import Recipe, Variant
 from selftaught.report.selection import select
-from selftaught.study.executor import Event, Executor
+from selftaught.study.executor import Executor
 from selftaught.study.expand import Cell, Chosen, searches
 from selftaught.study.graph import GraphFile, describe
 from selftaught.study.trials import Trial, with_teachers
@@ -143,7 +144,7 @@ class Study:
     def run(
         self,
         executor: Executor,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: OnEvent = unheard,
         should_stop: Callable[[], bool] = lambda: False,
         jobs: int = 1,
     ) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from selftaught.activities import activity
+from selftaught.activities import OnActivity, activity, nobody
 from selftaught.files.config import RunConfig
 from selftaught.training import memory, seeds, teachers
 from selftaught.training.presets import data_of
@@ -35,7 +35,12 @@ class StepCost:
     relative_memory: float | None = None
 
 
-def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0) -> list[StepCost]:
+def measure(
+    configs: Sequence[RunConfig],
+    steps: int = 60,
+    seconds: float = 10.0,
+    on_activity: OnActivity = nobody,
+) -> list[StepCost]:
     """Cost of a step of each configuration against cross-entropy on the same model and batches.
 
     The methods take steps in turn, each on a fresh batch, so that whatever else the machine does meets all of
@@ -46,15 +51,18 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
         configs: one per method, equal in data, model and batch size.
         steps: measured steps per method; fewer, but at least 5 and the longest `window`, if `seconds` are over before.
         seconds: the time to spend on measuring, in all.
+        on_activity: hears how far it has come.
     """
     plain = _plain(configs)
     others = [config for config in configs if config.method != plain.method]
     with (
         seeds.contained(plain.threads),
         ExitStack() as stack,
-        activity("timing steps of each method") as advance,
+        activity(on_activity, "timing steps of each method") as doing,
     ):
-        runners = [stack.enter_context(closing(Runner(config))) for config in (plain, *others)]
+        runners = [
+            stack.enter_context(closing(Runner(config, on_activity=doing))) for config in (plain, *others)
+        ]
         for _ in range(WARM_UP_STEPS):
             for runner in runners:
                 runner.step()
@@ -64,7 +72,7 @@ def measure(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0
         begun = time.perf_counter()
         while len(rounds) < steps and (len(rounds) < least or time.perf_counter() - begun < seconds):
             rounds.append(_round(runners, first=len(rounds) % len(runners)))
-            advance(len(rounds), steps)
+            doing.advance(len(rounds), steps)
     base, *times = zip(*rounds, strict=True)
     of_others = iter(times)
     return [_cost(c, base if c.method == plain.method else next(of_others), base) for c in configs]
@@ -78,17 +86,22 @@ class Relative:
     errors: dict[str, str]
 
 
-def relative(configs: Sequence[RunConfig], steps: int = 60, seconds: float = 10.0) -> Relative:
+def relative(
+    configs: Sequence[RunConfig],
+    steps: int = 60,
+    seconds: float = 10.0,
+    on_activity: OnActivity = nobody,
+) -> Relative:
     """What `measure` finds of these configurations, one by one where not all of them can be measured together."""
     try:
-        measured = measure(configs, steps=steps, seconds=seconds)
+        measured = measure(configs, steps=steps, seconds=seconds, on_activity=on_activity)
         return Relative({c.trial_id: m.relative for c, m in zip(configs, measured, strict=True)}, {})
     except Exception as error:  # memory for all of them at once, a network of the user's own
         message = f"{type(error).__name__}: {error}"
     # Past the handler: until its end the error keeps all that was in memory when it was raised.
     if len(configs) == 1:
         return Relative({}, {configs[0].trial_id: message})
-    alone = [relative([config], steps, seconds) for config in configs]
+    alone = [relative([config], steps, seconds, on_activity) for config in configs]
     return Relative(
         {trial: time for one in alone for trial, time in one.times.items()},
         {trial: error for one in alone for trial, error in one.errors.items()},
@@ -103,17 +116,19 @@ def _cost(config: RunConfig, times: Sequence[float], base: Sequence[float]) -> S
     return StepCost(config.method, seconds, statistics.median(ratios))
 
 
-def with_memory(costs: Sequence[StepCost], configs: Sequence[RunConfig]) -> list[StepCost]:
+def with_memory(
+    costs: Sequence[StepCost], configs: Sequence[RunConfig], on_activity: OnActivity = nobody
+) -> list[StepCost]:
     """The same, what `measure` found of these configurations, with the peak memory of each.
 
     Apart from the times, which they would disturb: on CPU memory is measured under torch's profiler.
     """
     plain = _plain(configs)
-    with seeds.contained(plain.threads), activity("measuring memory", len(configs)) as advance:
+    with seeds.contained(plain.threads), activity(on_activity, "measuring memory", len(configs)) as doing:
         base, found = _peak(plain), []
         for config in configs:
             found.append(base if config.method == "ce" else _peak(config))
-            advance(len(found))
+            doing.advance(len(found))
     return [
         replace(cost, memory=peak, relative_memory=peak / base)
         for cost, peak in zip(costs, found, strict=True)
@@ -168,9 +183,15 @@ class Runner:
     Steps that a run records and replays are recorded from the start, unless `recorded` is false.
     """
 
-    def __init__(self, config: RunConfig, epoch: int | None = None, recorded: bool = True) -> None:
-        images = data_of(config)
-        self.session: Session = start(config, images, teachers.untrained(config, images))
+    def __init__(
+        self,
+        config: RunConfig,
+        epoch: int | None = None,
+        recorded: bool = True,
+        on_activity: OnActivity = nobody,
+    ) -> None:
+        images = data_of(config, on_activity=on_activity)
+        self.session: Session = start(config, images, teachers.untrained(config, images), on_activity)
         self.session.train_mode()
         self.session.method.start_epoch(config.warmup if epoch is None else epoch)
         self._batches = self._endless()

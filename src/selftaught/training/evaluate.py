@@ -32,10 +32,10 @@ def predict(
     network = session.model if network is None else network
     network.eval()
     found = []
-    with activity("evaluating images", len(labels)) as advance:
+    with activity(session.on_activity, "evaluating images", len(labels)) as doing:
         for x, _ in session.evaluation_batches(images, labels).epoch(0):
             found.append(network(x).float().cpu())
-            advance(sum(map(len, found)))
+            doing.advance(sum(map(len, found)))
     return torch.cat(found)
 
 

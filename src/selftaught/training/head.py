@@ -81,7 +81,7 @@ def learning_curve(session: Session) -> list[tuple[int, Tensor, float]]:
     features, _ = _features(session, network, "train")
     of_test, _ = _features(session, network, "test")
     balanced, points = _is_balanced(config), []
-    with activity("fitting the probe to fewer images"):
+    with activity(session.on_activity, "fitting the probe to fewer images"):
         begun = time.perf_counter()
         for size, found in probe.curve(features, images.train_labels, images.num_classes, balanced):
             points.append((size, found(of_test), time.perf_counter() - begun))
@@ -102,7 +102,7 @@ def _solution(session: Session, network: nn.Module, balanced: bool) -> tuple[Pro
         features, seconds = _features(session, network, "train")
         begun = time.perf_counter()
         labels, classes = session.images.train_labels, session.images.num_classes
-        with activity("fitting the linear probe"):
+        with activity(session.on_activity, "fitting the linear probe"):
             found = probe.fit(features, labels, classes, balanced)
         taken = time.perf_counter() - begun
         numbers = torch.tensor([found.strength, seconds, taken], dtype=torch.float64)
@@ -123,10 +123,10 @@ def _features(session: Session, network: nn.Module, part: str) -> tuple[Tensor, 
         batches = session.evaluation_batches(images, labels)
         inputs, read = (x for x, _ in batches.epoch(0)), list[Tensor]()
         what = f"computing the features of the {_PARTS[part]} images"
-        with session.fabric.autocast(), activity(what, len(labels)) as advance:
+        with session.fabric.autocast(), activity(session.on_activity, what, len(labels)) as doing:
             for features in classifier_layer.features(network, session.classifiers[network], inputs):
                 read.append(features)
-                advance(min(len(read) * batches.batch_size, len(labels)))
+                doing.advance(min(len(read) * batches.batch_size, len(labels)))
         taken = torch.tensor([time.perf_counter() - begun], dtype=torch.float64)
         kept = {"features": torch.cat(read).contiguous(), "seconds": taken}
         cache.write(key, kept)

@@ -1,7 +1,7 @@
 """The configuration that a protocol's defaults and a user's options make, and the data that it leads to."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from selftaught import data as datasets
 from selftaught import errors, models
-from selftaught.activities import activity
+from selftaught.activities import OnActivity, activity, nobody
 from selftaught.data import ImageData, levels, sources
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
@@ -36,7 +36,9 @@ from selftaught.methods import registry
 from selftaught.training import teaching
 
 
-def resolve(data: str, method: str, model: str | None = None, **options: Any) -> RunConfig:
+def resolve(
+    data: str, method: str, model: str | None = None, on_activity: OnActivity = nobody, **options: Any
+) -> RunConfig:
     """The complete configuration of one run: the protocol's defaults with `options` in their place.
 
     Args:
@@ -44,6 +46,7 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
         method: a method's key (`selftaught.methods.names`).
         model: a model's name, ``hf:DIR_OR_ID``, ``timm:NAME``, ``torchvision:NAME`` or ``path.py:function``; by default
             the dataset's preset.
+        on_activity: hears of the reading of the data.
         **options: any field of `RunConfig`, any method's setting by name (``epochs=5, alpha=0.8``), and ``augment``,
             a name in `AUGMENT`. None means the default. Settings that `method` does not have are left out, so that
             one set of options serves several methods and ``alpha`` does not change the name of a cross-entropy run.
@@ -74,8 +77,9 @@ def resolve(data: str, method: str, model: str | None = None, **options: Any) ->
     if "val_fraction" not in given:
         source = (config.data, models.preparation(config.model, config.weights))
         options = _load_options(config) | {"for_crops": config.crop_originals}
-        known["val_fraction"] = _held_out(protocol.get("val_fraction", 0.0), *source, **options)
-    images = data_of_options(config.model_copy(update=known))
+        heard = _Heard(on_activity)
+        known["val_fraction"] = _held_out(protocol.get("val_fraction", 0.0), *source, heard, **options)
+    images = data_of_options(config.model_copy(update=known), on_activity=on_activity)
     known["data_fingerprint"] = images.fingerprint
     if "epochs" not in given:
         # Counted in images: a last batch that is not full is no whole step.
@@ -148,29 +152,41 @@ def preset_for(data: str, model: str | None) -> tuple[str, Protocol]:
     return model or usual, protocol
 
 
+@dataclass(frozen=True)
+class _Heard:
+    """An `OnActivity` that equals any other: who listens makes no difference to what is read."""
+
+    on_activity: OnActivity = field(default=nobody, compare=False)
+
+
 @lru_cache(maxsize=1)
-def load_data(name: str, preparation: Preparation, **options: Any) -> ImageData:
+def load_data(name: str, preparation: Preparation, heard: _Heard = _Heard(), **options: Any) -> ImageData:
     """`selftaught.data.load`, kept for the next run on the same data in this process."""
-    with activity("reading images") as advance:
-        return datasets.load(name, preparation=preparation, on_progress=advance, **options)
+    with activity(heard.on_activity, "reading images") as doing:
+        return datasets.load(name, preparation=preparation, on_progress=doing.advance, **options)
 
 
-def data_of_options(config: RunConfig, preparation: Preparation | None = None) -> ImageData:
+def data_of_options(
+    config: RunConfig, preparation: Preparation | None = None, on_activity: OnActivity = nobody
+) -> ImageData:
     """The data that a run's options lead to today, prepared as its model asks unless that is known already."""
     if preparation is None:
         preparation = models.preparation(config.model, config.weights)
     else:
         # A finished run's pictures are scaled as they were, also where that was before a collection's range was used.
         preparation = replace(preparation, levels=preparation.levels or levels.WHOLE)
-        return load_data(config.data, preparation, **_load_options(config))
-    return load_data(config.data, preparation, **_load_options(config), for_crops=config.crop_originals)
+        return load_data(config.data, preparation, _Heard(on_activity), **_load_options(config))
+    options = _load_options(config) | {"for_crops": config.crop_originals}
+    return load_data(config.data, preparation, _Heard(on_activity), **options)
 
 
 def _load_options(config: RunConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in DATA_OPTIONS if name != "split_per_trial"}
 
 
-def data_of(config: RunConfig, preparation: Preparation | None = None) -> ImageData:
+def data_of(
+    config: RunConfig, preparation: Preparation | None = None, on_activity: OnActivity = nobody
+) -> ImageData:
     """The data of a run, checked against the fingerprint in its configuration.
 
     With the `preparation` of a finished run its model's own files are not needed, nor run if they are code.
@@ -178,7 +194,7 @@ def data_of(config: RunConfig, preparation: Preparation | None = None) -> ImageD
     Raises:
         InputError: the data is gone, or not what it was.
     """
-    images = data_of_options(config, preparation)
+    images = data_of_options(config, preparation, on_activity)
     if images.fingerprint != config.data_fingerprint:
         raise InputError(
             f"data {config.data!r} is not what this run was configured with "
@@ -219,11 +235,11 @@ def _training_defaults(protocol: Protocol, given: dict[str, Any]) -> dict[str, A
 
 
 @lru_cache(maxsize=8)
-def _held_out(share: float, name: str, preparation: Preparation, **options: Any) -> float:
+def _held_out(share: float, name: str, preparation: Preparation, heard: _Heard, **options: Any) -> float:
     """The share to hold out by default: none where that would be fewer images than there are classes."""
     if not share:
         return 0.0
-    images = load_data(name, preparation, **options)
+    images = load_data(name, preparation, heard, **options)
     if round(share * len(images.train_labels)) < images.num_classes:
         return 0.0
     if options.get("split_by") is not None:

@@ -13,9 +13,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from selftaught import models
+from selftaught.activities import OnActivity, nobody
 from selftaught.data import ImageData
 from selftaught.data.streaming import Images
 from selftaught.errors import InputError, ShortcutError
+from selftaught.events import Progress
 from selftaught.files import claiming, record, trace
 from selftaught.files.config import RunConfig
 from selftaught.files.results import Result
@@ -26,7 +28,6 @@ from selftaught.training.loop import Autosave, DivergedError, Stopped, diverged,
 from selftaught.training.metrics import accuracy, balanced_accuracy
 from selftaught.training.optimising import lr_factor
 from selftaught.training.presets import data_of
-from selftaught.training.progress import Progress
 from selftaught.training.session import Session, start
 from selftaught.training.trained import TrainedModel, load
 
@@ -40,6 +41,7 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     teacher: str | os.PathLike | None = None,
     keep_checkpoint: bool = False,
+    on_activity: OnActivity = nobody,
 ) -> Result:
     """Train as configured, in `out_dir`, from where an earlier session left off; a finished run is only read.
 
@@ -55,6 +57,7 @@ def train(
             the directory beside `out_dir` that is named by the teacher's trial.
         keep_checkpoint: whether the state of the training stays when the run is finished, which takes several times
             as much room as all else.
+        on_activity: hears what takes long beside the steps: reading the data, fitting a head, evaluating.
 
     Raises:
         InputError: the directory holds something else, the data is not what was configured, or the teacher is not
@@ -70,9 +73,9 @@ def train(
         return record.read(directory).result
     environment.code()  # known from here on, whatever is edited until the record is written
     with claiming.locked(directory):
-        images = data_of(config)
+        images = data_of(config, on_activity=on_activity)
         with seeds.contained(config.threads):
-            session = start(config, images, _teacher(config, directory, teacher))
+            session = start(config, images, _teacher(config, directory, teacher), on_activity)
             run = _Run(
                 directory, session, images, on_progress or _ignore, should_stop or _never, keep_checkpoint
             )

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from selftaught import models
-from selftaught.activities import activity
+from selftaught.activities import OnActivity, activity, nobody
 from selftaught.data import ImageData
 from selftaught.data.batches import Batches
 from selftaught.data.streaming import Images
@@ -69,6 +69,7 @@ class Session:
     networks: list[nn.Module]
     wrapped: list[nn.Module]
     classifiers: dict[nn.Module, nn.Linear] = field(default_factory=dict)
+    on_activity: OnActivity = nobody
     recorder: recording.Recorder | None = field(default=None, init=False)
     average: Average | None = field(default=None, init=False)
     _class_weights: ClassWeights | None = field(default=None, init=False)
@@ -205,7 +206,12 @@ class Session:
         return bool(torch.stack([p.isfinite().all() for p in self.method.parameters()]).all())
 
 
-def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None) -> Session:
+def start(
+    config: RunConfig,
+    images: ImageData,
+    teacher: nn.Module | None = None,
+    on_activity: OnActivity = nobody,
+) -> Session:
     """A session at step 0. Sets the global RNG.
 
     Trials with one seed are paired over methods: the initial weights and the order and augmentation of the
@@ -215,6 +221,7 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
         config: what to train.
         images: its data.
         teacher: the network that the method learns from, see `selftaught.training.teachers`; None where there is none.
+        on_activity: hears what takes long, now and while the session is used.
 
     Raises:
         InputError: the model's files are not those that the run was configured with, or there is no such device.
@@ -223,7 +230,7 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
     source = models.source(config.model)
     if models.fingerprint(config.model, config.weights) != config.model_fingerprint:
         raise InputError(f"the files of model {config.model!r} have changed: start a new run")
-    fabric = _fabric(config)
+    fabric = _fabric(config, on_activity)
     example = classifiers.example(images)
     networks = _networks(config, images)
     of_networks = classifiers.found(config, networks, example)
@@ -253,12 +260,13 @@ def start(config: RunConfig, images: ImageData, teacher: nn.Module | None = None
         networks,
         wrapped,
         of_networks,
+        on_activity,
     )
 
 
-def _fabric(config: RunConfig) -> "Fabric":
+def _fabric(config: RunConfig, on_activity: OnActivity) -> "Fabric":
     # Imported late: it takes seconds, which whoever only reads a run, or is refused, need not wait for.
-    with activity("loading Lightning Fabric"):
+    with activity(on_activity, "loading Lightning Fabric"):
         from lightning_fabric import Fabric
     # Fabric announces the precision at every start; the record says it once.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -310,17 +318,17 @@ def _shapes(images: ImageData) -> tuple[int, int, tuple[int, int]]:
     return images.num_classes, images.channels, images.image_size
 
 
-def rehearse(config: RunConfig) -> None:
+def rehearse(config: RunConfig, on_activity: OnActivity = nobody) -> None:
     """Take the method's first step on a few images, so that a wrong option is refused before anything is written.
 
     Raises:
         InputError: a layer or a saliency that the model does not have, images too small for it, ...
     """
-    images = data_of(config)
+    images = data_of(config, on_activity=on_activity)
     with seeds.contained(config.threads):
         seeds.seed_all(seeds.derive(config.seed, "init"))  # as a run does, which then need not build it again
         models.check_start(config.model, *_shapes(images))
-        session = start(config, images, teachers.untrained(config, images))
+        session = start(config, images, teachers.untrained(config, images), on_activity)
         session.method.start_epoch(config.warmup)
         x, y = next(
             iter(session.evaluation_batches(images.train_images[:8], images.train_labels[:8]).epoch(0))
