@@ -19,7 +19,7 @@ LAYERS = (
     ("errors",),
     ("_inputs", "_notes", "_streams", "activities"),
     ("statistics", "files", "data", "saliency", "similarity", "targets", "amortised"),
-    ("recipes", "models", "losses"),
+    ("recipes", "models", "losses", "events"),
     ("introspective",),
     ("methods",),
     ("training", "report"),
@@ -56,7 +56,6 @@ CLOSED_LATE = {
     ("cli", "cli.app"),
     ("report.paper_comparisons", "report.paper"),
     ("report.paper_words", "report.paper"),
-    ("study.graph", "study.studies"),
 }
 """Arrows that would close a circle, were they not drawn late, by a function or for types: still to go."""
 

@@ -1,20 +1,13 @@
-"""What a study says of itself on disk: graph.json for `selftaught status`, study.json for `selftaught report`."""
+"""The trials of a study and what waits for what, kept in graph.json for `selftaught status`."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-from selftaught.errors import InputError
 from selftaught.events import Event, Finished, OnEvent
-from selftaught.files import record
 from selftaught.files import study_folder as folder
 from selftaught.study.naming import names
 from selftaught.study.trials import Trial
-
-if TYPE_CHECKING:
-    from selftaught.study.studies import Study
 
 
 class GraphFile:
@@ -81,47 +74,3 @@ def _node(trial: Trial, name: str, error: str | None) -> folder.Node:
         teacher=config.teacher.trial_id if config.teacher else None,
         error=error,
     )
-
-
-def describe(study: "Study") -> None:
-    """Write study.json, which says what a comparison consists of; the commands that began it before are kept.
-
-    A study of recipes has none: its command alone makes its tables again.
-    """
-    if study.budget:
-        return
-    configs, now = study.configs(), datetime.now(timezone.utc).isoformat(timespec="seconds")
-    students = {config.trial_id for config in configs}
-    missing = tuple(
-        folder.Missing(
-            trial_id=config.trial_id,
-            method=config.method,
-            seed=config.seed,
-            error=study.failed.get(config.trial_id),
-        )
-        for config in configs
-        if not record.is_finished(study.trial(config))
-    )
-    trials = [trial.config.trial_id for trial in study.trials()]
-    described = folder.StudyFile(
-        command=study.command,
-        started=now,
-        commands=_starts(study, now),
-        methods=tuple(dict.fromkeys(config.method for config in configs)),
-        trials=tuple(config.trial_id for config in configs),
-        teachers=tuple(trial for trial in trials if trial not in students),
-        missing=missing,
-    )
-    folder.write_study(study.directory, described)
-
-
-def _starts(study: "Study", now: str) -> tuple[folder.Start, ...]:
-    """The commands that began the study, this one last; typed again it is there once."""
-    try:
-        before = folder.read_study(study.directory)
-    except InputError:  # damaged: all but the earlier commands is known again
-        before = None
-    starts = before.starts if before else ()
-    if study.command and (not starts or starts[-1].command != study.command):
-        return (*starts, folder.Start(command=study.command, started=now))
-    return starts

@@ -8,6 +8,7 @@ named by the hash of its configuration. `selftaught.study.compare` makes a study
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from selftaught.recipes import Recipe, Variant
 from selftaught.report.selection import select
 from selftaught.study.executor import Executor
 from selftaught.study.expand import Cell, Chosen, searches
-from selftaught.study.graph import GraphFile, describe
+from selftaught.study.graph import GraphFile
 from selftaught.study.trials import Trial, with_teachers
 
 Cells = dict[str, list[Cell]]
@@ -156,7 +157,7 @@ class Study:
             InputError: the directory cannot be written to.
         """
         record.make_directory(self.directory / folder.TRIALS)
-        describe(self)
+        _describe(self)
         pending = self.pending()
         graph = GraphFile(
             self.directory, self.trials(), self.title, self.command, jobs, self.failed, self.budget
@@ -165,7 +166,7 @@ class Study:
         for trial, outcome in zip(pending, outcomes, strict=True):
             if outcome.error is not None:
                 self.failed[trial.config.trial_id] = outcome.error
-        describe(self)
+        _describe(self)
         return any(outcome.stopped for outcome in outcomes) or should_stop()
 
     def is_open(self, config: RunConfig) -> bool:
@@ -217,3 +218,47 @@ def searches_for(asked: Sequence[Recipe]) -> dict[str, Recipe]:
         )
         for name, recipe in sorted(needed.items())
     }
+
+
+def _describe(study: Study) -> None:
+    """Write study.json, which says what a comparison consists of; the commands that began it before are kept.
+
+    A study of recipes has none: its command alone makes its tables again.
+    """
+    if study.budget:
+        return
+    configs, now = study.configs(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    students = {config.trial_id for config in configs}
+    missing = tuple(
+        folder.Missing(
+            trial_id=config.trial_id,
+            method=config.method,
+            seed=config.seed,
+            error=study.failed.get(config.trial_id),
+        )
+        for config in configs
+        if not record.is_finished(study.trial(config))
+    )
+    trials = [trial.config.trial_id for trial in study.trials()]
+    described = folder.StudyFile(
+        command=study.command,
+        started=now,
+        commands=_starts(study, now),
+        methods=tuple(dict.fromkeys(config.method for config in configs)),
+        trials=tuple(config.trial_id for config in configs),
+        teachers=tuple(trial for trial in trials if trial not in students),
+        missing=missing,
+    )
+    folder.write_study(study.directory, described)
+
+
+def _starts(study: Study, now: str) -> tuple[folder.Start, ...]:
+    """The commands that began the study, this one last; typed again it is there once."""
+    try:
+        before = folder.read_study(study.directory)
+    except InputError:  # damaged: all but the earlier commands is known again
+        before = None
+    starts = before.starts if before else ()
+    if study.command and (not starts or starts[-1].command != study.command):
+        return (*starts, folder.Start(command=study.command, started=now))
+    return starts
