@@ -36,12 +36,13 @@ def test_flags_are_checked_without_importing_torch():
     code = (
         "import sys; from selftaught import cli\n"
         "for arguments in (['compare', 'nothing', '--lr', '-1'], ['train', 'nothing', '--out', sys.executable],\n"
+        "                  ['compare', 'nothing', '--methods', 'ce,lee'], ['bench', '--alpha', '1.5'],\n"
         "                  ['predict', 'nothing', 'a.png'], ['reproduce', 'nothing'], ['archive', 'nothing']):\n"
         "    assert cli._run(arguments) == 2, arguments\n"
         "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("selftaught: error: ")) == (0, 5), done.stderr
+    assert (done.returncode, done.stderr.count("selftaught: error: ")) == (0, 7), done.stderr
 
 
 @pytest.mark.parametrize(

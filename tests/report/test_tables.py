@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from selftaught import data
 from selftaught.errors import InputError
-from selftaught.files import record
+from selftaught.files import record, results
 from selftaught.files.config import parse
 from selftaught.report import render
 from selftaught.report.tables import tabulate
@@ -345,7 +345,7 @@ def test_probes_that_count_classes_in_another_way_do_not_share_a_row(make, chang
 
 
 def test_the_own_test_part_of_the_data_is_called_what_tables_look_for():
-    assert data.load("digits", split_seed=1).test_part == record.OWN_TEST_PART
+    assert data.load("digits", split_seed=1).test_part == results.OWN_TEST_PART
 
 
 def test_a_seed_of_a_method_is_there_once(make):

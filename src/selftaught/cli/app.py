@@ -9,6 +9,7 @@ import typer
 import selftaught
 from selftaught.cli.busy import loading
 from selftaught.cli.options import MachineOptions, OutputOptions, RunOptions, grouped
+from selftaught.files import catalogue
 from selftaught.study import demands
 
 app = typer.Typer(
@@ -85,6 +86,7 @@ def compare(
     demands.check_executor(executor, jobs)
     demands.check_trials(trials)
     early.check_options(options)
+    catalogue.check_names(demands.split_methods(methods))
     first = options.given().get("seed", 0)
     early.check_study(output.out, demands.split_methods(methods), range(first, first + trials))
     with loading():
@@ -108,6 +110,7 @@ def train(
     from selftaught.cli import early
 
     early.check_options(options)
+    catalogue.check_names([method])
     early.check_run(output.out)
     with loading():
         from selftaught.cli.commands import train as command
@@ -230,6 +233,7 @@ def bench(
     from selftaught.cli import early
 
     early.check_options(options)
+    catalogue.check_names(demands.split_methods(methods or ""))
     with loading():
         from selftaught.cli.bench import bench as command
 

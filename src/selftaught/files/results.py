@@ -14,9 +14,6 @@ TEMPERATURES = (0.05, 20.0)
 OPPOSITE = -0.8
 """From this similarity down two classes' maps are nearly opposite: of s + 1, by which Eq. 6 shares, little is left."""
 
-PROBE = "probe"
-"""The method of a run that trains no network: a linear classifier on the features of a pretrained one."""
-
 OWN_TEST_PART = "the source's own"
 """What `test_part` says where the data come with a test part that is used whole: the same images for every seed."""
 

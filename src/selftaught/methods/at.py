@@ -15,7 +15,6 @@ class AttentionTransfer(FeatureTaught):
     """KD + attention_weight · Σ, over the blocks that both networks have, of the attention maps' squared difference."""
 
     key = "at"
-    summary = "attention transfer: where the teacher looks, at every block, and knowledge distillation"
 
     attention_weight: float
 

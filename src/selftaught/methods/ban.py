@@ -12,7 +12,6 @@ class BornAgain(Taught):
     """T² · KL(twin‖student): the outputs of a twin trained before, and no label (paper, 5.2)."""
 
     key = "ban"
-    summary = "born-again network: the outputs of a twin trained before, no label"
     learns_from = "twin"
 
     temperature: float
@@ -29,5 +28,4 @@ class BornAgainWithLabels(Distillation):
     """BAN + weight · L(p, y)."""
 
     key = "ban+l"
-    summary = "born-again network, and the label"
     learns_from = "twin"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from selftaught import errors
 from selftaught.data.augment import View
 from selftaught.errors import InputError
+from selftaught.files.catalogue import METHODS
 from selftaught.files.settings import METHOD, METHOD_SETTINGS, Declared
 from selftaught.saliency.plan import Plan
 
@@ -53,7 +54,7 @@ class Method(nn.Module, ABC):
 
     Class attributes:
         key: the method's name on the command line.
-        summary: one line for people.
+        summary: one line for people; for the built-in methods from `selftaught.files.catalogue`, as `head_only` is.
         learns_from: which network, trained before, is its teacher: "" none, or a key of
             `selftaught.training.teaching.SOURCES`: "teacher", "twin" (its own architecture) or "assistant".
         peers: how many further whole networks it trains at the same time.
@@ -186,6 +187,8 @@ KNOWN: dict[str, type[Method]] = {}
 
 
 def register(cls: type[Method]) -> type[Method]:
-    """Class decorator: make a method known by its key."""
+    """Class decorator: make a method known by its key, with what the catalogue says of it."""
+    if known := METHODS.get(cls.key):
+        cls.summary, cls.head_only = known.summary, known.head_only
     KNOWN[cls.key] = cls
     return cls

@@ -11,7 +11,6 @@ class CrossEntropy(Method):
     """L(p, y), cross-entropy with one-hot labels."""
 
     key = "ce"
-    summary = "cross-entropy with one-hot labels: plain training"
     recordable = True
 
     def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:

@@ -11,7 +11,6 @@ class ConfidencePenalty(Method):
     """L(p, y) − strength · H(p)."""
 
     key = "cp"
-    summary = "confidence penalty: cross-entropy minus strength times the entropy"
     recordable = True
 
     strength: float

@@ -14,7 +14,6 @@ class ConfidenceWeighted(Taught):
     """Σ_i w_i · CE_i, the samples weighted by how sure the teacher is of them (Eq. 5)."""
 
     key = "cwtm"
-    summary = "the label, each sample weighted by the teacher's confidence"
     permute: ClassVar[bool] = False
 
     def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
@@ -29,7 +28,6 @@ class PermutedConfidence(ConfidenceWeighted):
     """CWTM whose weights belong to other samples of the batch."""
 
     key = "cwtm-permut"
-    summary = "CWTM with the confidences shuffled among the samples of a batch"
     permute = True
 
 
@@ -38,7 +36,6 @@ class RandomConfidence(Method):
     """CWTM with confidences drawn from [beta, 1): the teacher's are replaced, so it needs none."""
 
     key = "cwtm-random"
-    summary = "CWTM with random confidences from [beta, 1): no teacher"
     recordable = True
 
     beta: float

@@ -12,7 +12,6 @@ class PermutedDarkKnowledge(Distillation):
     """KD whose teacher says which values, but not which classes: its non-argmax outputs are shuffled per sample."""
 
     key = "dkpp"
-    summary = "knowledge distillation with the teacher's other outputs shuffled: similarity destroyed"
 
     weight: float = 0.0
 

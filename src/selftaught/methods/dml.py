@@ -18,7 +18,6 @@ class MutualLearning(Method):
     """
 
     key = "dml"
-    summary = "deep mutual learning: two networks at the same time, each learns from the other too"
     peers = 1
     recordable = True
 

@@ -12,7 +12,6 @@ class Dropout(CrossEntropy):
     """Cross-entropy of a model that drops activations of the last layer of each block stage (paper, 5.1)."""
 
     key = "dropout"
-    summary = "cross-entropy with dropout at the end of each block stage"
 
     drop_rate: float
 

@@ -18,7 +18,6 @@ class SolutionFlow(FeaturesFirst):
     """
 
     key = "fsp"
-    summary = "first the teacher's flows between blocks (Gram matrices), then knowledge distillation"
 
     flow_weight: float
 

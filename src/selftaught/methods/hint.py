@@ -23,7 +23,6 @@ class Hint(FeaturesFirst):
     """
 
     key = "hint"
-    summary = "FitNets: first the teacher's features of one block, then knowledge distillation"
 
     stage: int
 

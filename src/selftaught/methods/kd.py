@@ -9,4 +9,3 @@ class KnowledgeDistillation(Distillation):
     """T² · KL(teacher‖student) + weight · L(p, y); its first term alone, at T = 1, has the gradient of Eq. 4."""
 
     key = "kd"
-    summary = "knowledge distillation: a bigger network's softened outputs, and the label"

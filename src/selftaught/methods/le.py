@@ -23,7 +23,6 @@ class LearningWithExplanations(TwoStage):
     """
 
     key = "le"
-    summary = "learning with explanations: soft labels from the model's own saliency maps"
     criterion_class: ClassVar[type[IntrospectiveLoss]] = IntrospectiveLoss
 
     def __init__(self, model: nn.Module, **others: Any) -> None:

@@ -21,5 +21,4 @@ class PermutedExplanations(LearningWithExplanations):
     """LE whose soft labels say which values, but not which classes."""
 
     key = "le-permut"
-    summary = "LE with each sample's other soft labels shuffled: similarity destroyed (ablation)"
     criterion_class = PermutedIntrospectiveLoss

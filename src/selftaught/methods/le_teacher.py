@@ -18,7 +18,6 @@ class TeacherResponses(TwoStage, Taught):
     """
 
     key = "le-teacher"
-    summary = "LE with a bigger network's responses for explanations: similarity from outside (control)"
 
     temperature: float
 

@@ -16,7 +16,6 @@ class UniformExplanations(TwoStage):
     """
 
     key = "le-uniform"
-    summary = "LE with even soft labels: the control that isolates the explanations"
 
     def forward(self, x: Tensor, y: Tensor, index: Tensor | None = None, view: View | None = None) -> Step:
         """One forward pass and the two terms."""

@@ -11,7 +11,6 @@ class LabelSmoothing(Method):
     """L(p, q) with alpha on the true class and the rest shared evenly by the others."""
 
     key = "ls"
-    summary = "label smoothing: alpha on the true class, the rest even"
     recordable = True
 
     alpha: float

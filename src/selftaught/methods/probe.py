@@ -1,5 +1,6 @@
 """The linear probe, as a row of a table: the head alone, on features that stay as they are."""
 
+from selftaught.files.catalogue import PROBE
 from selftaught.methods.base import register
 from selftaught.methods.ce import CrossEntropy
 
@@ -8,6 +9,4 @@ from selftaught.methods.ce import CrossEntropy
 class LinearProbe(CrossEntropy):
     """Logistic regression on the features of a pretrained network: nothing is trained after `RunConfig.head`."""
 
-    key = "probe"
-    summary = "linear probe: logistic regression on a pretrained network's frozen features"
-    head_only = True
+    key = PROBE

@@ -6,21 +6,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from selftaught import errors
+from selftaught.files.catalogue import METHODS
 from selftaught.methods.base import KNOWN, Method
-
-_ORDER = [
-    *("ce", "dropout", "ls", "cp"),
-    *("le", "le-permut", "le-uniform", "le-teacher"),
-    *("kd", "cwtm", "cwtm-permut", "cwtm-random", "dkpp"),
-    *("ban", "ban+l", "dml"),
-    *("hint", "at", "fsp", "takd"),
-    "probe",
-]
 
 
 def names() -> list[str]:
-    """The names of the methods, baselines first."""
-    return sorted(KNOWN, key=lambda key: (_ORDER.index(key) if key in _ORDER else len(_ORDER), key))
+    """The names of the methods, baselines first, those that are registered besides last."""
+    return [*METHODS, *sorted(KNOWN.keys() - METHODS.keys())]
 
 
 def find(key: str) -> type[Method]:

@@ -9,5 +9,4 @@ class TeacherAssistant(Distillation):
     """KD's loss, from an assistant of middle size that learned from the teacher by KD itself (paper, 5.3)."""
 
     key = "takd"
-    summary = "knowledge distillation in two steps: teacher to assistant, assistant to student"
     learns_from = "assistant"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selftaught.files.results import PROBE
+from selftaught.files.catalogue import PROBE
 from selftaught.statistics.paired import Interval, Test, holm, paired_test, resampled_test
 
 LEVEL = 0.05

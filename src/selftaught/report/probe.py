@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from selftaught.files.results import PROBE, Record
+from selftaught.files.catalogue import PROBE
+from selftaught.files.results import Record
 from selftaught.report.differences import CLEAR, Difference
 
 _ADVICE = (

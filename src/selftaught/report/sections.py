@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from selftaught.files.catalogue import PROBE
 from selftaught.files.evidence import BINS, Evidence, Examples
 from selftaught.files.evidence import classes as of_classes
 from selftaught.files.names import called
-from selftaught.files.results import PROBE, DataSummary, Record
+from selftaught.files.results import DataSummary, Record
 from selftaught.report import charts, pixels, probe
 from selftaught.report.numbers import signed
 from selftaught.report.render import ABSENT

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from selftaught.errors import InputError
 from selftaught.files import integrity, manifest, record
 from selftaught.files import study_folder as folder
+from selftaught.files.catalogue import PROBE
 from selftaught.files.reading import DamagedError, exists
-from selftaught.files.results import PROBE, Record
+from selftaught.files.results import Record
 from selftaught.report import page, render
 from selftaught.report.tables import tabulate
 

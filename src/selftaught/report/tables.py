@@ -7,9 +7,10 @@ import numpy as np
 
 from selftaught.errors import InputError, shown
 from selftaught.files import answers, evidence, integrity
+from selftaught.files.catalogue import PROBE
 from selftaught.files.config import DATA_OPTIONS, RunConfig
 from selftaught.files.names import called
-from selftaught.files.results import OWN_TEST_PART, PROBE, Record
+from selftaught.files.results import OWN_TEST_PART, Record
 from selftaught.report import balance, carried, chance, probe
 from selftaught.report.differences import LEVEL, Correct, Difference, differences, planned
 from selftaught.report.learning import Learning, learning
