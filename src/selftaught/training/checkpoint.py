@@ -15,6 +15,8 @@ from selftaught.files import checkpoints
 from selftaught.files.reading import DamagedError, exists
 from selftaught.files.record import CHECKPOINT, metrics_content, write
 from selftaught.files.sealing import sha256
+from selftaught.training import environment
+from selftaught.training.head import Head
 from selftaught.training.loop import Position, diverged
 from selftaught.training.session import Session
 
@@ -36,6 +38,15 @@ class Saved:
     trace: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     environment: dict[str, str | int] = field(default_factory=dict)
     head: dict[str, float] | None = None
+
+    def fitted(self, head: Head) -> None:
+        """Note what the fitting of the head came to; its time is part of the training's."""
+        self.head = asdict(head)
+        self.position.spend(head.seconds)
+
+    def ran_on(self, device: torch.device) -> None:
+        """Note what this session runs on."""
+        self.environment = environment.joined(self.environment, environment.describe(device))
 
 
 def save(directory: Path, session: Session, saved: Saved) -> None:

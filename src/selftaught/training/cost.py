@@ -191,12 +191,11 @@ class Runner:
         on_activity: OnActivity = nobody,
     ) -> None:
         images = data_of(config, on_activity=on_activity)
-        self.session: Session = start(config, images, teachers.untrained(config, images), on_activity)
+        teacher = teachers.untrained(config, images)
+        self.session: Session = start(config, images, teacher, on_activity, recorded)
         self.session.train_mode()
         self.session.method.start_epoch(config.warmup if epoch is None else epoch)
         self._batches = self._endless()
-        if not recorded:
-            self.session.recorder = None
         if self.session.recorder is not None:
             for _ in range(REHEARSALS + 1):
                 self.step()

@@ -51,6 +51,27 @@ class Position:
         means = {name: total / self.seen for name, total in self.sums.items()}
         return means | {"ece": sum(map(abs, self.excess)) / self.seen}
 
+    def add(self, names: list[str], row: list[float], size: int) -> None:
+        """Take in a step on `size` images: the means by these names, the loss first, and then each bin's excess.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        self.step += 1
+        if not math.isfinite(row[0]):
+            raise diverged(f"the loss became {row[0]}", self)
+        for name, value in zip(names, row, strict=False):
+            self.sums[name] = self.sums.get(name, 0.0) + value * size
+        excesses = row[len(names) :]
+        so_far = self.excess or [0.0] * len(excesses)
+        self.excess = [a + b for a, b in zip(so_far, excesses, strict=True)]
+        self.seen += size
+        self.images += size
+
+    def spend(self, seconds: float) -> None:
+        """Count time that training took."""
+        self.seconds += seconds
+
     def next_epoch(self) -> None:
         """Forget the epoch's sums and go to the next."""
         self.epoch, self.step, self.seen, self.sums, self.excess = self.epoch + 1, 0, 0, {}, []
@@ -102,21 +123,8 @@ class Meter:
         for measured in self._measured:
             steps, length = measured.table.shape
             for _ in range(steps):
-                self._add(measured.names, list(itertools.islice(numbers, length)), measured.size)
+                self.position.add(measured.names, list(itertools.islice(numbers, length)), measured.size)
         self._measured = []
-
-    def _add(self, names: list[str], row: list[float], size: int) -> None:
-        position = self.position
-        position.step += 1
-        if not math.isfinite(row[0]):
-            raise diverged(f"the loss became {row[0]}", position)
-        for name, value in zip(names, row, strict=False):
-            position.sums[name] = position.sums.get(name, 0.0) + value * size
-        excesses = row[len(names) :]
-        so_far = position.excess or [0.0] * len(excesses)
-        position.excess = [a + b for a, b in zip(so_far, excesses, strict=True)]
-        position.seen += size
-        position.images += size
 
 
 @dataclass(frozen=True)
@@ -250,7 +258,7 @@ class _Clock:
     def read(self) -> None:
         before = self.last
         self.skip()
-        self.position.seconds += self.last - before
+        self.position.spend(self.last - before)
 
     def skip(self) -> None:
         """What has passed since the last reading does not count."""

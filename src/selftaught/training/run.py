@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +112,7 @@ class _Run:
         self.saved = checkpoint.restore(directory, session)
         if session.config.head == "probe" and self.saved.head is None:
             self.fit_head()
-        here = environment.describe(session.fabric.device)
-        self.saved.environment = environment.joined(self.saved.environment, here)
+        self.saved.ran_on(session.fabric.device)
         self.position = self.saved.position
         self.resumed_at = self.position.epoch * len(session.batches) + self.position.step
         self.images_before, self.seconds_before = self.position.images, self.position.seconds
@@ -123,10 +121,8 @@ class _Run:
             self.save()  # where `take_again` goes back to
 
     def fit_head(self) -> None:
-        """Begin with the linear probe, whatever the method; its time is part of the training's."""
-        found = head.fit(self.session)
-        self.saved.head = asdict(found)
-        self.saved.position.seconds += found.seconds
+        """Begin with the linear probe, whatever the method."""
+        self.saved.fitted(head.fit(self.session))
         self.session.begin_average()
 
     def train(self) -> None:

@@ -54,6 +54,7 @@ class Session:
         networks: the model and its peers, without their wrappers.
         wrapped: the same in their wrappers.
         classifiers: the last layer of each network, where it is trained in a way of its own.
+        recorded: whether steps are recorded and replayed where they can be.
         recorder: there where steps are recorded and replayed.
         average: there where weights are averaged.
     """
@@ -70,6 +71,7 @@ class Session:
     wrapped: list[nn.Module]
     classifiers: dict[nn.Module, nn.Linear] = field(default_factory=dict)
     on_activity: OnActivity = nobody
+    recorded: bool = True
     recorder: recording.Recorder | None = field(default=None, init=False)
     average: Average | None = field(default=None, init=False)
     _class_weights: ClassWeights | None = field(default=None, init=False)
@@ -87,7 +89,7 @@ class Session:
             self.average = Average(self.network, self.config.ema, self.config.blend)
 
     def _begin_recording(self) -> None:
-        if recording.is_on(self.config, self.method):
+        if self.recorded and recording.is_on(self.config, self.method):
             self.recorder = recording.Recorder(list(self.method.parameters()), self.fabric.device)
 
     def adopt_average(self) -> None:
@@ -211,6 +213,7 @@ def start(
     images: ImageData,
     teacher: nn.Module | None = None,
     on_activity: OnActivity = nobody,
+    recorded: bool = True,
 ) -> Session:
     """A session at step 0. Sets the global RNG.
 
@@ -222,6 +225,7 @@ def start(
         images: its data.
         teacher: the network that the method learns from, see `selftaught.training.teachers`; None where there is none.
         on_activity: hears what takes long, now and while the session is used.
+        recorded: whether steps are recorded and replayed where they can be.
 
     Raises:
         InputError: the model's files are not those that the run was configured with, or there is no such device.
@@ -261,6 +265,7 @@ def start(
         wrapped,
         of_networks,
         on_activity,
+        recorded,
     )
 
 
