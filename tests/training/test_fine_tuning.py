@@ -13,7 +13,7 @@ from torch import nn
 import selftaught
 from selftaught.errors import InputError
 from selftaught.files import record
-from selftaught.study.flags import plan, with_probe
+from selftaught.study.flags import plan, try_steps, with_probe
 from selftaught.training import head, presets, probe
 from selftaught.training.class_weights import balanced
 from selftaught.training.presets import data_of, resolve
@@ -253,7 +253,7 @@ def test_a_network_without_a_linear_classifier_is_refused_before_anything_is_tra
     )
     model = f"{tmp_path / 'net.py'}:build"
     with pytest.raises(InputError, match="--head new"):
-        plan("digits", ["ce"], 1, model=model, image_size=8, train_size=80)
+        try_steps(plan("digits", ["ce"], 1, model=model, image_size=8, train_size=80))
 
 
 def test_a_network_without_one_is_trained_with_a_random_head(tmp_path):
