@@ -6,29 +6,13 @@ from selftaught.data.parts import UNLABELLED, division, part_of
 from selftaught.errors import shown
 
 # Columns whose values may be the names of parts, in the order of preference.
-_DIVIDING = (
-    "split",
-    "set",
-    "subset",
-    "partition",
-    "part",
-    "phase",
-    "usage",
-    "stage",
-    "fold",
-    "folds",
-    "kfold",
-    "cvfold",
-)
+_DIVIDING = "split set subset partition part phase usage stage fold folds kfold cvfold".split()  # noqa: SIM905
 
 # Columns of yes and no: the part of a yes, and that of a no.
 _FLAGS = {
     "istest": ("test", "train"),
-    "istrain": ("train", "test"),
-    "istraining": ("train", "test"),
-    "isvalid": ("validation", "train"),
-    "isval": ("validation", "train"),
-    "isvalidation": ("validation", "train"),
+    **dict.fromkeys(("istrain", "istraining"), ("train", "test")),
+    **dict.fromkeys(("isvalid", "isval", "isvalidation"), ("validation", "train")),
 }
 _YES, _NO = {"1", "1.0", "true", "t", "yes", "y"}, {"0", "0.0", "false", "f", "no", "n"}
 _KNOWN = (*_DIVIDING, *_FLAGS)

@@ -23,21 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # In the order of preference, in small letters.
-_PICTURE_COLUMNS = (
-    "image",
-    "img",
-    "picture",
-    "photo",
-    "image_bytes",
-    "bytes",
-    "jpg",
-    "jpeg",
-    "png",
-    "content",
-    "data",
-)
+_PICTURE_COLUMNS = "image img picture photo image_bytes bytes jpg jpeg png content data".split()  # noqa: SIM905
 _LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "category", "target")
-
 
 _LONGEST_METADATA = 2**24
 

@@ -1,6 +1,7 @@
 """Which part of a source is for training and which for testing, and whether its classes are fit for both."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
@@ -18,18 +19,9 @@ UNLABELLED = "unlabelled"
 """What is meant for prediction, not for learning: Kaggle's ``seg_pred``."""
 
 _NAMES = {
-    "train": "train",
-    "training": "train",
-    "trn": "train",
-    "test": "test",
-    "testing": "test",
-    "tst": "test",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "eval": "validation",
-    "evaluation": "validation",
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "validation"),
 }
 
 _UNLABELLED = {"pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled"}
@@ -125,11 +117,7 @@ def named_part(name: str) -> tuple[str | None, tuple[str, ...]]:
 
 
 def divide(parts: Mapping[str, T], where: str) -> tuple[T, T | None, tuple[str, ...]]:
-    """The training part, the test part (None where there is no second part) and what to tell the user.
-
-    Args:
-        parts: by the names that `part_of` gives; a source that is not divided has "train" only.
-        where: the source, for messages.
+    """The training part of the source `where`, the test part (None where there is no second one), and what to tell.
 
     Raises:
         InputError: there is no training part.
@@ -145,23 +133,14 @@ def divide(parts: Mapping[str, T], where: str) -> tuple[T, T | None, tuple[str, 
 
 
 def check_classes(classes: Sequence[str], train: Tensor, test: Tensor | None, where: str) -> None:
-    """Refuse what cannot be learned or divided.
-
-    Args:
-        classes: the C names.
-        train: int64 (N,), the labels of the training part, or of everything where `test` is None.
-        test: the labels of the test part.
-        where: the source, for messages.
+    """Refuse the source `where` if it cannot be learned or divided; labels are int64 (N,), `test` those of its test part.
 
     Raises:
         InputError: there are fewer than two classes, two have the same name, or an undivided source has a single image
             of a class.
     """
-    seen: set[str] = set()
-    for name in classes:
-        if name in seen:
-            raise InputError(f"{where} has two classes that are called {name!r}: rename one")
-        seen.add(name)
+    if twice := [name for name, count in Counter(classes).items() if count > 1]:
+        raise InputError(f"{where} has two classes that are called {twice[0]!r}: rename one")
     if len(classes) < 2:
         found = f"one class only ({classes[0]!r})" if classes else "no classes"
         raise InputError(f"{where} has {found}: telling images apart takes at least two")
@@ -176,22 +155,15 @@ def check_classes(classes: Sequence[str], train: Tensor, test: Tensor | None, wh
 
 
 def absent(classes: Sequence[str], train: Tensor, test: Tensor | None) -> list[str]:
-    """Which classes have no images in which part: "class 'cat' has no images in the test part". Many are one line.
-
-    Args:
-        classes: the C names.
-        train: int64 (N,), the labels of the training part.
-        test: those of the test part; None where there is none yet.
-    """
-    lines = []
-    forms: dict[str, list[str]] = {}
+    """Which classes have no images in which part: "class 'cat' has no images in the test part". Many are one line."""
+    lines, forms = [], dict[str, list[str]]()
     for name in classes:
         forms.setdefault(_form(name), []).append(name)
     for part, labels in {"training": train, "test": test}.items():
         if labels is None:
             continue
-        missing = torch.nonzero(torch.bincount(labels, minlength=len(classes)) == 0).flatten().tolist()
-        names = [classes[label] for label in missing]
+        counts = torch.bincount(labels, minlength=len(classes)).tolist()
+        names = [name for name, count in zip(classes, counts, strict=True) if not count]
         if len(names) > 3:
             twin = next(filter(None, (_twin(name, forms) for name in names)), "")
             shortened = listed([repr(name) for name in names])

@@ -232,7 +232,7 @@ class Policy:
             "translate-x": self.move(width),
             "translate-y": self.move(height),
             "rotate": self.turn,
-            **dict.fromkeys(("brightness", "color", "contrast", "sharpness"), self.blend),
+            **dict.fromkeys(_BLENDED, self.blend),
         }
         steps = {name: torch.linspace(0, top, _BINS) for name, top in most.items()}
         steps["posterize"] = 8 - (torch.arange(_BINS) / ((_BINS - 1) / self.bits)).round()
@@ -252,17 +252,8 @@ class Policy:
         return Choices(kinds, torch.where(signed[kinds], signs * magnitudes, magnitudes))
 
 
-_SIGNED = {
-    "shear-x",
-    "shear-y",
-    "translate-x",
-    "translate-y",
-    "rotate",
-    "brightness",
-    "color",
-    "contrast",
-    "sharpness",
-}
+_BLENDED = ("brightness", "color", "contrast", "sharpness")
+_SIGNED = {"shear-x", "shear-y", "translate-x", "translate-y", "rotate", *_BLENDED}
 
 POLICIES: dict[str, Policy] = {
     "trivial": Policy(times=1, bin=None, shear=0.99, move=lambda _: 32.0, turn=135.0, blend=0.99, bits=6),
