@@ -9,6 +9,15 @@ from selftaught.data import augment
 from tests.oracles import augment as oracle
 
 
+def _crop_flip(images, generator, padding=4, flip=True):
+    return augment.crop_flip(images, augment.draw(len(images), generator, padding, flip), padding)
+
+
+def _resized_crop(images, generator, min_scale, flip):
+    boxes = augment.draw_boxes(len(images), images.shape[2:], generator, min_scale, flip)
+    return augment.resized_crop(images, boxes)
+
+
 def _images(*shape, seed=0):
     return torch.randint(1, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
@@ -26,7 +35,7 @@ def _images(*shape, seed=0):
 def test_equals_pillow_image_by_image(batch, channels, height, width, padding, flip, seed):
     images = _images(batch, channels, height, width)
     placement = augment.draw(batch, torch.Generator().manual_seed(seed), padding, flip)
-    got = augment.random_crop_flip(images, torch.Generator().manual_seed(seed), padding, flip)
+    got = _crop_flip(images, torch.Generator().manual_seed(seed), padding, flip)
     expected = oracle.crop_flip(images.numpy(), *(t.numpy() for t in placement), padding)
     assert got.dtype == torch.uint8
     np.testing.assert_array_equal(got.numpy(), expected)
@@ -67,14 +76,14 @@ def test_without_flip_none_is_flipped_and_the_offsets_stay():
 
 def test_no_padding_and_no_flip_changes_nothing():
     images = _images(4, 3, 8, 8)
-    out = augment.random_crop_flip(images, torch.Generator().manual_seed(0), padding=0, flip=False)
+    out = _crop_flip(images, torch.Generator().manual_seed(0), padding=0, flip=False)
     assert torch.equal(out, images)
 
 
 def test_images_of_a_batch_are_placed_differently_and_the_input_is_left_alone():
     images = _images(1, 1, 8, 8).repeat(64, 1, 1, 1)
     before = images.clone()
-    out = augment.random_crop_flip(images, torch.Generator().manual_seed(0))
+    out = _crop_flip(images, torch.Generator().manual_seed(0))
     assert len(out.unique(dim=0)) > 40
     assert torch.equal(images, before)
 
@@ -82,8 +91,8 @@ def test_images_of_a_batch_are_placed_differently_and_the_input_is_left_alone():
 def test_only_the_given_generator_is_used():
     state = torch.get_rng_state()
     generator = torch.Generator().manual_seed(0)
-    first = augment.random_crop_flip(_images(8, 1, 8, 8), generator)
-    second = augment.random_crop_flip(_images(8, 1, 8, 8), generator)
+    first = _crop_flip(_images(8, 1, 8, 8), generator)
+    second = _crop_flip(_images(8, 1, 8, 8), generator)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(first, second)
 
@@ -106,7 +115,7 @@ def test_resized_crops_equal_pillow_image_by_image(batch, channels, height, widt
         assert 0 <= left <= left + w <= width
         assert min(h, w) > 0
         assert flip or not flipped
-    got = augment.random_resized_crop(images, _generator(seed), min_scale, flip)
+    got = _resized_crop(images, _generator(seed), min_scale, flip)
     expected = oracle.resized_crop(images.numpy(), list(zip(*(b.tolist() for b in boxes), strict=True)))
     assert (got.shape, got.dtype) == (images.shape, torch.uint8)
     # Pillow rounds once per axis, here it is rounded once.
@@ -154,5 +163,5 @@ def test_resized_crops_do_not_depend_on_layout_or_on_company():
     together = augment.resized_crop(images, boxes)
     last = images.contiguous(memory_format=torch.channels_last)
     assert torch.equal(augment.resized_crop(last, boxes), together)
-    alone = augment.resized_crop(images[2:3], boxes.take(slice(2, 3)))
+    alone = augment.resized_crop(images[2:3], augment.taken(boxes, slice(2, 3)))
     assert torch.equal(alone, together[2:3])

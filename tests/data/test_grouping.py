@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from selftaught import data
-from selftaught.data import grouping, hub, splits
+from selftaught.data import hub, splits
 from selftaught.data.sources import open_source
 from selftaught.errors import InputError
 from tests.data.conftest import encode, random_pictures, write_parquet
@@ -52,11 +52,9 @@ def test_whole_groups_are_set_aside_stratified(sizes, fraction, seed):
     for label, of_class in enumerate(sizes):
         aside = int((labels[test] == label).sum())
         assert 0 < aside < sum(of_class)
-        # No further group would bring the class closer, and none could be left.
-        off = abs(aside - fraction * sum(of_class))
-        assert (
-            off <= max(of_class) / 2 + 0.1 or aside == min(of_class) or sum(of_class) - aside == min(of_class)
-        )
+        # No further group would bring the class closer, and the only one on a side cannot be left.
+        off, largest = abs(aside - fraction * sum(of_class)), max(of_class)
+        assert off <= largest / 2 + 0.1 or min(aside, sum(of_class) - aside) <= largest
 
 
 @settings(max_examples=60, deadline=None)
@@ -79,7 +77,7 @@ def test_groups_of_several_classes_are_divided_where_that_is_possible(members, s
         for count in everyone
         for side in itertools.combinations(everyone, count)
     )
-    taken = grouping.apart(labels, groups, 0.3, seed)
+    taken = splits.whole_groups(labels, groups, 0.3, seed)
     assert (taken is not None) == possible
     if taken is not None:
         rest = splits.complement(taken, len(labels))

@@ -27,7 +27,8 @@ def _jpeg(**options):
 
 
 def _noted(blob):
-    return pictures.decode_noted(blob, Preparation())
+    [found], endless = pictures.decode_several(blob, [Preparation()])
+    return found, endless
 
 
 @pytest.mark.parametrize(

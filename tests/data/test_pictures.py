@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from selftaught.data import pictures
-from selftaught.data.files import is_image
+from selftaught.data.image_files import is_image
 from selftaught.data.preparation import Preparation
 from tests.data.conftest import encode, random_pictures
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.data import policies
+from selftaught.data import augment, policies
 from selftaught.data.policies import OPERATIONS, POLICIES, Choices
 from tests.oracles import policies as oracle
 
@@ -78,7 +78,9 @@ def test_what_becomes_of_an_image_is_its_own_affair(data, count, name):
     last = policies.apply(images.contiguous(memory_format=torch.channels_last), choices)
     assert torch.equal(together, last)
     for k in range(count):
-        assert torch.equal(policies.apply(images[k : k + 1], choices.take(slice(k, k + 1)))[0], together[k])
+        assert torch.equal(
+            policies.apply(images[k : k + 1], augment.taken(choices, slice(k, k + 1)))[0], together[k]
+        )
 
 
 def test_operations_follow_each_other():

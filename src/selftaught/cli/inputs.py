@@ -14,7 +14,7 @@ from selftaught.activities import activity
 from selftaught.cli import early
 from selftaught.cli.busy import hear
 from selftaught.data import mending, pictures
-from selftaught.data.files import is_image, is_picture, regular, state, walk
+from selftaught.data.image_files import is_image, is_picture, regular, state, walk
 from selftaught.data.remarks import remarks
 from selftaught.errors import InputError, shown
 from selftaught.files import record

@@ -4,8 +4,8 @@ A data set is added by one line in `selftaught.data.sources`.
 """
 
 from selftaught.data import augment, batches
+from selftaught.data.channels import channel_stats
 from selftaught.data.dataset import ImageData
 from selftaught.data.loading import load, names, summary
-from selftaught.data.statistics import channel_stats
 
 __all__ = ["ImageData", "augment", "batches", "channel_stats", "load", "names", "summary"]

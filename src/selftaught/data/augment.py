@@ -1,17 +1,19 @@
 """Augmentation of a whole batch at once, on whatever device it is.
 
-`random_crop_flip` is the paper's, Sec. 3: "4 pixels are padded on each side, and a 32x32 patch is randomly cropped from
-the padded images or their horizontal flip". `random_resized_crop` is the usual one for photographs (Szegedy et al.,
-2015). What is drawn and what is done with it are two functions each, so that an epoch's draws are made at its start.
+`crop_flip` is the paper's, Sec. 3: "4 pixels are padded on each side, and a 32x32 patch is randomly cropped from the
+padded images or their horizontal flip". `resized_crop` is the usual one for photographs (Szegedy et al., 2015). What is
+drawn for an epoch, at its start, and what is done with it are two functions each.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Drawn = TypeVar("Drawn", bound=tuple[Tensor, ...])
 
 
 class View(NamedTuple):
@@ -34,18 +36,15 @@ class Placement(NamedTuple):
     lefts: Tensor
     flips: Tensor
 
-    def to(self, device: torch.device | str) -> "Placement":
-        """The same on another device."""
-        return Placement(*(tensor.to(device) for tensor in self))
-
-    def take(self, samples: slice) -> "Placement":
-        """Those of some of the images."""
-        return Placement(*(tensor[samples] for tensor in self))
-
     def view(self, size: tuple[int, int], padding: int) -> View:
         """What images of this height and width show that were padded."""
         corners = (torch.stack([self.tops, self.lefts], dim=1) - padding) / torch.tensor(size)
         return View(torch.cat([corners, torch.ones_like(corners)], dim=1), self.flips)
+
+
+def taken(drawn: Drawn, samples: slice) -> Drawn:
+    """What was drawn for some of the images; it is a named tuple of tensors with one row for each."""
+    return type(drawn)(*(tensor[samples] for tensor in drawn))
 
 
 def draw(count: int, generator: torch.Generator, padding: int = 4, flip: bool = True) -> Placement:
@@ -77,27 +76,6 @@ def crop_flip(images: Tensor, placement: Placement, padding: int = 4) -> Tensor:
     return padded.flatten(2).gather(2, index).view(images.shape)
 
 
-def random_crop_flip(
-    images: Tensor, generator: torch.Generator, padding: int = 4, flip: bool = True
-) -> Tensor:
-    """Random crops of the padded images or of their mirror images, each image its own.
-
-    Args:
-        images: uint8 (B, K, H, W) on any device.
-        generator: on the CPU, so that all devices draw the same.
-        padding: pixels of zeros on each side; 0 crops nothing.
-        flip: mirror each image with probability 1/2.
-
-    Returns:
-        The same shape, dtype and device.
-
-    >>> images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8)
-    >>> random_crop_flip(images, torch.Generator().manual_seed(0)).shape
-    torch.Size([8, 3, 32, 32])
-    """
-    return crop_flip(images, draw(len(images), generator, padding, flip).to(images.device), padding)
-
-
 _RATIO = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
 _PART = 2**16
@@ -111,14 +89,6 @@ class Boxes(NamedTuple):
     heights: Tensor
     widths: Tensor
     flips: Tensor
-
-    def to(self, device: torch.device | str) -> "Boxes":
-        """The same on another device."""
-        return Boxes(*(tensor.to(device) for tensor in self))
-
-    def take(self, samples: slice) -> "Boxes":
-        """Those of some of the images."""
-        return Boxes(*(tensor[samples] for tensor in self))
 
     def view(self, sizes: Tensor) -> View:
         """What is cut out of pictures of these heights and widths, int64 (B, 2)."""
@@ -215,26 +185,3 @@ def resized_crop(
         enlarged = enlarged.round_().clamp_(0, 255).to(torch.uint8)
     flipped = torch.tensor(flips, device=enlarged.device)[:, None, None, None]
     return torch.where(flipped, enlarged.flip(3), enlarged)
-
-
-def random_resized_crop(
-    images: Tensor, generator: torch.Generator, min_scale: float = 0.08, flip: bool = True
-) -> Tensor:
-    """Random parts of the images, enlarged to the images' size and half of them mirrored, each image its own.
-
-    Args:
-        images: uint8 (B, K, H, W) on any device.
-        generator: on the CPU, so that all devices draw the same.
-        min_scale: the smallest share of the image's area, in (0, 1].
-        flip: mirror each image with probability 1/2.
-
-    Returns:
-        The same shape, dtype and device.
-
-    >>> images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8)
-    >>> random_resized_crop(images, torch.Generator().manual_seed(0)).shape
-    torch.Size([8, 3, 32, 32])
-    """
-    height, width = images.shape[2:]
-    boxes = draw_boxes(len(images), (height, width), generator, min_scale, flip)
-    return resized_crop(images, boxes)

@@ -24,18 +24,16 @@ class Batches:
     on the global RNG, which is left alone. So a resumed run sees what it would have seen.
 
     Args:
-        images: uint8 (N, K, H, W): a tensor, moved to `device` once if there is room, or what
-            `selftaught.data.ImageData` has in its place.
-        labels: int64 (N,), moved likewise.
-        batch_size: images per batch. When training, a last batch of one image is left out, since batch
-            normalisation cannot use it.
+        images: uint8 (N, K, H, W), as `selftaught.data.ImageData` has them, moved to `device` if there is room.
+        labels: int64 (N,).
+        batch_size: images per batch. A last one is left out of training, as batch normalisation cannot use it.
         mean: per channel, of images scaled to [0, 1]; subtracted.
         std: per channel; divided by.
         device: where the batches are made.
         seed: at least 0; None to evaluate: in order, every image, as it is.
-        padding: zero padding in pixels for random crops, see `augment.random_crop_flip`.
+        padding: zero padding in pixels for random crops, see `augment.crop_flip`.
         flip: mirror at random.
-        min_scale: in (0, 1], for crops as `augment.random_resized_crop` makes them, in place of padding.
+        min_scale: in (0, 1], for crops as `augment.draw_boxes` draws them, in place of padding.
         policy: what is done to each image after that, one of `policies.POLICIES`, or "none".
         erasing: the share in [0, 1) of the images that lose a random rectangle, see `policies.draw_holes`.
         sampling: how an epoch's images are drawn, one of `sampling.SAMPLINGS`.
@@ -117,10 +115,10 @@ class Batches:
         choices, holes = self._further(n)
         for samples, x in zip(joined, augmented(order, joined, generator), strict=True):
             if choices is not None:
-                x = policies.apply(x, choices.take(samples))
+                x = policies.apply(x, augment.taken(choices, samples))
             made = self._normalise(x)
             if holes is not None:
-                policies.erase(made, holes.take(samples))
+                policies.erase(made, augment.taken(holes, samples))
             yield from zip(made.split(self.batch_size), labels[samples].split(self.batch_size), strict=True)
 
     def samples(self, n: int, first: int = 0) -> list[Tensor]:
@@ -192,7 +190,7 @@ class Batches:
         height, width = self.images.shape[2:]
         boxes = self._boxes(order, generator)
         chosen = [order[samples] for samples in joined]
-        of_chosen = [boxes.take(samples) for samples in joined]
+        of_chosen = [augment.taken(boxes, samples) for samples in joined]
         for x in self.originals.cut(chosen, of_chosen, (height, width)):
             yield x.to(self.device)
 
@@ -211,13 +209,14 @@ class Batches:
     def _shifted(self, order: Tensor, joined: list[slice], generator: torch.Generator) -> Iterator[Tensor]:
         """The images at these places of an epoch's order, padded, cropped and mirrored if they should be."""
         drawn = self._placement(len(order), generator)
-        placement = None if drawn is None else drawn.to(self.device)
+        placement = drawn and augment.Placement(*(tensor.to(self.device) for tensor in drawn))
         if isinstance(self.images, Tensor):
             order = order.to(self.images.device)
         chosen = [order[samples] for samples in joined]
         for samples, images in zip(joined, fetch(self.images, chosen), strict=True):
             x = images.to(self.device)
-            yield x if placement is None else augment.crop_flip(x, placement.take(samples), self.padding)
+            cropped = placement and augment.crop_flip(x, augment.taken(placement, samples), self.padding)
+            yield x if cropped is None else cropped
 
     def _normalise(self, x: Tensor) -> Tensor:
         x = x.to(torch.float32, memory_format=self.memory_format)

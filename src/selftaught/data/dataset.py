@@ -19,14 +19,10 @@ class ImageData:
     part.
 
     Attributes:
-        fingerprint: a hex digest of the classes, the images and labels, and of which of them are in which part;
-            the same whether the images are in memory or decoded as they are needed.
+        fingerprint: a hex digest of the classes, the images and labels, and of which of them are in which part.
         mean: of each channel of the training images in [0, 1], or what the model asks for; to be subtracted.
         std: likewise, to be divided by.
-        crop: how pictures were brought to size, see `selftaught.data.preparation.Preparation`.
-        resample: with which filter.
-        stretch: whether their proportions were ignored before the crop.
-        levels: the grey values that became black and white, where pictures have more than 8 bits; None where none has.
+        crop: how pictures were brought to size, see `selftaught.data.preparation.Preparation`, as for the next three.
         test_part: where the test images come from, in a few words.
         duplicates: how many test images equal a training or validation image, pixel by pixel.
         notes: what a user should know about the data, one line each.

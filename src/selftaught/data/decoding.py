@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from selftaught.data import pictures, workers
+from selftaught.data.channels import power_sums
 from selftaught.data.encoded import Pictures
 from selftaught.data.levels import Levels
 from selftaught.data.preparation import Preparation
-from selftaught.data.statistics import power_sums
 from selftaught.errors import InputError, together
 
 

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from selftaught.data.files import check_link, is_image, listing
+from selftaught.data.image_files import check_link, is_image, listing
 from selftaught.data.parts import part_of
 from selftaught.errors import InputError, shown
 
@@ -13,13 +13,9 @@ _DEPTH = 3
 
 
 class Finder:
-    """Finds files by name below the folder of a table or the folder that was asked for, and no others.
+    """Finds files by name below the folder of a table or the folder that was `asked` for, and no others.
 
     A name may lack its suffix, and differ in capitals and in how accents are written, where that leaves one file.
-
-    Args:
-        table: the file that names them.
-        asked: the folder that was asked for, where the table lies in it or beside it.
     """
 
     def __init__(self, table: Path, asked: Path | None) -> None:
@@ -30,12 +26,7 @@ class Finder:
         self._names: dict[Path, tuple[dict[str, list[Path]], ...]] = {}
 
     def find(self, written: str, part: str | None, where: str) -> Path:
-        """The file of that name.
-
-        Args:
-            written: the name.
-            part: the part that it is said to be of, if any: where sub-folders are called after parts, that one counts.
-            where: the line that says so.
+        """The file of the name `written` in the line `where`; in the sub-folder of its part, if there are such.
 
         Raises:
             InputError: there is none, there are several, or it is not below the folder.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftaught.data import huggingface
+from selftaught.data import arrow
 from selftaught.data.encoded import Collection
 from selftaught.data.labels import Labels
 from selftaught.data.parts import part_of
@@ -36,7 +36,7 @@ class Rows:
 
     def read(self, index: int) -> bytes:
         """The picture's bytes, or its file's content; InputError where there is neither."""
-        return huggingface.blob(self._dataset[index][self._column], self.name(index), _kept_files())
+        return arrow.blob(self._dataset[index][self._column], self.name(index), _kept_files())
 
     def name(self, index: int) -> str:
         """The split and its row, counted from 0."""
@@ -69,14 +69,14 @@ def collect(hub_id: str, split_by: str | None = None) -> Collection:
     content = hashlib.sha256()
     for part, dataset in splits.items():
         origin = f"{where}, split {str(dataset.split or part)!r}"
-        layout = huggingface.layout(dataset.features.arrow_schema, origin)
-        unused += huggingface.unused(dataset.features.arrow_schema, layout, origin)
+        layout = arrow.layout(dataset.features.arrow_schema, origin)
+        unused += arrow.unused(dataset.features.arrow_schema, layout, origin)
         labels = dataset.select_columns([layout.labels]).with_format("arrow")[:][layout.labels]
         pictures = Rows(dataset, layout.pictures, origin)
         named = [Labels(origin, layout.labels, layout.classes, labels)]
-        found[part] = huggingface.Split(pictures, named, _groups(dataset, split_by, origin))
+        found[part] = arrow.Split(pictures, named, _groups(dataset, split_by, origin))
         content.update(repr((part, dataset._fingerprint, layout)).encode())
-    return huggingface.collection(found, where, content.hexdigest(), [*notes, *dict.fromkeys(unused)])
+    return arrow.collection(found, where, content.hexdigest(), [*notes, *dict.fromkeys(unused)])
 
 
 def _groups(dataset: "Dataset", split_by: str | None, origin: str) -> list[str] | None:
@@ -84,10 +84,10 @@ def _groups(dataset: "Dataset", split_by: str | None, origin: str) -> list[str] 
     if split_by is None:
         return None
     if split_by not in dataset.features:
-        raise huggingface.no_column(split_by, origin, list(dataset.features))
+        raise arrow.no_column(split_by, origin, list(dataset.features))
     found = dataset.select_columns([split_by]).with_format("arrow")[:][split_by].to_pylist()
     if None in found:
-        raise huggingface.no_value(split_by, origin, found.index(None))
+        raise arrow.no_value(split_by, origin, found.index(None))
     return list(map(str, found))
 
 

@@ -3,20 +3,19 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from selftaught.data import grouping, splits, store
+from selftaught.data import splits, store
+from selftaught.data.channels import normalisation
 from selftaught.data.dataset import ImageData
 from selftaught.data.decoding import OnProgress
-from selftaught.data.encoded import Collection, Pictures
+from selftaught.data.encoded import Chosen, Collection
 from selftaught.data.preparation import Preparation
 from selftaught.data.sources import SOURCES, open_source
 from selftaught.data.splits import Parts
-from selftaught.data.statistics import normalisation
 from selftaught.data.store import Store
 from selftaught.errors import InputError, shown, unknown
 
@@ -70,16 +69,13 @@ def load(
         test_size: how many images to test with, a stratified choice, for a first look; None for all.
         preparation: what the model asks of its images.
         memory: bytes that the decoded images may take; None for ``$SELFTAUGHT_MEMORY`` (GiB) or half of what is
-            free. Where they take more they are decoded again each time they are needed, by
-            ``$SELFTAUGHT_WORKERS`` processes (by default one per core, at most four), with the same results.
+            free. Where they take more they are decoded each time they are needed, by ``$SELFTAUGHT_WORKERS`` processes.
         on_progress: told how many pictures are done, of how many, as headers are read and again as they are decoded.
         for_crops: whether to keep the training pictures large as well (`ImageData.originals`), for
             `selftaught.data.batches.Batches` to cut random parts from.
         subset_seed: seeds the choice of training and validation images in place of `split_seed`; the test images stay.
         split_by: what the images are grouped by, so that no group is in two parts: a column of the table or Parquet
-            files, or for image files a regular expression, which is searched for in the path below the folder: its
-            first group, or else all that matches, is the group's name. What is set aside or held out are whole groups,
-            stratified as well as they allow.
+            files, or for image files a regular expression, see `splits.group_in_path`.
 
     Raises:
         InputError: unknown name, a value out of range, data that cannot be found or decoded.
@@ -94,7 +90,9 @@ def load(
         collection, train_size, val_fraction, split_seed, test_fraction, test_size, subset_seed, split_by
     )
     train = division.parts.train
-    everything = store.fill(collection, train, asked, preparation, memory, on_progress or _ignore, for_crops)
+    everything = store.fill(
+        collection, train, asked, preparation, memory, on_progress or (lambda _done, _total: None), for_crops
+    )
     return _assemble(name, collection, division, everything, preparation)
 
 
@@ -129,20 +127,9 @@ def _assemble(
             *division.notes,
             *_duplicates_note(duplicates, parts, called),
         ),
-        test_name=_Names(everything.source, parts.test),
+        test_name=Chosen(everything.source, parts.test).name,
         originals=everything.originals(parts.train),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Names:
-    """What the pictures at some positions of a source are called."""
-
-    source: Pictures
-    positions: Tensor
-
-    def __call__(self, index: int) -> str:
-        return self.source.name(int(self.positions[index]))
 
 
 class _Division(NamedTuple):
@@ -193,7 +180,7 @@ def _groups(collection: Collection) -> tuple[Tensor | None, list[str]]:
     """Which group each image of both parts belongs to, int64 (N,), and what the groups are called."""
     parts = [part for part in (collection.train, collection.test) if part is not None]
     called = [name for part in parts for name in part.groups or ()]
-    return grouping.numbered(called) if called else (None, [])
+    return splits.numbered_groups(called) if called else (None, [])
 
 
 def _about_groups(
@@ -269,7 +256,3 @@ def _pair(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if len(pair) != 2 or min(pair) < 1:
         raise InputError(f"image_size must be one number or (height, width), at least 1, got {image_size}")
     return pair
-
-
-def _ignore(_done: int, _total: int) -> None:
-    pass

@@ -4,17 +4,21 @@ import hashlib
 import os
 import tempfile
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from filelock import FileLock
+from torch import Tensor
 
-from selftaught.data import cache, huggingface, parquet_column, parquet_division
+from selftaught.data import arrow, cache, parquet_column
+from selftaught.data.columns import Candidates, takes
 from selftaught.data.encoded import Collection
-from selftaught.data.labels import Labels
+from selftaught.data.labels import Labels, is_text
 from selftaught.data.parquet_files import Found
 from selftaught.data.parts import PARTS
 from selftaught.errors import InputError, shown
@@ -32,7 +36,7 @@ def collect(found: Found, where: str, split_by: str | None = None) -> Collection
 
     Raises:
         InputError: a file is no Parquet, has no such columns or unpacks to far more than its size, a label is none;
-            the message names the file and the row. And see `selftaught.data.huggingface.collection`.
+            the message names the file and the row. And see `selftaught.data.arrow.collection`.
     """
     splits, used, more = {}, set[str](), list[str]()
     content = hashlib.sha256()
@@ -42,7 +46,7 @@ def collect(found: Found, where: str, split_by: str | None = None) -> Collection
             more += [note for notes in unused for note in notes]
             used.update(file.column for file in files)
             used.update(piece.column for piece in labels)
-            splits[part] = huggingface.Split(Rows(files), labels, _groups(files, split_by))
+            splits[part] = arrow.Split(Rows(files), labels, _groups(files, split_by))
             content.update(
                 repr((part, [(file.path.name, file.state, file.column) for file in files])).encode()
             )
@@ -50,7 +54,7 @@ def collect(found: Found, where: str, split_by: str | None = None) -> Collection
     if division.column is not None:
         content.update(repr(("divided by", division.column)).encode())
     notes = [*found.notes, *dict.fromkeys(more), *division.notes]
-    return huggingface.collection(splits, where, content.hexdigest(), notes, division.positions)
+    return arrow.collection(splits, where, content.hexdigest(), notes, division.positions)
 
 
 def _groups(files: Sequence["File"], split_by: str | None) -> list[str] | None:
@@ -61,22 +65,19 @@ def _groups(files: Sequence["File"], split_by: str | None) -> list[str] | None:
         with parquet_column.reading(file.path) as opened:
             names = opened.schema_arrow.names
         if split_by not in names:
-            raise huggingface.no_column(split_by, file.origin, names)
-    return [value for file in files for value in parquet_division.values(file.path, split_by)]
+            raise arrow.no_column(split_by, file.origin, names)
+    return [value for file in files for value in _texts(file.path, split_by)]
 
 
-def _division(found: Found, used: set[str]) -> parquet_division.Division:
+def _division(found: Found, used: set[str]) -> "Division":
     by_file = None if list(found.parts) == ["train"] else "each part has files of its own"
     paths = [path for part in PARTS for path in found.parts.get(part, [])]
-    return parquet_division.find(paths, used, by_file)
+    return _divided_by(paths, used, by_file)
 
 
 @dataclass(frozen=True)
 class File:
-    """A Parquet file: its column of pictures, its rows, the pictures' bytes, and what changes when the file does.
-
-    `origin` is its path in messages.
-    """
+    """A Parquet file: its name in messages, column of pictures, rows, bytes, and what changes when the file does."""
 
     path: Path
     origin: str
@@ -93,8 +94,8 @@ def _open(path: Path) -> tuple[File, Labels, list[str]]:
     origin = shown(path)
     try:
         with parquet_column.reading(path) as file:
-            found = huggingface.layout(file.schema_arrow, origin)
-            unused = huggingface.unused(file.schema_arrow, found, origin)
+            found = arrow.layout(file.schema_arrow, origin)
+            unused = arrow.unused(file.schema_arrow, found, origin)
             rows, size = file.metadata.num_rows, parquet_column.size(file.metadata)
             parquet_column.check(path, file.metadata)
             kind = file.schema_arrow.field(found.labels).type
@@ -133,7 +134,7 @@ class Rows:
         if number not in self._columns:
             self._columns[number] = self._column(self._files[number])
         cell = self._columns[number][row].as_py()
-        return huggingface.blob(cell, self.name(index), [self._files[number].path.parent])
+        return arrow.blob(cell, self.name(index), [self._files[number].path.parent])
 
     def _column(self, file: File) -> "pa.ChunkedArray":
         small = sum(file.size for file in self._files) <= _IN_MEMORY
@@ -220,3 +221,119 @@ def _unpack(source: File, copy: Path) -> None:
         os.replace(temporary, copy)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+_MOST_PARTS = 50
+"""A column of texts with more different ones in a piece is no column of parts."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """The column that divides the rows (None: none does), the rows of each part, int64 (N,), and what to tell."""
+
+    column: str | None = None
+    positions: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def _divided_by(paths: Sequence[Path], used: set[str], by_file: str | None) -> Division:
+    """The column that divides the rows of files, none of the `used` ones; `by_file` says what divides them already.
+
+    Raises:
+        InputError: a row's value names no part though others do, or the column cannot be read.
+    """
+    names = _columns(paths, used)
+    candidates = Candidates(names)
+    for position in candidates.positions:
+        for path in paths:
+            _look(path, names[position], position, candidates)
+    chosen, parts, notes = candidates.choose(by_file)
+    if chosen is None:
+        return Division(notes=notes)
+    column = names[chosen]
+    values = np.array([part for path in paths for part in _parts(path, column, parts)], dtype=str)
+    positions = {
+        part: torch.from_numpy(np.flatnonzero(values == part)) for part in sorted(set(values.tolist()))
+    }
+    return Division(column, positions, notes)
+
+
+def _texts(path: Path, column: str) -> list[str]:
+    """A column's values as texts; InputError for a row without one, or where the file cannot be read."""
+    found = [different[place] for different, at in _pieces(path, column) for place in at.tolist()]
+    if "" in found:
+        raise arrow.no_value(column, shown(path), found.index(""))
+    return found
+
+
+def _columns(paths: Sequence[Path], used: set[str]) -> list[str]:
+    """The names of those columns that may say a part: texts; whole numbers, yes and no where the name says so."""
+    found: dict[str, int] = {}
+    for path in paths:
+        try:
+            with parquet_column.reading(path) as file:
+                schema = file.schema_arrow
+                single = [name for name in schema.names if schema.names.count(name) == 1]
+                for name in single:
+                    if name not in used and _may_say(name, schema.field(name).type):
+                        found[name] = found.get(name, 0) + 1
+        except parquet_column.failures() as error:
+            raise parquet_column.unreadable(path, error) from error
+    return [name for name, count in found.items() if count == len(paths)]
+
+
+def _may_say(name: str, kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if is_text(kind):
+        return True
+    simple = pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind)
+    return simple and Candidates([name]).is_known(0)
+
+
+def _look(path: Path, column: str, position: int, candidates: Candidates) -> None:
+    """Add a file's values; a column that is not known by its name and cannot be read is given up."""
+    if position not in candidates.positions:
+        return
+    known = candidates.is_known(position)
+    try:
+        for different, _ in _pieces(path, column):
+            few = known or len(different) <= _MOST_PARTS
+            candidates.add(position, different if few else [""])
+            if position not in candidates.positions:
+                return
+    except InputError:
+        if known:
+            raise
+        candidates.add(position, [""])
+
+
+def _parts(path: Path, column: str, meaning: Mapping[str, str]) -> Iterator[str]:
+    row = 0
+    for different, at in _pieces(path, column):
+        for place in at.tolist():
+            value = different[place]
+            if value not in meaning:
+                raise InputError(
+                    f"{shown(path)}: column {shown(column)!r}, row {row}: unknown {shown(value)[:100]!r}: write "
+                    f"{takes(column)}"
+                )
+            yield meaning[value]
+            row += 1
+
+
+def _pieces(path: Path, column: str) -> Iterator[tuple[list[str], np.ndarray]]:
+    """For each piece of a column its different values as texts, and for each row, int64 (N,), which of them it has."""
+    import pyarrow as pa
+
+    try:
+        for piece in parquet_column.pieces(path, column):
+            array = piece if pa.types.is_dictionary(piece.type) else piece.dictionary_encode()
+            # A null is an empty text, which names no part.
+            different = ["" if v is None else str(v).strip() for v in [*array.dictionary.to_pylist(), None]]
+            at = array.indices.cast(pa.int64()).fill_null(len(different) - 1).to_numpy()
+            used, at = np.unique(at, return_inverse=True)
+            yield [different[place] for place in used], at
+    except parquet_column.failures() as error:
+        raise parquet_column.unreadable(path, error) from error

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selftaught.data.files import regular
+from selftaught.data.image_files import regular
 from selftaught.errors import InputError, shown
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def reading(path: Path, dictionary: list[str] | None = None) -> "pq.ParquetFile"
     """The file, opened; InputError where it is no regular file, or is no Parquet."""
     import pyarrow.parquet as pq
 
+    regular(path)
     try:
-        regular(path)  # a pipe would be waited for
         return pq.ParquetFile(path, read_dictionary=dictionary)
     except failures() as error:
         raise unreadable(path, error) from error
@@ -44,16 +44,8 @@ def failures() -> tuple[type[Exception], ...]:
     """What pyarrow raises for files that are damaged, or made to do damage."""
     import pyarrow as pa
 
-    return (
-        pa.ArrowException,
-        OSError,
-        KeyError,
-        IndexError,
-        OverflowError,
-        MemoryError,
-        UnicodeError,
-        RuntimeError,
-    )
+    python = KeyError, IndexError, OverflowError, MemoryError, UnicodeError, RuntimeError
+    return pa.ArrowException, OSError, *python
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
@@ -123,10 +115,8 @@ def _texts(field: "pa.Field") -> list[str]:
     if pa.types.is_struct(field.type):
         return [f"{field.name}.{text}" for inner in field.type for text in _texts(inner)]
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    tests = [
-        getattr(pa.types, f"is_{large}{what}") for large in ("", "large_") for what in ("binary", "string")
-    ]
-    tests += [pa.types.is_binary_view, pa.types.is_string_view]
+    types = ("binary", "string", "large_binary", "large_string", "binary_view", "string_view")
+    tests = [getattr(pa.types, f"is_{name}") for name in types]
     return [field.name] if any(test(kind) for test in tests) else []
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from selftaught.data.files import check_link, is_image, offered, scan
+from selftaught.data.image_files import check_link, is_image, offered, scan
 from selftaught.data.parts import UNLABELLED, is_generic, named_part
 from selftaught.errors import InputError, listed, shown
 
@@ -31,11 +31,7 @@ def find(folder: Path, trusted: bool = False) -> Found | None:
 
     A file's part is what its name says, or else the folders that it is in (``train/0000.parquet``), nearest first.
     Files of no part count, as "train", where no file names one. Where there are folders of images, only files in
-    the folder itself or in its sub-folder ``data`` count.
-
-    Args:
-        folder: the folder.
-        trusted: whether links may lead out of it, because it is the user's own.
+    the folder itself or in its sub-folder ``data`` count. Links may lead out of a `trusted` folder, the user's own.
 
     Raises:
         InputError: there is more than one data set; a numbered file is missing; a link leaves the folder.

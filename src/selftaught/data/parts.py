@@ -133,7 +133,7 @@ def divide(parts: Mapping[str, T], where: str) -> tuple[T, T | None, tuple[str, 
 
 
 def check_classes(classes: Sequence[str], train: Tensor, test: Tensor | None, where: str) -> None:
-    """Refuse the source `where` if it cannot be learned or divided; labels are int64 (N,), `test` those of its test part.
+    """Refuse the source `where` if it cannot be learned or divided; labels are int64 (N,), `test` of its test part.
 
     Raises:
         InputError: there are fewer than two classes, two have the same name, or an undivided source has a single image

@@ -117,17 +117,14 @@ def decode(blob: bytes, preparation: Preparation = Preparation()) -> np.ndarray:
             `MAX_IMAGE_PIXELS` (refused unread), or one whose black and white nobody knows: without levels that of
             floating-point or 32-bit values, with levels that of 8 bits, unless the levels are all of some bits.
     """
-    return decode_noted(blob, preparation)[0]
-
-
-def decode_noted(blob: bytes, preparation: Preparation) -> tuple[np.ndarray, bool]:
-    """As `decode`, and whether the file lacks its end, though none of its pixels, see `mending.with_end`."""
-    [found], endless = decode_several(blob, [preparation])
-    return found, endless
+    return decode_several(blob, [preparation])[0][0]
 
 
 def decode_several(blob: bytes, preparations: Sequence[Preparation]) -> tuple[list[np.ndarray], bool]:
-    """As `decode_noted`, but decoded once for several preparations that agree in channels and levels."""
+    """As `decode`, once for several preparations that agree in channels and levels.
+
+    Also whether the file lacks its end, though none of its pixels, see `mending.with_end`.
+    """
     try:
         return _decode(blob, preparations), mending.lacks_end(blob)
     except ValueError:

@@ -37,10 +37,6 @@ class Choices(NamedTuple):
     kinds: Tensor
     magnitudes: Tensor
 
-    def take(self, samples: slice) -> "Choices":
-        """Those of some of the images."""
-        return Choices(self.kinds[samples], self.magnitudes[samples])
-
 
 def _identity(images: Tensor, _: Tensor) -> Tensor:
     return images
@@ -299,10 +295,6 @@ class Holes(NamedTuple):
     lefts: Tensor
     heights: Tensor
     widths: Tensor
-
-    def take(self, samples: slice) -> "Holes":
-        """Those of some of the images."""
-        return Holes(*(tensor[samples] for tensor in self))
 
 
 _HOLE_SHARE, _HOLE_RATIO, _ATTEMPTS = (0.02, 0.33), (0.3, 3.3), 10

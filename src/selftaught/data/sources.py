@@ -4,7 +4,6 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from selftaught.data import digits, folder, hub, parquet, parquet_files, table
 from selftaught.data.encoded import Collection
@@ -13,42 +12,20 @@ from selftaught.errors import InputError, shown, unknown
 _HUB = "hub:"
 
 
-class Source(Protocol):
-    """A data set with a name."""
+@dataclass(frozen=True)
+class Named:
+    """A data set with a name: of the Hub, of which there may be a copy in ``$SELFTAUGHT_DATA/NAME``, or embedded."""
 
-    @property
-    def summary(self) -> str:
-        """One line about the data set."""
-        ...
+    name: str
+    summary: str
+    hub_id: str | None = None
 
     def open(self, split_by: str | None = None) -> Collection:
         """The data set as it is found; InputError where it is not, or has no such column."""
-        ...
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """The digits that come with scikit-learn."""
-
-    summary: str
-
-    def open(self, split_by: str | None = None) -> Collection:
-        """See `selftaught.data.digits.collect`."""
-        if split_by is not None:
-            raise InputError("the digits are not in groups: leave out --split-by, or name other data")
-        return digits.collect()
-
-
-@dataclass(frozen=True)
-class Published:
-    """A data set of the Hub, of which there may be a copy in ``$SELFTAUGHT_DATA/NAME``."""
-
-    name: str
-    hub_id: str
-    summary: str
-
-    def open(self, split_by: str | None = None) -> Collection:
-        """From the copy if there is one, else from the Hub; InputError where neither has it."""
+        if self.hub_id is None:
+            if split_by is not None:
+                raise InputError("the digits are not in groups: leave out --split-by, or name other data")
+            return digits.collect()
         home = os.environ.get("SELFTAUGHT_DATA")
         if home and not Path(home).is_dir():
             raise InputError(
@@ -71,23 +48,20 @@ class Published:
             ) from error
 
 
-_PUBLISHED = [
-    Published("mnist", "ylecun/mnist", "70,000 handwritten digits, grey 28x28, 10 classes"),
-    Published(
-        "fashion-mnist", "zalando-datasets/fashion_mnist", "70,000 pieces of clothing, grey 28x28, 10 classes"
+_NAMED = [
+    Named(
+        "digits", "1,797 handwritten digits bundled with scikit-learn, grey 16x16, 10 classes; no download"
     ),
-    Published("cifar10", "uoft-cs/cifar10", "60,000 photographs, RGB 32x32, 10 classes"),
-    Published("cifar100", "uoft-cs/cifar100", "60,000 photographs, RGB 32x32, 100 classes"),
+    Named("mnist", "70,000 handwritten digits, grey 28x28, 10 classes", "ylecun/mnist"),
+    Named(
+        "fashion-mnist", "70,000 pieces of clothing, grey 28x28, 10 classes", "zalando-datasets/fashion_mnist"
+    ),
+    Named("cifar10", "60,000 photographs, RGB 32x32, 10 classes", "uoft-cs/cifar10"),
+    Named("cifar100", "60,000 photographs, RGB 32x32, 100 classes", "uoft-cs/cifar100"),
 ]
+SOURCES = {source.name: source for source in _NAMED}
 
-SOURCES: dict[str, Source] = {
-    "digits": Embedded(
-        "1,797 handwritten digits bundled with scikit-learn, grey 16x16, 10 classes; no download"
-    ),
-    **{source.name: source for source in _PUBLISHED},
-}
-
-_BY_HUB_ID = {source.hub_id: source for source in _PUBLISHED}
+_BY_HUB_ID = {source.hub_id: source for source in _NAMED}
 
 
 def open_source(name: str, split_by: str | None = None) -> Collection:

@@ -10,8 +10,17 @@ from typing import TextIO
 
 from selftaught.data.columns import Columns
 from selftaught.data.encoded import Collection
-from selftaught.data.files import Labelled, check_link, collection, is_image, listing, regular, state, walk
 from selftaught.data.finder import Finder
+from selftaught.data.image_files import (
+    Labelled,
+    check_link,
+    collection,
+    is_image,
+    listing,
+    regular,
+    state,
+    walk,
+)
 from selftaught.data.parts import UNLABELLED, division, part_of, words
 from selftaught.errors import InputError, shown
 
@@ -58,7 +67,7 @@ def find(folder: Path) -> Tables | None:
         tables, root = [path for path in beside if path.is_file()], folder.parent
     for path in tables:
         check_link(path, os.path.realpath(root))
-        _check_regular(path)
+        regular(path)
     answers = [path for path in tables if _ANSWERS & set(words(path.stem))]
     labelled = [path for path in tables if path not in answers and _has_labels(path)]
     unused = [path for path in tables if path not in labelled]
@@ -73,12 +82,8 @@ def find(folder: Path) -> Tables | None:
         raise InputError(
             f"{shown(folder)} has several tables with labels ({names}): give the one that counts as DATA"
         )
-    notes = (
-        [f"not used, because without labels of images: {', '.join(shown(p.name) for p in unused)}"]
-        if unused
-        else []
-    )
-    return Tables(parts, tuple(notes))
+    left = ", ".join(shown(path.name) for path in unused)
+    return Tables(parts, (f"not used, because without labels of images: {left}",) if unused else ())
 
 
 def _may_be_table(path: Path) -> bool:
@@ -105,10 +110,8 @@ def _parts(labelled: list[Path], folders: list[Path]) -> dict[Path, str | None] 
 def collect(tables: Path | Tables, folder: Path | None = None, split_by: str | None = None) -> Collection:
     """The images that a CSV or TSV file names, or several of them, one for each part.
 
-    The header names a column of files (file, filename, path, image, id, ...), one of labels (label, class,
-    category, target, ...) and perhaps one that divides them, see `selftaught.data.columns`. The files are looked for
-    below the table's folder, below the folder of the table's name, below `folder`, and in all sub-folders, see
-    `selftaught.data.finder`.
+    The header names a column of files, one of labels, and perhaps one that divides them, see `selftaught.data.columns`.
+    The files are looked for where `selftaught.data.finder` says.
 
     Args:
         tables: one file, or what `find` found.
@@ -117,7 +120,7 @@ def collect(tables: Path | Tables, folder: Path | None = None, split_by: str | N
 
     Raises:
         InputError: a table cannot be read or lacks a column; a line lacks its label, or names a file that is
-            missing, unusable, out of the folder or named before; and see `selftaught.data.files.collection`.
+            missing, unusable, out of the folder or named before; and see `selftaught.data.image_files.collection`.
     """
     if isinstance(tables, Path):
         tables = Tables({tables: None})
@@ -196,7 +199,7 @@ def _lines(table: Path) -> Iterator[tuple[list[str], str]]:
 def _cells(table: Path) -> Iterator[tuple[list[str], str]]:
     """All lines; InputError for what cannot be read as such."""
     try:
-        _check_regular(table)
+        regular(table)
         # utf-8-sig: spreadsheets put a byte order mark first.
         with open(table, encoding="utf-8-sig", newline="") as file:
             header = file.readline(_LONGEST_LINE)
@@ -212,15 +215,6 @@ def _cells(table: Path) -> Iterator[tuple[list[str], str]]:
         raise InputError(f"{shown(table)} is not text in UTF-8: save it as UTF-8") from error
     except csv.Error as error:
         raise InputError(f"{shown(table)} cannot be read as a table: {error}") from error
-
-
-def _check_regular(table: Path) -> None:
-    try:
-        regular(table)
-    except OSError as error:
-        raise InputError(
-            f"{shown(table)} cannot be read ({error.strerror}): make it readable, or remove it"
-        ) from error
 
 
 def _bounded(file: TextIO, table: Path) -> Iterator[str]:

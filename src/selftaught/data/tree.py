@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from selftaught.data.files import check_link, is_picture, is_plain_companion, scan
+from selftaught.data.image_files import check_link, is_picture, is_plain_companion, scan
 from selftaught.data.parts import is_generic, words
 from selftaught.errors import InputError, shown
 
@@ -23,12 +23,7 @@ _MASK = re.compile(r"(.+)[ _-](?:masks?|seg|segmentation|labels?)(?:[ _-]?\d+)?"
 
 
 class Tree:
-    """A folder and all that is below it, read as it is needed. Links are followed, but not out of the root.
-
-    Attributes:
-        path: the folder.
-        name: its name.
-    """
+    """A folder and all that is below it, read as it is needed. Links are followed, but not out of the root."""
 
     def __init__(self, path: Path, root: str | None = None, above: Sequence[str] = ()) -> None:
         self.path, self.name = path, path.name

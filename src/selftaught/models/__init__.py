@@ -19,16 +19,16 @@ from selftaught.models import (  # noqa: F401
     alike,
     built,
     cnn,
-    huggingface,
     mlp,
     packages,
     python_file,
     resnet,
     timm_network,
     torchvision_network,
+    transformers_network,
 )
+from selftaught.models.architecture import Spec, find, names
 from selftaught.models.classifier import Classifier
-from selftaught.models.registry import Spec, find, names
 from selftaught.models.wrapped import Wrapped
 
 __all__ = [

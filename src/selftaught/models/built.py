@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from selftaught.models.registry import Spec
+from selftaught.models.architecture import Spec
 
 _MOST_BYTES = 2**28
 """What all kept networks may take; the last one is kept even so."""

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from torch import nn
 
 from selftaught.errors import InputError
+from selftaught.models.architecture import Architecture, Spec, register_family
 from selftaught.models.classifier import Classifier, he_init, stack
-from selftaught.models.registry import Architecture, Spec, register_family
 
 
 class _Plan(NamedTuple):

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from selftaught.data.files import check_link
+from selftaught.data.image_files import check_link
 from selftaught.errors import InputError, shown
 from selftaught.models import digest
 

@@ -2,8 +2,8 @@
 
 from torch import nn
 
+from selftaught.models.architecture import Spec, register
 from selftaught.models.classifier import Classifier, stack
-from selftaught.models.registry import Spec, register
 
 _WIDTH = 1024
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from selftaught.errors import InputError, SelftaughtError, shown
 from selftaught.models import digest
-from selftaught.models.registry import Architecture, Spec
+from selftaught.models.architecture import Architecture, Spec
 from selftaught.models.wrapped import Wrapped, head_layers, reason, try_out
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from selftaught.data.preparation import Preparation, taken_for_granted, usual
 from selftaught.errors import InputError, unknown
 from selftaught.models import declarations
-from selftaught.models.registry import Architecture, Spec, register_pattern
+from selftaught.models.architecture import Architecture, Spec, register_pattern
 from selftaught.models.wrapped import reason, try_out
 
 

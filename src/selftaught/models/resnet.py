@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from selftaught.errors import InputError
+from selftaught.models.architecture import Architecture, Spec, register_family
 from selftaught.models.classifier import Classifier, he_init, stack
-from selftaught.models.registry import Architecture, Spec, register_family
 
 _WIDTHS = (16, 32, 64)
 _LISTED = (8, 14, 20, 26, 32, 44, 56, 110)

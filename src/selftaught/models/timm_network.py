@@ -11,8 +11,8 @@ from torch import nn
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError, shown
 from selftaught.models import packages
+from selftaught.models.architecture import Architecture, Spec, register_pattern
 from selftaught.models.model_folder import quiet_hub
-from selftaught.models.registry import Architecture, Spec, register_pattern
 from selftaught.models.wrapped import reason
 
 

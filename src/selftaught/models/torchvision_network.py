@@ -14,7 +14,7 @@ from torch import nn
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError, shown
 from selftaught.models import packages
-from selftaught.models.registry import Architecture, Spec, register_pattern
+from selftaught.models.architecture import Architecture, Spec, register_pattern
 from selftaught.models.wrapped import reason
 from selftaught.saliency.preserve import preserved_rng
 

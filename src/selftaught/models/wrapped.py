@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from selftaught.errors import ExplanationError, InputError
-from selftaught.models.registry import Spec
+from selftaught.models.architecture import Spec
 from selftaught.saliency.preserve import preserved_buffers, preserved_rng, refuse_foreign, unwrap
 
 

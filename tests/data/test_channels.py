@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftaught.data.statistics import channel_stats, normalisation, power_sums
+from selftaught.data.channels import channel_stats, normalisation, power_sums
 from selftaught.errors import InputError
 
 

@@ -17,8 +17,8 @@ from torch import nn
 import selftaught
 from selftaught import models
 from selftaught.errors import InputError
-from selftaught.models import huggingface
-from selftaught.models.registry import Spec
+from selftaught.models import transformers_network
+from selftaught.models.architecture import Spec
 from tests.models.saved import save
 from tests.saliency import architectures
 
@@ -312,4 +312,4 @@ def test_without_transformers_it_says_what_to_install(vit, monkeypatch):
 def test_dropout_without_a_linear_head_is_refused():
     network = nn.ModuleDict({"head": nn.Conv2d(3, 4, 1)})
     with pytest.raises(InputError, match="no linear head to put dropout before"):
-        huggingface._wrapped("hf:x", network, {"head.weight"}, None, Spec(4, 3, 8, 8, dropout=0.1))
+        transformers_network._wrapped("hf:x", network, {"head.weight"}, None, Spec(4, 3, 8, 8, dropout=0.1))

@@ -23,11 +23,7 @@ def normalisation(sums: Tensor, squares: Tensor, pixels: int) -> tuple[tuple[flo
     """Mean and standard deviation of each channel, of images scaled to [0, 1].
 
     The standard deviation is the population's (n); a constant channel has 1.0, so that dividing by it is harmless.
-
-    Args:
-        sums: int64 (N, K), the sum of each image's values 0..255.
-        squares: int64 (N, K), the sum of their squares.
-        pixels: H·W.
+    `sums` and `squares`, int64 (N, K), are those of each image's values 0..255, of which it has `pixels`, H·W.
     """
     count = len(sums) * pixels
     means, deviations = [], []

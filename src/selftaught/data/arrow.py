@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # In the order of preference, in small letters.
 _PICTURE_COLUMNS = "image img picture photo image_bytes bytes jpg jpeg png content data".split()  # noqa: SIM905
 _LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "category", "target")
-
 _LONGEST_METADATA = 2**24
 
 
@@ -48,11 +47,7 @@ class Split:
 
 
 def layout(schema: "pa.Schema", origin: str) -> Layout:
-    """The columns that matter of a schema; `origin` is its file or split in messages.
-
-    Raises:
-        InputError: there are none, or the metadata cannot be read.
-    """
+    """The columns that matter of a schema, whose file or split is `origin`; InputError where there are none."""
     features = _features(schema, origin)
     labels = _label_column(schema, features, origin)
     names = features.get(labels, {}).get("names")
@@ -61,13 +56,7 @@ def layout(schema: "pa.Schema", origin: str) -> Layout:
 
 
 def unused(schema: "pa.Schema", found: Layout, origin: str) -> list[str]:
-    """What to say of further columns that could be those of the pictures or the labels, one line each.
-
-    Args:
-        schema: that of the file or split.
-        found: its `layout`.
-        origin: see `layout`.
-    """
+    """What to say of further columns than the `layout` found that could be those of pictures or labels, a line each."""
     features = _features(schema, origin)
     kind = _is_picture_struct if _is_picture_struct(schema.field(found.pictures).type) else _is_bytes
     others = {
@@ -161,12 +150,9 @@ def _value_type(kind: "pa.DataType") -> "pa.DataType":
 
 
 def blob(cell: Mapping[str, Any] | bytes | None, where: str, folders: Sequence[Path]) -> bytes:
-    """The encoded picture of a cell, from its bytes or else from the file that it names.
+    """The encoded picture of a cell in the row `where`, from its bytes or else from the file that it names.
 
-    Args:
-        cell: the bytes; or `bytes` and `path`, either of which may be None.
-        where: the row, for messages.
-        folders: where a relative path starts (the first), and those that hold every file which may be read.
+    A relative path starts at the first of the `folders`, and only files in them are read.
 
     Raises:
         InputError: there is neither, or the file cannot be read or lies elsewhere.
@@ -216,14 +202,9 @@ def collection(
     notes: Sequence[str] = (),
     division: Mapping[str, Tensor] | None = None,
 ) -> Collection:
-    """The splits as a collection.
+    """The splits of the source `where`, by part (train, test, validation), as a collection.
 
-    Args:
-        splits: by part (train, test, validation).
-        where: the source, for messages.
-        key: see `Collection`.
-        notes: what is known already.
-        division: by part, int64 (N,), the rows of a single split that is divided by a column of its own.
+    `division` has, by part, the rows, int64 (N,), of a single split that is divided by a column of its own.
 
     Raises:
         InputError: labels that are no labels, classes that differ between the pieces or are fewer than two, no

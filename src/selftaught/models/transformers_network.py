@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from selftaught.data.preparation import Preparation, taken_for_granted, usual
 from selftaught.errors import InputError
 from selftaught.models import model_folder, preprocessor
-from selftaught.models.registry import Architecture, Spec, register_pattern
+from selftaught.models.architecture import Architecture, Spec, register_pattern
 from selftaught.models.wrapped import Wrapped, head_layers, reason, try_out
 
 # Plain matrix products: exact under batched gradients, and with the same bytes each time, on a GPU too.

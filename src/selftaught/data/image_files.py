@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from selftaught.data import grouping, pictures
+from selftaught.data import pictures, splits
 from selftaught.data.encoded import Collection, Part
 from selftaught.data.parts import absent, check_classes, divide, ordered
 from selftaught.errors import InputError, shown
@@ -48,10 +48,7 @@ _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lo
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image file, its state on disk, the name of its class and its part (train, test, validation).
-
-    `group` is what it belongs to, where a column says that.
-    """
+    """An image file, its state on disk, its class, its part (train, test, validation), and its group, if it has one."""
 
     path: Path
     state: os.stat_result
@@ -92,8 +89,6 @@ def is_image(name: str) -> bool:
 
 def is_picture(path: Path) -> bool:
     """Whether a file is meant to be a picture, read or not: by its suffix, or else by its first bytes.
-
-    Others lie beside pictures: notes, thumbnails' databases, annotations.
 
     Raises:
         InputError: it has to be looked into and cannot be read.
@@ -139,58 +134,51 @@ def listing(folder: Path) -> tuple[list[Path], list[Path]]:
     Raises:
         InputError: the folder cannot be read.
     """
-    folders, others, _ = scan(folder)
-    return folders, others
+    return scan(folder)[:2]
 
 
 def scan(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
     """As `listing`, and the names of the hidden entries and of the litter; those of folders end in a slash."""
+    folders, others, passed = list[Path](), list[Path](), list[str]()
     try:
         with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-            skipped = {e.name for e in found if e.name.startswith(".") or e.name.lower() in _LITTER}
-            visible = [entry for entry in found if entry.name not in skipped]
-            folders = [folder / entry.name for entry in visible if entry.is_dir()]
-            others = [folder / entry.name for entry in visible if not entry.is_dir()]
-            passed = [e.name + "/" * e.is_dir() for e in found if e.name in skipped]
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+                    passed.append(entry.name + "/" * entry.is_dir())
+                else:
+                    (folders if entry.is_dir() else others).append(folder / entry.name)
     except OSError as error:
         raise InputError(_unreadable(Path(error.filename or folder), error)) from error
     return folders, others, passed
 
 
-def walk(folder: Path, root: Path | None) -> Iterator[Path]:
+def walk(folder: Path, root: Path | None, above: Sequence[str] = ()) -> Iterator[Path]:
     """All visible files below a folder, in an order that does not depend on the file system.
 
-    Links are followed, but not out of `root`, if there is one.
+    Links are followed, but not out of `root`, if there is one. `above` are the real paths that the walk came through.
 
     Raises:
         InputError: a link that leaves `root` or leads in a circle, a folder that cannot be read.
     """
     real_root = None if root is None else os.path.realpath(root)
-    real = os.path.realpath(folder)
-    yield from _walk(folder, real_root, (real,) if real_root is None else (real_root, real))
-
-
-def _walk(folder: Path, root: str | None, above: tuple[str, ...]) -> Iterator[Path]:
-    """`above`: the real paths of the folder and of those that the walk came through."""
+    above = above or [*filter(None, [real_root]), os.path.realpath(folder)]
     folders, others = listing(folder)
     for path in others:
         if path.is_symlink():
-            check_link(path, root)
+            check_link(path, real_root)
         yield path
     for path in folders:
-        real = check_link(path, root) if path.is_symlink() else os.path.join(above[-1], path.name)
+        real = check_link(path, real_root) if path.is_symlink() else os.path.join(above[-1], path.name)
         if real in above:
             raise InputError(f"{shown(path)} is a link that leads in a circle: remove it")
-        yield from _walk(path, root, (*above, real))
+        yield from walk(path, root, [*above, real])
 
 
 def check_link(path: Path, root: str | None) -> str:
     """The real path that a path leads to when its links are followed.
 
     Raises:
-        InputError: it is not below `root`, a real path itself, if there is one: a name must not reach files nobody
-            offered.
+        InputError: it is not below the real path `root`, if there is one: a name must not reach what nobody offered.
     """
     real = os.path.realpath(path)
     if root is not None and not Path(real).is_relative_to(root):
@@ -201,10 +189,8 @@ def check_link(path: Path, root: str | None) -> str:
 
 
 def offered(folder: Path) -> str:
-    """The real path of all that a folder offers to be read: the folder, or, in the Hub's cache, its whole repository.
-
-    There the files of a snapshot are links to blobs beside it.
-    """
+    """The real path of all that a folder offers to be read: itself, or, in the Hub's cache, its whole repository."""
+    # There the files of a snapshot are links to blobs beside it.
     real = Path(os.path.realpath(folder))
     for inner in (real, *real.parents):
         if inner.parent.name == "snapshots" and (inner.parent.parent / "blobs").is_dir():
@@ -213,29 +199,25 @@ def offered(folder: Path) -> str:
 
 
 def regular(path: Path) -> os.stat_result:
-    """The state of a file that ends; OSError where it cannot be reached.
+    """The state of a file that ends.
 
     Raises:
-        InputError: it is a folder, a pipe or a device, from which reading might wait, or go on, for ever.
+        InputError: it cannot be reached, or is a folder, a pipe or a device, which may never end.
     """
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(_unreadable(path, error)) from error
     if not stat.S_ISREG(found.st_mode):
         raise InputError(f"{shown(path)} is not a regular file: remove it")
     return found
 
 
 def state(path: Path) -> os.stat_result:
-    """The state of an image file.
-
-    Raises:
-        InputError: it is not an image by its suffix, no regular file, empty, or cannot be reached.
-    """
+    """The state of an image file; InputError where it is none by its suffix, no regular file, empty or out of reach."""
     if not is_image(path.name):
         raise InputError(_no_image(path))
-    try:
-        found = regular(path)
-    except OSError as error:
-        raise InputError(_unreadable(path, error)) from error
+    found = regular(path)
     if not found.st_size:
         raise InputError(f"{shown(path)} is empty (0 bytes): replace or remove it")
     return found
@@ -296,9 +278,10 @@ def _grouped(labelled: Sequence[Labelled], split_by: str, root: Path, where: str
         raise InputError(f"{where}: not every table has the column {shown(split_by)!r}: add it to all")
     if not lacking:
         return list(labelled)
-    by = grouping.pattern(split_by)
+    by = splits.group_pattern(split_by)
     return [
-        replace(row, group=grouping.in_path(by, row.path.relative_to(root).as_posix())) for row in labelled
+        replace(row, group=splits.group_in_path(by, row.path.relative_to(root).as_posix()))
+        for row in labelled
     ]
 
 
