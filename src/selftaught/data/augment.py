@@ -55,15 +55,9 @@ def draw(count: int, generator: torch.Generator, padding: int = 4, flip: bool = 
 
 
 def crop_flip(images: Tensor, placement: Placement, padding: int = 4) -> Tensor:
-    """Each image padded with zeros and cropped to its own size at its placement, then mirrored if flipped.
+    """Each image, (B, K, H, W), padded with zeros and cropped to its own size at its placement, then perhaps mirrored.
 
-    Args:
-        images: (B, K, H, W), of any dtype.
-        placement: on the images' device, offsets in 0..2·padding.
-        padding: pixels on each side.
-
-    Returns:
-        The same shape and dtype.
+    The placement is on the images' device, with offsets in 0..2·padding.
     """
     batch, channels, height, width = images.shape
     padded = F.pad(images, [padding] * 4)
@@ -108,15 +102,10 @@ def draw_boxes(
 
     The share of the image's area is uniform in [`min_scale`, 1], the ratio of width to height log-uniform in
     [3/4, 4/3], the place uniform. Of ten attempts the first that fits is taken; where none does, the largest
-    rectangle in the middle whose ratio is in range.
+    rectangle in the middle whose ratio is in range. With `flip` half of them are mirrored.
 
-    Args:
-        count: how many.
-        size: height and width of all images, or int64 (count, 2), those of each.
-        generator: on the CPU.
-        min_scale: the smallest share of the image's area, in (0, 1].
-        flip: mirror each image with probability 1/2.
-        proportions: float64 (count,), the ratio of width to height that counts as 1 in each image; None for 1.
+    `size` is the height and width of all images, or int64 (count, 2), those of each; `proportions`, float64 (count,),
+    is the ratio of width to height that counts as 1 in each image. The generator is on the CPU.
     """
     sizes = torch.as_tensor(size).expand(count, 2)
     proportions = torch.ones(count, dtype=torch.float64) if proportions is None else proportions

@@ -36,10 +36,9 @@ class DamagedError(Exception):
 
 
 def read(key: str) -> dict[str, Tensor] | None:
-    """What was written under `key` by this version of the decoder; None where nothing was.
+    """What was written under `key` by this version of the decoder, checked byte by byte; None where nothing was.
 
-    Every byte is checked against the digest that was written with it. The tensors are mapped into memory: processes
-    that read the same entry share it. Writing into one changes a private copy.
+    The tensors are mapped into memory: processes that read the same entry share it. Writing changes a private copy.
 
     Raises:
         DamagedError: the entry is damaged, or another one's.

@@ -181,15 +181,9 @@ class Made(NamedTuple):
 def decode_all(
     source: Pictures, wanted: Sequence[tuple[Target, bool]], on_progress: OnProgress
 ) -> tuple[list[Made], Tensor]:
-    """All pictures, decoded once for several targets, which agree in channels and levels.
+    """What becomes of all pictures, for each target, which agree in channels and levels, and whose pixels may be kept.
 
-    Args:
-        source: the pictures.
-        wanted: the targets, and whether the pixels are kept.
-        on_progress: told how many are done.
-
-    Returns:
-        For each target what became of the pictures; and bool (N,), which files lack their end, though no pixels.
+    Each picture is decoded once. The second result, bool (N,), says which files lack their end, though no pixels.
 
     Raises:
         InputError: pictures that cannot be read or decoded, by name.

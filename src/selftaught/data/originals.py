@@ -105,13 +105,7 @@ class Originals:
 
 @dataclass(frozen=True, eq=False)
 class Held(Originals):
-    """Pictures in memory, one after the other in `pixels`, uint8 (h, w, K) each.
-
-    Attributes:
-        pixels: uint8, flat, of a whole source.
-        starts: int64 (N,), where in it the pictures begin.
-        channels: K.
-    """
+    """Pictures in memory, uint8 (h, w, K) each, that begin at `starts`, int64 (N,), in a source's flat `pixels`."""
 
     pixels: Tensor
     starts: Tensor
@@ -137,11 +131,7 @@ class Held(Originals):
 class Decoded(Originals):
     """Pictures that are decoded each time a part of them is wanted, by worker processes.
 
-    Attributes:
-        source: all pictures of the data.
-        uncut: how they are kept.
-        positions: int64 (N,), which of them these are.
-        digests: uint8 (N, 32), what they were when the data was loaded.
+    They are at `positions`, int64 (N,), of a source; `digests`, uint8 (N, 32), say what they were at first.
     """
 
     source: Pictures

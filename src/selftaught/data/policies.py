@@ -199,25 +199,15 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Policy:
-    """How operations are drawn for an image.
-
-    Attributes:
-        times: how many, one after the other.
-        bin: the magnitude of all in steps; None draws one.
-        shear: the most, as a slope.
-        move: the most, as a function of the side, in pixels.
-        turn: the most, in degrees.
-        blend: the most of brightness, color, contrast and sharpness.
-        bits: how many of eight posterize takes away at most.
-    """
+    """How operations are drawn for an image: how many, one after the other, and how much they do at most."""
 
     times: int
-    bin: int | None
-    shear: float
-    move: Callable[[int], float]
-    turn: float
-    blend: float
-    bits: int
+    bin: int | None  # the magnitude of all, in steps; None draws one
+    shear: float  # as a slope
+    move: Callable[[int], float]  # in pixels, of the side
+    turn: float  # in degrees
+    blend: float  # of brightness, color, contrast and sharpness
+    bits: int  # of eight, that posterize takes away
 
     def magnitudes(self, size: Size) -> Tensor:
         """Those of each operation at each step, without sign: float32 (14, 31)."""

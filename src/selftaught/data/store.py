@@ -81,14 +81,8 @@ def fill(
 ) -> Store:
     """The pictures of a collection in the size that was `asked` for, or else as `sizing.settle` says.
 
-    Args:
-        collection: the pictures.
-        train: int64, the positions of those that are trained with, which settle what becomes black and white.
-        asked: height and width.
-        preparation: what the model asks for.
-        memory: what `sizing.budget` takes.
-        on_progress: told how many pictures are done.
-        for_crops: whether random parts are to be cut from the training pictures.
+    The positions `train`, int64, are those that are trained with, which settle what becomes black and white. With
+    `for_crops` random parts are to be cut from the training pictures. `memory` is what `sizing.budget` takes.
 
     Raises:
         InputError: a picture cannot be decoded, or it is not known which values are black and white.
@@ -122,13 +116,7 @@ def fill(
 
 
 class _Entry:
-    """What the cache has, or is to have, of pictures that are decoded into a target.
-
-    Attributes:
-        facts: by name, empty while they are missing.
-        pixels: uint8; None while they are missing, and where they are not kept.
-        missing: whether the pictures have to be decoded.
-    """
+    """What the cache has, or is to have, of pictures that are decoded into a target: facts by name, and kept pixels."""
 
     def __init__(self, kept: "_Kept", target: Target, of_facts: str, of_pixels: str, keep: bool) -> None:
         self.target, self.keep = target, keep

@@ -14,12 +14,18 @@ _COPIED_BYTES = 2**28
 """A choice of images up to this size is copied into a tensor of its own; larger ones stay where they are."""
 
 
-@dataclass(frozen=True, eq=False)
-class Selected:
-    """Some of the images of a tensor that other parts and other processes use as well.
+class _Images:
+    """Offers `.shape`, `len()`, and ``[slice or int64 index tensor]``, which gives a uint8 tensor (n, K, H, W)."""
 
-    Offers `.shape`, `len()`, and ``[slice or int64 index tensor]``, which gives a uint8 tensor (n, K, H, W).
-    """
+    positions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True, eq=False)
+class Selected(_Images):
+    """Some of the images of a tensor that other parts and other processes use as well."""
 
     pixels: Tensor
     positions: Tensor
@@ -29,22 +35,15 @@ class Selected:
         """(N, K, H, W)."""
         return torch.Size((len(self), *self.pixels.shape[1:]))
 
-    def __len__(self) -> int:
-        return len(self.positions)
-
     def __getitem__(self, chosen: slice | Tensor) -> Tensor:
         return self.pixels[self.positions[chosen]]
 
 
 @dataclass(frozen=True, eq=False)
-class Streamed:
-    """Images that are decoded each time they are asked for; to be used as `Selected` is.
+class Streamed(_Images):
+    """Images that are decoded each time they are asked for: those at `positions` of a source in some `form`.
 
-    Attributes:
-        source: all pictures of the data.
-        form: what they become.
-        positions: int64 (N,), which of them these are.
-        digests: uint8, of all pictures of the source, see `decoding.Facts`: what they were when the data was loaded.
+    `digests`, uint8 (N, 32), are of all pictures of the source: what they were when the data was loaded.
     """
 
     source: Pictures
@@ -56,9 +55,6 @@ class Streamed:
     def shape(self) -> torch.Size:
         """(N, K, H, W)."""
         return torch.Size((len(self), *self.form.shape))
-
-    def __len__(self) -> int:
-        return len(self.positions)
 
     def __getitem__(self, chosen: slice | Tensor) -> Tensor:
         return torch.from_numpy(self.decode(self.positions[chosen].tolist()))

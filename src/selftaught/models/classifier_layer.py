@@ -11,12 +11,9 @@ from selftaught.saliency.preserve import preserved_buffers, preserved_rng, unwra
 
 
 def find(network: nn.Module, images: Tensor, remedy: str = "use --head new") -> tuple[str, nn.Linear]:
-    """The layer, by its dotted name, whose output is the network's logits.
+    """The layer, by its dotted name, whose output is the logits of a network, which is left as it was found.
 
-    Args:
-        network: a classifier; it is left as it was found.
-        images: a few of its inputs, (B, K, H, W), on its device.
-        remedy: what to do where there is none.
+    It is looked for with a few `images`, (B, K, H, W), on the network's device; `remedy` is what to do without one.
 
     Raises:
         InputError: no `torch.nn.Linear` with a bias reads one vector of each image and makes the logits from it.

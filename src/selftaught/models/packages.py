@@ -153,15 +153,9 @@ def given(weights: str) -> Path:
 
 
 def tensors(path: Path, own: Mapping[str, Tensor], head: Iterable[str]) -> dict[str, Tensor]:
-    """The weights of a safetensors file, with the network's own head in the place of theirs.
+    """The weights of a safetensors file, with the parameters called `head` of the `own` state dict in place of theirs.
 
-    Where all of their names begin with a part that the network's do not have (``module.``, ``network.``), it is
-    taken off.
-
-    Args:
-        path: the file.
-        own: what `state_dict` gives for the network.
-        head: which of these are the head's.
+    Where all names begin with a part that the network's do not have (``module.``, ``network.``), it is taken off.
     """
     found = load_file(path)
     beginnings = {key.partition(".")[0] for key in found}

@@ -40,11 +40,32 @@ class PythonFile(Architecture):
 
     def build(self, spec: Spec) -> nn.Module:
         """See `Architecture`."""
-        return _build(self.path, self.function, spec)
+        name = f"{self.path}:{self.function}"
+        build = _function(self.path, self.function, with_files=False) if not spec.pretrained else None
+        if build is None or not _takes_pretrained(build):
+            build = _function(self.path, self.function)
+        arguments = _arguments(name, build, spec)
+        try:
+            with _printing_to_stderr():
+                model = build(**arguments)
+        except InputError:
+            raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise InputError(f"{name}() fails{_line(error, self.path)}: {_reason(error)}") from None
+        if not isinstance(model, nn.Module):
+            raise InputError(f"{name}() returns {type(model).__name__}: it must return a torch.nn.Module")
+        with _printing_to_stderr():
+            remedy = "use another --image-size or mend its forward()"
+            if spec.in_channels == 1:
+                remedy += ", or have grey pictures made colour, PREPARATION = Preparation(channels=3)"
+            try_out(name, model, spec, remedy)
+        return model
 
     def preparation(self) -> Preparation:
         """See `Architecture`."""
-        found = _own_preparation(self.path)
+        found = self._said()
         return usual(found) if self.pretrained() else found
 
     def fingerprint(self) -> str:
@@ -72,9 +93,16 @@ class PythonFile(Architecture):
 
     def notes(self) -> tuple[str, ...]:
         """What is taken for granted of a pretrained network's images."""
-        note = taken_for_granted(_own_preparation(self.path)) if self.pretrained() else None
+        note = taken_for_granted(self._said()) if self.pretrained() else None
         told = f"{self.path} does not say how its trained weights want their images: {note}; PREPARATION in it says"
         return () if note is None else (f"{told} otherwise",)
+
+    def _said(self) -> Preparation:
+        found = getattr(_module(self.path), "PREPARATION", Preparation())
+        if not isinstance(found, Preparation):
+            kind, known = type(found).__name__, "selftaught.data.preparation.Preparation"
+            raise InputError(f"PREPARATION in {self.path} is a {kind}: make it a {known}")
+        return found
 
 
 @register_pattern(r"(?!hf:|timm:|torchvision:)(.+\.py)")
@@ -130,31 +158,6 @@ def _run(path: str, content: bytes, location: Path, _digests: str) -> ModuleType
     return module
 
 
-def _build(path: str, function: str, spec: Spec) -> nn.Module:
-    name = f"{path}:{function}"
-    build = _function(path, function, with_files=False) if not spec.pretrained else None
-    if build is None or not _takes_pretrained(build):
-        build = _function(path, function)
-    arguments = _arguments(name, build, spec)
-    try:
-        with _printing_to_stderr():
-            model = build(**arguments)
-    except InputError:
-        raise
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise InputError(f"{name}() fails{_line(error, path)}: {_reason(error)}") from None
-    if not isinstance(model, nn.Module):
-        raise InputError(f"{name}() returns {type(model).__name__}: it must return a torch.nn.Module")
-    with _printing_to_stderr():
-        remedy = "use another --image-size or mend its forward()"
-        if spec.in_channels == 1:
-            remedy += ", or have grey pictures made colour, PREPARATION = Preparation(channels=3)"
-        try_out(name, model, spec, remedy)
-    return model
-
-
 def _function(path: str, function: str, with_files: bool = True) -> Callable[..., Any]:
     own = vars(_module(path, with_files))
     if callable(own.get(function)):
@@ -195,15 +198,6 @@ def _arguments(name: str, build: Callable[..., Any], spec: Spec) -> dict[str, An
     if spec.dropout and "dropout" not in taken:
         raise InputError(f"{name}() takes no dropout, which the method needs: give it a parameter 'dropout'")
     return taken
-
-
-def _own_preparation(path: str) -> Preparation:
-    found = getattr(_module(path), "PREPARATION", Preparation())
-    if not isinstance(found, Preparation):
-        raise InputError(
-            f"PREPARATION in {path} is a {type(found).__name__}: make it a selftaught.data.preparation.Preparation"
-        )
-    return found
 
 
 def _printing_to_stderr() -> AbstractContextManager[Any]:

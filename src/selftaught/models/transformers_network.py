@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from selftaught.data.preparation import Preparation, taken_for_granted, usual
 from selftaught.errors import InputError
-from selftaught.models import model_folder, preprocessor
+from selftaught.models import model_folder
 from selftaught.models.architecture import Architecture, Spec, register_pattern
 from selftaught.models.wrapped import Wrapped, head_layers, reason, try_out
 
@@ -25,14 +25,7 @@ _MAY_BE_NEW = 0.01
 
 
 class HuggingFaceClassifier(Wrapped):
-    """A transformers image classifier as images (B, K, H, W) to logits (B, C).
-
-    Args:
-        network: the classifier, from images `pixel_values` to an output with `logits`.
-        head: names of the layers that make the logits.
-        interpolate: fit the position embeddings to the images' size.
-        dropout: rate of the dropout before the head.
-    """
+    """See `Wrapped`: a transformers classifier, whose position embeddings may be fitted to the images' size."""
 
     def __init__(
         self, network: nn.Module, head: Sequence[str], interpolate: bool = False, dropout: float = 0.0
@@ -59,15 +52,32 @@ class HuggingFace(Architecture):
     def __init__(self, source: str) -> None:
         super().__init__(f"transformers image classifier {source}, pretrained, with a new head")
         folder = Path(source).expanduser()
-        self.source_name, self.located = source, f"hf:{folder.absolute()}" if folder.is_dir() else None
+        self.source_name, self.name = source, f"hf:{source}"
+        self.located = f"hf:{folder.absolute()}" if folder.is_dir() else None
 
     def build(self, spec: Spec) -> nn.Module:
         """See `Architecture`."""
-        return _build(self.source_name, spec)
+        with _quiet():
+            if spec.description is None:
+                folder = model_folder.find(self.source_name)
+                config = _config(self.source_name, folder)
+            else:
+                folder, config = None, _described(self.name, spec.description)
+            channels = _own_channels(config)
+            if spec.in_channels != channels:
+                raise InputError(
+                    f"{self.name} takes images of {channels} channels, not {spec.in_channels}: convert them"
+                )
+            config.num_labels = spec.num_classes
+            head = _head(self.name, config)
+            network = (
+                _fresh(config) if folder is None else _pretrained(self.source_name, folder, config, head)
+            )
+            return _wrapped(self.name, network.float(), head, _own_size(config), spec)
 
     def preparation(self) -> Preparation:
         """See `Architecture`."""
-        said = _said(self.source_name)
+        said = self._said()
         # A processor says how pictures come to their size, if only by leaving it out.
         return usual(said) if said.mean is None else replace(said, size=said.size or usual(said).size)
 
@@ -81,37 +91,15 @@ class HuggingFace(Architecture):
 
     def notes(self) -> tuple[str, ...]:
         """What is taken for granted of the model's images."""
-        note = taken_for_granted(_said(self.source_name))
-        return (
-            () if note is None else (f"hf:{self.source_name} does not say how it wants its images: {note}",)
-        )
+        note = taken_for_granted(self._said())
+        return () if note is None else (f"{self.name} does not say how it wants its images: {note}",)
 
-
-def _said(source: str) -> Preparation:
-    """What the model's files say of its images."""
-    with _quiet():
-        folder = model_folder.find(source)
-        config = _config(source, folder)
-        return preprocessor.read(f"hf:{source}", folder, _own_size(config), _own_channels(config))
-
-
-def _build(source: str, spec: Spec) -> nn.Module:
-    name = f"hf:{source}"
-    with _quiet():
-        if spec.description is None:
-            folder = model_folder.find(source)
-            config = _config(source, folder)
-        else:
-            folder, config = None, _described(name, spec.description)
-        channels = _own_channels(config)
-        if spec.in_channels != channels:
-            raise InputError(
-                f"{name} takes images of {channels} channels, not {spec.in_channels}: convert them"
-            )
-        config.num_labels = spec.num_classes
-        head = _head(name, config)
-        network = _fresh(config) if folder is None else _pretrained(source, folder, config, head)
-        return _wrapped(name, network.float(), head, _own_size(config), spec)
+    def _said(self) -> Preparation:
+        """What the model's files say of its images."""
+        with _quiet():
+            folder = model_folder.find(self.source_name)
+            config = _config(self.source_name, folder)
+            return model_folder.preparation(self.name, folder, _own_size(config), _own_channels(config))
 
 
 def _wrapped(
