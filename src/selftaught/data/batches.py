@@ -26,7 +26,7 @@ class Batches:
     Args:
         images: uint8 (N, K, H, W), as `selftaught.data.ImageData` has them, moved to `device` if there is room.
         labels: int64 (N,).
-        batch_size: images per batch. A last one is left out of training, as batch normalisation cannot use it.
+        batch_size: images per batch. A last batch of one image is not trained with: batch normalisation refuses it.
         mean: per channel, of images scaled to [0, 1]; subtracted.
         std: per channel; divided by.
         device: where the batches are made.
