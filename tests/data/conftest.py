@@ -17,6 +17,12 @@ def cache_folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache" / "selftaught"
 
 
+@pytest.fixture
+def digits_once(cache_folder, tmp_path_factory, monkeypatch) -> None:
+    """The digits are decoded once for all tests that load them and look at something else."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "digits"))
+
+
 def encode(array, kind="PNG") -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, kind)

@@ -13,7 +13,7 @@ def test_image_data_knows_its_shape():
     assert (made.channels, made.image_size, made.num_classes) == (1, (3, 5), 2)
 
 
-def test_data_can_be_sent_to_another_process():
+def test_data_can_be_sent_to_another_process(digits_once):
     digits = data.load("digits")
     again = pickle.loads(pickle.dumps(digits))
     assert torch.equal(again.test_images[:], digits.test_images[:])

@@ -43,7 +43,7 @@ def test_every_name_has_a_summary():
         assert "\n" not in data.summary(name)
 
 
-def test_digits_whole():
+def test_digits_whole(digits_once):
     digits = data.load("digits")
     assert (digits.name, digits.num_classes, digits.channels, digits.image_size) == (
         "digits",
@@ -57,7 +57,7 @@ def test_digits_whole():
     assert digits.train_labels.dtype == digits.val_labels.dtype == torch.int64
 
 
-def test_train_size_is_a_stratified_choice():
+def test_train_size_is_a_stratified_choice(digits_once):
     whole, part = data.load("digits"), data.load("digits", train_size=500)
     assert len(part.train_labels) == 500
     shares = torch.bincount(whole.train_labels) * 500 / 1438
@@ -66,7 +66,7 @@ def test_train_size_is_a_stratified_choice():
     assert torch.equal(part.test_images, whole.test_images)
 
 
-def test_validation_is_held_out_of_what_is_used():
+def test_validation_is_held_out_of_what_is_used(digits_once):
     used, split = data.load("digits", train_size=500), data.load("digits", train_size=500, val_fraction=0.2)
     assert (len(split.train_labels), len(split.val_labels)) == (400, 100)
     assert (torch.bincount(split.val_labels) - torch.bincount(used.train_labels) * 0.2).abs().max() < 1
@@ -79,7 +79,7 @@ def test_validation_is_held_out_of_what_is_used():
     assert rejoined == sorted((x.numpy().tobytes(), int(y)) for x, y in expected)
 
 
-def test_the_split_seed_decides():
+def test_the_split_seed_decides(digits_once):
     options = {"train_size": 300, "val_fraction": 0.1}
     one, again, other = (data.load("digits", **options, split_seed=seed) for seed in (1, 1, 2))
     assert torch.equal(one.train_images, again.train_images)
@@ -88,7 +88,7 @@ def test_the_split_seed_decides():
     assert torch.equal(one.test_images, other.test_images)
 
 
-def test_the_fingerprint_follows_the_tensors():
+def test_the_fingerprint_follows_the_tensors(digits_once):
     def fingerprint(**options):
         return data.load("digits", **options).fingerprint
 
@@ -101,12 +101,9 @@ def test_the_fingerprint_follows_the_tensors():
         {"val_fraction": 0.1, "split_seed": 1},
     ]
     assert len({fingerprint(**options) for options in different}) == len(different)
+    assert data.load("digits", image_size=(20, 12)).train_images.shape == (1438, 1, 20, 12)
     for same in ({"split_seed": 5}, {"image_size": 16}, {"image_size": (16, 16)}, {"train_size": 1438}):
         assert fingerprint(**same) == fingerprint()
-
-
-def test_image_size_may_be_a_pair():
-    assert data.load("digits", image_size=(20, 12)).train_images.shape == (1438, 1, 20, 12)
 
 
 @pytest.mark.parametrize(

@@ -102,11 +102,6 @@ def test_a_share_out_of_range_is_refused(fraction):
         set_aside(torch.arange(4) % 2, fraction, 0, "ab")
 
 
-def test_a_class_with_one_image_cannot_be_on_both_sides():
-    with pytest.raises(InputError, match=r"class 'wasp' has one image.*add another or remove"):
-        set_aside(torch.tensor([0, 0, 1, 2, 2]), 0.2, 0, ["ant", "wasp", "bee"])
-
-
 def test_a_class_without_images_is_no_obstacle():
     _, aside = set_aside(torch.tensor([0, 0, 2, 2]), 0.5, 0, ["ant", "wasp", "bee"])
     assert len(aside) == 2

@@ -14,7 +14,7 @@ from selftaught.errors import InputError
 NAMES = ["mlp", "cnn6", "cnn8", "cnn10", "resnet8", "resnet14"]
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     name=st.sampled_from(NAMES),
     num_classes=st.integers(2, 12),

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from selftaught._inputs import check_range
 from selftaught.data import augment, policies
 from selftaught.data.augment import Boxes, Placement, View
 from selftaught.data.originals import Alike, Originals
@@ -68,24 +69,16 @@ class Batches:
         sampling: str = "shuffle",
     ) -> None:
         _check_tensors(images, labels, mean, std)
-        _check_options(batch_size, seed, padding, min_scale)
-        _check_augmentation(policy, erasing)
-        if sampling not in SAMPLINGS:
-            raise unknown("sampling", sampling, SAMPLINGS)
+        self.batch_size, self.seed, self.padding, self.flip = batch_size, seed, padding, flip
+        self.min_scale, self.erasing, self.memory_format = min_scale, erasing, memory_format
+        _check_settings(self, sampling, policy)
         self.device = torch.device(device)
         # What parts are cut from is used in place of the images.
         self.images = images if originals is not None else _moved(images, self.device)
         self.originals = Alike(self.images) if originals is None else originals.to(self.device)
         self.labels = labels.to(device)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.padding = padding
-        self.flip = flip
-        self.min_scale = min_scale
         self.policy = POLICIES.get(policy)
-        self.erasing = erasing
         self.draw_order = SAMPLINGS[sampling]
-        self.memory_format = memory_format
         # (x / 255 - mean) / std in two passes over the batch.
         self._shift = 255 * torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
         self._scale = 255 * torch.tensor(std, dtype=torch.float32, device=device).view(-1, 1, 1)
@@ -245,23 +238,19 @@ def _check_tensors(images: Images, labels: Tensor, mean: Sequence[float], std: S
         raise InputError(f"mean and std must have {images.shape[1]} values, got {len(mean)} and {len(std)}")
 
 
-def _check_augmentation(policy: str, erasing: float) -> None:
-    if policy != "none" and policy not in POLICIES:
+def _check_settings(batches: Batches, sampling: str, policy: str) -> None:
+    check_range("batch_size", batches.batch_size, lambda size: size >= 1, "at least 1")
+    check_range("padding", batches.padding, lambda pixels: pixels >= 0, "at least 0")
+    check_range("erasing", batches.erasing, lambda share: 0.0 <= share < 1.0, "at least 0 and below 1")
+    if batches.seed is not None:
+        check_range("seed", batches.seed, lambda seed: seed >= 0, "at least 0")
+    if batches.min_scale is not None:
+        check_range("min_scale", batches.min_scale, lambda share: 0.0 < share <= 1.0, "above 0 and at most 1")
+        if batches.padding:
+            raise InputError(
+                f"min_scale {batches.min_scale} and padding {batches.padding} are two ways to crop: set padding to 0"
+            )
+    if policy not in ("none", *POLICIES):
         raise unknown("policy", policy, ["none", *POLICIES])
-    if not 0.0 <= erasing < 1.0:
-        raise InputError(f"erasing must be at least 0 and below 1, got {erasing}")
-
-
-def _check_options(batch_size: int, seed: int | None, padding: int, min_scale: float | None) -> None:
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    if padding < 0:
-        raise InputError(f"padding must be at least 0, got {padding}")
-    if min_scale is not None and not 0.0 < min_scale <= 1.0:
-        raise InputError(f"min_scale must be above 0 and at most 1, got {min_scale}")
-    if min_scale is not None and padding:
-        raise InputError(
-            f"min_scale {min_scale} and padding {padding} are two ways to crop: set padding to 0"
-        )
-    if seed is not None and seed < 0:
-        raise InputError(f"seed must be at least 0, got {seed}")
+    if sampling not in SAMPLINGS:
+        raise unknown("sampling", sampling, SAMPLINGS)

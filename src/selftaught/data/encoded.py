@@ -40,6 +40,27 @@ class Chosen:
         return self.pictures.name(int(self.positions[index]))
 
 
+@dataclass(frozen=True)
+class Joined:
+    """The pictures of both parts of a source in one row, training first."""
+
+    train: Pictures
+    test: Pictures
+
+    def __len__(self) -> int:
+        return len(self.train) + len(self.test)
+
+    def read(self, index: int) -> bytes:
+        """See `Pictures.read`."""
+        ahead = len(self.train)
+        return self.train.read(index) if index < ahead else self.test.read(index - ahead)
+
+    def name(self, index: int) -> str:
+        """See `Pictures.name`."""
+        ahead = len(self.train)
+        return self.train.name(index) if index < ahead else self.test.name(index - ahead)
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """Pictures and their labels, int64 (N,); where somebody asked for them the groups that they belong to."""

@@ -68,23 +68,17 @@ def set_aside(
 ) -> tuple[Tensor, Tensor]:
     """Positions of the images to train with and of a stratified `fraction` to test with, both ascending.
 
-    Every class that has images has at least one on each side. With `groups`, int64 (N,), whole ones are set aside.
+    Every class that has images, which are two or more, has at least one on each side. With `groups`, int64 (N,), whole
+    ones are set aside.
 
     Raises:
-        InputError: a fraction outside (0, 1), a class with one image or in one group, or groups that cannot be divided.
+        InputError: a fraction outside (0, 1), a class in one group, or groups that cannot be divided.
     """
     if not 0.0 < fraction < 1.0:
         raise InputError(f"test_fraction must be above 0 and below 1, got {fraction}")
-    counts = torch.bincount(labels, minlength=len(classes))
-    if (counts == 1).any():
-        alone = classes[int((counts == 1).nonzero()[0])]
-        raise InputError(
-            f"class {alone!r} has one image, which cannot both be trained and be tested with: add another or "
-            "remove the class"
-        )
     if groups is not None:
         return _set_groups_aside(labels, fraction, seed, classes, groups)
-    present = int((counts > 0).sum())
+    present = int(labels.bincount().count_nonzero())
     size = min(max(round(len(labels) * (1 - fraction)), present), len(labels) - present)
     kept = stratified(labels, size, seed, spare=1)
     return kept, complement(kept, len(labels))

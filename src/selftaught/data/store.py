@@ -9,34 +9,13 @@ from torch import Tensor
 
 from selftaught.data import cache, decoding, levels, sizing, streaming
 from selftaught.data.decoding import Facts, Format, OnProgress, Survey, Target
-from selftaught.data.encoded import Collection, Pictures
+from selftaught.data.encoded import Collection, Joined, Pictures
 from selftaught.data.originals import Decoded, Held, Large, Originals, Uncut
 from selftaught.data.preparation import Preparation
 from selftaught.data.remarks import remarks
 from selftaught.data.streaming import Images, Streamed
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Joined:
-    """The pictures of both parts of a source in one row, training first; see `Pictures`."""
-
-    train: Pictures
-    test: Pictures
-
-    def __len__(self) -> int:
-        return len(self.train) + len(self.test)
-
-    def read(self, index: int) -> bytes:
-        """The encoded picture."""
-        ahead = len(self.train)
-        return self.train.read(index) if index < ahead else self.test.read(index - ahead)
-
-    def name(self, index: int) -> str:
-        """What to call it in a message."""
-        ahead = len(self.train)
-        return self.train.name(index) if index < ahead else self.test.name(index - ahead)
 
 
 @dataclass(frozen=True)
