@@ -199,8 +199,8 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
 def attention(student: Tensor, teacher: Tensor) -> Tensor:
     """AT of Zagoruyko and Komodakis (2017), p = 2: mean squared difference of the two attention maps.
 
-    An attention map is the channel-mean of the squared features, flattened and scaled to unit L2 norm. One stage per
-    call; add up the stages.
+    An attention map is the channel-mean of the squared features, flattened and scaled to unit L2 norm. One block per
+    call; add up the blocks.
 
     Args:
         student: (B, K, H, W) features.
@@ -215,14 +215,14 @@ def attention(student: Tensor, teacher: Tensor) -> Tensor:
 def flow(s1: Tensor, s2: Tensor, t1: Tensor, t2: Tensor) -> Tensor:
     """FSP of Yim et al. (2017): mean squared difference of the student's and the teacher's Gram matrices.
 
-    The Gram matrix of two stages is Σ_hw F1[i, h, w] · F2[j, h, w] / (H · W), the larger map max-pooled to the size of
+    The Gram matrix of two blocks is Σ_hw F1[i, h, w] · F2[j, h, w] / (H · W), the larger map max-pooled to the size of
     the smaller. Student and teacher may differ in height and width but not in their numbers of channels.
 
     Args:
-        s1: (B, K1, H, W) features of the student's first stage.
-        s2: (B, K2, H', W') features of its second stage.
-        t1: features of the teacher's first stage, with K1 channels, detached.
-        t2: features of the teacher's second stage, with K2 channels, detached.
+        s1: (B, K1, H, W) features of the student's first block.
+        s2: (B, K2, H', W') features of its second block.
+        t1: features of the teacher's first block, with K1 channels, detached.
+        t2: features of the teacher's second block, with K2 channels, detached.
     """
     _check_features(s1=s1, s2=s2, t1=t1, t2=t2)
     own, other = _gram(s1, s2), _gram(t1.detach(), t2.detach())
@@ -245,7 +245,7 @@ def _attention_map(features: Tensor) -> Tensor:
 
 
 def _gram(first: Tensor, second: Tensor) -> Tensor:
-    """(B, K1, K2): the FSP matrix of two stages, in float32 also under autocast."""
+    """(B, K1, K2): the FSP matrix of two blocks, in float32 also under autocast."""
     height, width = (min(sizes) for sizes in zip(first.shape[2:], second.shape[2:], strict=True))
     a, b = (_max_pooled(as_float(x), (height, width)).flatten(2) for x in (first, second))
     with torch.autocast(first.device.type, enabled=False):

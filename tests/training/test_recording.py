@@ -16,7 +16,7 @@ from selftaught.saliency.watch import Trust, Watch
 from selftaught.training import recording, seeds, teachers
 from selftaught.training.loop import Autosave
 from selftaught.training.presets import data_of
-from selftaught.training.recording import REHEARSALS, Recorder
+from selftaught.training.recording import UNRECORDED, Recorder
 from selftaught.training.run import Stopped, train
 from selftaught.training.session import start
 from tests.training import quick
@@ -198,13 +198,13 @@ def test_each_kind_of_step_is_rehearsed_recorded_and_replayed(fake_gpu):
     weight, ran = nn.Parameter(torch.zeros(1)), []
     recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, ran)
     steps = []
-    for number in range(REHEARSALS + 4):
+    for number in range(UNRECORDED + 4):
         for size, warming_up in ((3, True), (2, True), (3, False)):
             x, y = torch.full((size, 2), float(number)), torch.arange(size)
             with recorder.stream():
                 steps.append((recorder(step_of, x, y, warming_up), x, y))
             assert weight.grad.item() == 2 * x.sum()
-    assert ran == ["run"] * 3 * REHEARSALS + ["recorded"] * 3
+    assert ran == ["run"] * 3 * UNRECORDED + ["recorded"] * 3
     for step, x, y in steps:  # all of them once more: later steps must not have changed them
         assert step.loss.item() == step.terms["sum"].item() == x.sum()
         assert torch.equal(step.logits, x.sum(1, keepdim=True) + y[:, None])
@@ -214,7 +214,7 @@ def test_each_kind_of_step_is_rehearsed_recorded_and_replayed(fake_gpu):
 def test_gradients_are_there_whoever_removed_them(fake_gpu):
     weight = nn.Parameter(torch.zeros(1))
     recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, [])
-    for _ in range(REHEARSALS + 3):
+    for _ in range(UNRECORDED + 3):
         weight.grad = None
         recorder(step_of, torch.ones(2, 2), torch.arange(2), False)
         assert weight.grad.item() == 8
@@ -228,7 +228,7 @@ def test_no_memory_to_record_in_comes_with_a_remedy(fake_gpu):
 
     recorder = Recorder([], torch.device("cpu"))
     batch = torch.ones(2, 2), torch.arange(2)
-    for _ in range(REHEARSALS):
+    for _ in range(UNRECORDED):
         recorder(compute, *batch, False)
     with pytest.raises(SelftaughtError, match="SELFTAUGHT_CUDA_GRAPHS=0 or lower --batch-size"):
         recorder(compute, *batch, False)
@@ -237,7 +237,7 @@ def test_no_memory_to_record_in_comes_with_a_remedy(fake_gpu):
 def test_gradients_are_right_where_steps_are_run_in_between(fake_gpu):
     weight = nn.Parameter(torch.zeros(1))
     recorder, step_of = Recorder([weight], torch.device("cpu")), doubling(weight, [])
-    for number in range(3 * REHEARSALS):
+    for number in range(3 * UNRECORDED):
         x = torch.full((2, 2), float(number))
         recorder(step_of, x, torch.arange(2), number % 2 == 0)
         assert weight.grad.item() == 2 * x.sum()

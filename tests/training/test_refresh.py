@@ -16,7 +16,7 @@ from selftaught.training import cost
 from selftaught.training import estimate as estimates
 from selftaught.training.presets import data_of, resolve
 from selftaught.training.run import Stopped, train
-from selftaught.training.session import rehearse
+from selftaught.training.session import try_step
 from tests.files.test_config import VALUES
 from tests.training import quick
 
@@ -156,8 +156,8 @@ def test_the_images_of_an_epoch_are_known_without_making_it(count, size, seed):
         assert all(s.dtype == torch.int64 for s in samples)
 
 
-def test_a_rehearsal_needs_no_ids():
-    rehearse(quick.config("le", refresh=0.1))
+def test_a_first_step_can_be_tried_with_shares_of_explanations():
+    try_step(quick.config("le", refresh=0.1))
 
 
 def costs_of(monkeypatch, share: float, explained: float) -> float:

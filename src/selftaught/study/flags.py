@@ -11,7 +11,7 @@ from selftaught.methods import registry
 from selftaught.study.demands import check_trials
 from selftaught.training import teaching
 from selftaught.training.presets import method_settings, preset_for, resolve
-from selftaught.training.session import rehearse
+from selftaught.training.session import try_step
 from selftaught.training.teaching import lineage
 
 
@@ -116,7 +116,7 @@ def try_steps(
     with activity(on_activity, "trying a first step of each method", len(untaught)) as doing:
         for done, run in enumerate(untaught, 1):
             with activity(doing, run.method) as inside:
-                rehearse(run, inside)
+                try_step(run, inside)
             doing.advance(done)
 
 

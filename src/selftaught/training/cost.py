@@ -13,7 +13,7 @@ from selftaught.activities import OnActivity, activity, nobody
 from selftaught.files.config import RunConfig
 from selftaught.training import memory, seeds, teachers
 from selftaught.training.presets import data_of
-from selftaught.training.recording import REHEARSALS
+from selftaught.training.recording import UNRECORDED
 from selftaught.training.session import Session, start
 
 WARM_UP_STEPS = 3
@@ -197,7 +197,7 @@ class Runner:
         self.session.method.start_epoch(config.warmup if epoch is None else epoch)
         self._batches = self._endless()
         if self.session.recorder is not None:
-            for _ in range(REHEARSALS + 1):
+            for _ in range(UNRECORDED + 1):
                 self.step()
 
     def step(self) -> float:

@@ -17,7 +17,7 @@ from selftaught.files.config import RunConfig
 from selftaught.methods import Method, Step
 from selftaught.training.teaching import lineage
 
-REHEARSALS = 3
+UNRECORDED = 3
 """Steps of a kind that run as they are before one is recorded: libraries choose and prepare what they need in them."""
 
 SWITCH = "SELFTAUGHT_CUDA_GRAPHS"
@@ -80,7 +80,7 @@ class Recorder:
             SelftaughtError: there is no memory left for a recording.
         """
         kind = (warming_up, x.shape, x.dtype)
-        if self._met[kind] < REHEARSALS:
+        if self._met[kind] < UNRECORDED:
             self._met[kind] += 1
             return compute(x, y)
         if kind not in self._recordings:

@@ -323,7 +323,7 @@ def _shapes(images: ImageData) -> tuple[int, int, tuple[int, int]]:
     return images.num_classes, images.channels, images.image_size
 
 
-def rehearse(config: RunConfig, on_activity: OnActivity = nobody) -> None:
+def try_step(config: RunConfig, on_activity: OnActivity = nobody) -> None:
     """Take the method's first step on a few images, so that a wrong option is refused before anything is written.
 
     Raises:

@@ -15,7 +15,7 @@ from selftaught.training.trained import load
 
 
 def untrained(config: RunConfig, images: ImageData) -> nn.Module | None:
-    """A stand-in with random weights, which costs as much as the teacher: for rehearsals and measurements."""
+    """A stand-in with random weights, which costs as much as the teacher: for first steps and measurements."""
     teacher = config.teacher
     if teacher is None:
         return None

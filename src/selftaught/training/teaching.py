@@ -1,4 +1,4 @@
-"""Whom a method learns from: which network is trained before it, and how."""
+"""Teacher selection: which network is trained before the student of a method, and how."""
 
 import re
 from collections.abc import Callable
@@ -50,7 +50,7 @@ SOURCES: dict[str, Callable[[str, str, str | None, str | None], Lesson]] = {
     "twin": _from_twin,
     "assistant": _from_assistant,
 }
-"""By `Objective.learns_from`."""
+"""By `Method.learns_from`."""
 
 
 def lesson(method: str, student: str, teacher: str | None, assistant: str | None) -> Lesson | None:
