@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from selftaught.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain, early, showing
 from selftaught.cli.announcement import announcement, expectation, planned
@@ -41,7 +41,6 @@ from selftaught.training.run import Stopped
 MOST_THREADS = 4
 RESUME = "the same command goes on from here"
 
-Made = TypeVar("Made")
 Tell = Callable[[str], None]
 
 
@@ -72,11 +71,7 @@ def compare(
         for trial in study.pending():
             early.check_begun(trial.directory)
         try_steps(configs, taught(given), hear)
-
-    def finish(tell: Tell, should_stop: Callable[[], bool]) -> results.Comparison:
-        return results.compared(study, should_stop, hear)
-
-    return _carried_out(study, work, output, finish, showing.comparison)
+    return _carried_out(study, work, output)
 
 
 def reproduce(
@@ -89,7 +84,6 @@ def reproduce(
     output: OutputOptions,
 ) -> int:
     """Train what tables and figures of the paper need, and show them."""
-    begun = time.monotonic()
     given = {key: value for key, value in options.items() if value is not None}
     out = output.out or Path("runs") / f"paper-{budget}"
     with redirect_stdout(sys.stderr):
@@ -97,44 +91,35 @@ def reproduce(
             asked, budget, out, given, _command(), variants, groups, output.keep_checkpoints, hear
         )
         study.cells()
-
-    def finish(tell: Tell, should_stop: Callable[[], bool]) -> results.Results:
-        facts = {"wall time of this command": f"{(time.monotonic() - begun) / 60:.1f} minutes"}
-        return results.make(study, tell, should_stop, facts, hear)
-
-    return _carried_out(study, work, output, finish, showing.reproduction)
+    return _carried_out(study, work, output)
 
 
-def _carried_out(
-    study: Study,
-    work: Work,
-    output: OutputOptions,
-    finish: Callable[[Tell, Callable[[], bool]], Made],
-    show: Callable[[Study, Made, OutputOptions], Sequence[str]],
-) -> int:
-    """Say what will be done, do it, `show` what `finish` makes of it; what `show` returns went wrong as well."""
+def _carried_out(study: Study, work: Work, output: OutputOptions) -> int:
+    """Say what will be done, do it, show what comes of it."""
+    begun = time.monotonic()
     pending = [] if work.tables_only else study.pending()
     jobs, _ = executor_for(pending, work.jobs, work.executor)
     tell = _announced(study, pending, jobs, work.dry_run, work.dry_run or not output.quiet, output)
     if work.dry_run:
         return DONE
-    made: Made | None = None
+    made: results.Results | None = None
     with stop_on_interrupt() as should_stop, redirect_stdout(sys.stderr):
         if work.tables_only or not _trained(study, work, output.quiet, should_stop):
+            facts = {"wall time of this command": f"{(time.monotonic() - begun) / 60:.1f} minutes"}
             with suppress(Stopped):
-                made = finish(tell, should_stop)
+                made = results.make(study, tell, should_stop, facts, hear)
     if made is None:
         total = len(study.trials())
         left = len([trial for trial in study.trials() if not record.is_finished(trial.directory)])
         tell(f"interrupted: {total - left} of {total} trials are finished and kept; {RESUME}")
         return INTERRUPTED
-    problems = show(study, made, output)
+    showing.study(made, study, output)
     called_so = dict(zip((t.directory for t in study.trials()), names(study.trials()), strict=True))
-    for trial, error in study.failures():
+    for trial, error in made.failures:
         complain(f"{called_so[trial.directory]} ({trial.directory}) failed: {error}")
-    for problem in problems:
+    for problem in made.problems:
         complain(problem)
-    return FAILED if study.failed or problems else DONE
+    return FAILED if made.failures or made.problems else DONE
 
 
 def _announced(

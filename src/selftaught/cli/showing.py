@@ -2,53 +2,45 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 
 from selftaught.cli.options import OutputOptions
 from selftaught.files import evidence
 from selftaught.files.results import Record
-from selftaught.report import balance, carried, paper_render, render
-from selftaught.study.results import Comparison, Results, summary
+from selftaught.report import balance, build, carried, paper_render, render
+from selftaught.report.tables import Table
+from selftaught.study.results import Results
 from selftaught.study.studies import Study
 
 
-def comparison(study: Study, made: Comparison, output: OutputOptions) -> Sequence[str]:
-    """The table of a comparison, and where its files are."""
+def study(made: Results, of: Study, output: OutputOptions) -> None:
+    """The tables and figures of a study, and where their files are."""
     if output.as_json:
-        print(json.dumps({"directory": str(study.directory), **summary(made)}, indent=2))
-    elif made.table is not None:
-        # Into a file or a pipe the table goes whole.
-        console = Console(width=None if sys.stdout.isatty() else 120)
-        console.print(render.terminal(made.table))
-        console.print(
-            f"in {study.directory}: report.html, table.md, table.csv, comparison.json, trials/",
-            highlight=False,
-        )
-    return ()
-
-
-def reproduction(study: Study, made: Results, output: OutputOptions) -> Sequence[str]:
-    """The tables and figures of recipes, and where their files are; returns what went wrong."""
-    if output.as_json:
-        values = {
-            "directory": str(study.directory),
-            "budget": study.budget,
-            "tables": [paper_render.values(table) for table in made.tables],
-            "figures": [{"name": f.name, "title": f.title, "caption": f.caption} for f in made.figures],
-            "failures": study.failed,
-        }
-        print(json.dumps(values, indent=2))
-        return made.problems
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+        print(json.dumps({"directory": str(of.directory), **_values(made, of)}, indent=2))
+        return
+    # Into a file or a pipe tables go whole.
+    console = Console(width=None if sys.stdout.isatty() else 200 if of.budget else 120, highlight=False)
     for table in made.tables:
-        console.print(paper_render.Terminal(table))
+        console.print(render.terminal(table) if isinstance(table, Table) else paper_render.Terminal(table))
         console.print()
     for figure in made.figures:
         console.print(f"{figure.title}\n{' '.join(figure.caption)}\n", markup=False)
-    console.print(f"in {study.directory}: {', '.join(made.files)}, trials/", markup=False)
-    return made.problems
+    if made.files:
+        console.print(f"in {of.directory}: {', '.join(made.files)}, trials/", markup=False)
+
+
+def _values(made: Results, of: Study) -> dict[str, Any]:
+    if not of.budget:
+        return {**(build.values(made.table) if made.table else {}), **made.more}
+    return {
+        "budget": of.budget,
+        "tables": [build.values(table) for table in made.tables],
+        "figures": [{"name": f.name, "title": f.title, "caption": f.caption} for f in made.figures],
+        "failures": of.failed,
+    }
 
 
 def run(data: str, made: Record, tell: Callable[[str], None], output: OutputOptions) -> None:

@@ -16,7 +16,7 @@ from selftaught.recipes import Group, Recipe, Variant
 from selftaught.study.executors import executor_for
 from selftaught.study.expand import Cell
 from selftaught.study.flags import plan, taught, try_steps, with_probe
-from selftaught.study.results import Comparison, compared
+from selftaught.study.results import Results, make
 from selftaught.study.studies import Study, check_budget
 
 NAME = "comparison"
@@ -98,7 +98,7 @@ def compare(
     jobs: int | None = 1,
     keep_checkpoints: bool = False,
     **options: Any,
-) -> Comparison:
+) -> Results:
     """Train each method over seeds and compare them; the trials that `out` holds already are reused.
 
     With ``jobs=None`` or more than 1 the trials run in processes that import the calling script again: guard it
@@ -110,4 +110,4 @@ def compare(
     try_steps(configs, taught(options))
     jobs, executor = executor_for(study.pending(), jobs)
     study.run(executor, jobs=jobs)
-    return compared(study)
+    return make(study)

@@ -53,11 +53,11 @@ def time_steps(
     configs: Iterable[RunConfig],
     should_stop: Callable[[], bool] = lambda: False,
     on_activity: OnActivity = nobody,
-) -> list[str]:
+) -> dict[str, str]:
     """Measure the steps of these trials, all that share data and network together, for costs.json.
 
     Returns:
-        For each that could not be timed a sentence that says why: a column is not worth the table.
+        By trial, for each that could not be timed, a sentence that says why: a column is not worth the table.
 
     Raises:
         Stopped: `should_stop` said so.
@@ -66,15 +66,15 @@ def time_steps(
     together: dict[tuple[str, str, int], list[RunConfig]] = {}
     for config in configs:
         together.setdefault((config.data, config.model, config.batch_size), []).append(config)
-    problems = []
+    problems: dict[str, str] = {}
     for alike in together.values():
         if should_stop():
             raise Stopped("stopped")
         found = cost.relative(alike, effort.steps, effort.seconds, on_activity)
         folder.write_costs(study.directory, folder.usable_costs(study.directory) | found.times)
-        problems += [
-            f"The steps of {config.method} are not timed ({found.errors[config.trial_id]})."
+        problems |= {
+            config.trial_id: f"The steps of {config.method} are not timed ({found.errors[config.trial_id]})."
             for config in alike
             if config.trial_id in found.errors
-        ]
+        }
     return problems
