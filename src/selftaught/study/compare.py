@@ -7,7 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from selftaught.activities import OnActivity, nobody
 from selftaught.errors import InputError
+from selftaught.events import OnEvent, unheard
 from selftaught.files import record
 from selftaught.files import study_folder as folder
 from selftaught.files.config import RunConfig
@@ -97,17 +99,34 @@ def compare(
     out: str | os.PathLike = "runs/compare",
     jobs: int | None = 1,
     keep_checkpoints: bool = False,
+    on_event: OnEvent = unheard,
+    on_activity: OnActivity = nobody,
     **options: Any,
 ) -> Results:
     """Train each method over seeds and compare them; the trials that `out` holds already are reused.
 
     With ``jobs=None`` or more than 1 the trials run in processes that import the calling script again: guard it
     with ``if __name__ == "__main__":``.
+
+    Args:
+        data: as of `selftaught.training.presets.resolve`.
+        methods: their keys.
+        trials: seeds per method.
+        seed: the first of them.
+        out: the directory.
+        jobs: how many trials run at once; None for as many as fit the cores.
+        keep_checkpoints: whether those of finished trials stay.
+        on_event: hears how the trials get on, see `selftaught.events`.
+        on_activity: hears what else takes long, see `selftaught.activities`.
+        **options: those of `selftaught.training.presets.resolve`.
+
+    Raises:
+        InputError: a wrong option, or `out` holds something else.
     """
-    configs = plan(data, with_probe(data, methods, **options), trials, seed, **options)
+    configs = plan(data, with_probe(data, methods, **options), trials, seed, on_activity, **options)
     study = study_of(configs, out, keep_checkpoints=keep_checkpoints)
     check_directory(study)
-    try_steps(configs, taught(options))
+    try_steps(configs, taught(options), on_activity)
     jobs, executor = executor_for(study.pending(), jobs)
-    study.run(executor, jobs=jobs)
-    return make(study)
+    study.run(executor, on_event, jobs=jobs)
+    return make(study, on_activity=on_activity)
