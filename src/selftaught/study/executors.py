@@ -9,16 +9,6 @@ from selftaught.study.trials import Trial
 from selftaught.training.environment import usable_cores
 
 
-def _local(jobs: int) -> Executor:
-    return in_this_process if jobs == 1 else in_processes(jobs)
-
-
-def _ray(jobs: int | None) -> Executor:
-    from selftaught.study.ray_cluster import in_ray
-
-    return in_ray(jobs)
-
-
 def executor_for(
     trials: Sequence[Trial], jobs: int | None = None, name: str = "local"
 ) -> tuple[int, Executor]:
@@ -36,4 +26,8 @@ def executor_for(
     config = trials[0].config
     default = max(1, usable_cores() // config.threads) if config.device == "cpu" else 1
     at_once = min(jobs or default, len(trials))
-    return at_once, _ray(jobs) if name == "ray" else _local(at_once)
+    if name == "ray":
+        from selftaught.study.ray_cluster import in_ray
+
+        return at_once, in_ray(jobs)
+    return at_once, in_this_process if at_once == 1 else in_processes(at_once)

@@ -59,14 +59,16 @@ class Study:
     keep_checkpoints: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _expanded: dict[Any, list[Cell]] = field(default_factory=dict, init=False, repr=False)
+    _chosen: dict[tuple[str, str], float] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def title(self) -> str:
         """What it is about, in a few words."""
         if not self.budget:
             return self.recipes[0].title
-        later = [recipe.name for recipe in self.recipes if recipe.name not in self.cells()]
-        title = f"{', '.join(self.cells())} at budget {self.budget}"
+        cells = self.cells()
+        later = [recipe.name for recipe in self.recipes if recipe.name not in cells]
+        title = f"{', '.join(cells)} at budget {self.budget}"
         return f"{title} ({', '.join(later)} when the searches are done)" if later else title
 
     def cells(self) -> Cells:
@@ -109,17 +111,17 @@ class Study:
 
     def chosen(self, of: Sequence[Recipe], cells: Cells) -> dict[tuple[str, str], float]:
         """What searches selected, by search and group, of groups none of whose trials is still to be run."""
-        found: dict[tuple[str, str], float] = {}
         for recipe in of:
             of_search = cells[recipe.name]
             waiting = {c.group.label for c in of_search for config in c.configs if self.is_open(config)}
             finished = {
                 (cell.group.label, cell.variant.label): self.records(cell)
                 for cell in of_search
-                if cell.group.label not in waiting
+                if cell.group.label not in waiting and (recipe.name, cell.group.label) not in self._chosen
             }
-            found |= select(recipe, finished)
-        return found
+            self._chosen |= select(recipe, finished)  # once for all: it is asked for again and again
+        wanted = {(recipe.name, group.label) for recipe in of for group in recipe.groups}
+        return {place: value for place, value in self._chosen.items() if place in wanted}
 
     def configs(self) -> list[RunConfig]:
         """The configurations of all cells that can be planned, each once."""
