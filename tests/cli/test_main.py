@@ -181,7 +181,7 @@ def test_a_run_that_diverges_is_refused_with_the_remedy(run):
 
 
 def test_a_mistake_in_the_code_is_exit_code_1_and_keeps_its_traceback(run, monkeypatch):
-    monkeypatch.setattr("selftaught.training.run.predict", lambda *_: 1 / 0)
+    monkeypatch.setattr("selftaught.training.finishing.predict", lambda *_: 1 / 0)
     code, out, err = run("train", "digits", "--method", "ce", "--out", "here", *QUICK)
     assert (code, out) == (1, "")
     assert err.count("\n") == 1

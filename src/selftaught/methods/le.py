@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from selftaught.files.settings import METHOD_SETTINGS, Declared
 from selftaught.introspective import IntrospectiveLoss, explaining
+from selftaught.methods.algorithm1 import Algorithm1
 from selftaught.methods.base import Step, View, register
-from selftaught.methods.two_stage import TwoStage
 from selftaught.saliency.plan import Plan
 
 
 @register
-class LearningWithExplanations(TwoStage):
+class LearningWithExplanations(Algorithm1):
     """Warm-up: L(p, y) for `warmup` epochs. Then L(p, q) + weight · L(p, y), q from the explanations (Eq. 6).
 
     Its further settings are those of `IntrospectiveLoss`. With `refresh` below 1 only that share of the batches is

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 from selftaught import targets
+from selftaught.methods.algorithm1 import Algorithm1
 from selftaught.methods.base import Step, View, register
 from selftaught.methods.taught import Taught
-from selftaught.methods.two_stage import TwoStage
 
 
 @register
-class TeacherResponses(TwoStage, Taught):
+class TeacherResponses(Algorithm1, Taught):
     """LE with a teacher's responses in place of the explanations: same alpha, weight and warm-up.
 
     The other classes share 1 − α as the teacher's output, softened by `temperature`, has it: soft labels of the same

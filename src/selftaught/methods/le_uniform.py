@@ -3,12 +3,12 @@
 from torch import Tensor
 
 from selftaught import targets
+from selftaught.methods.algorithm1 import Algorithm1
 from selftaught.methods.base import Step, View, register
-from selftaught.methods.two_stage import TwoStage
 
 
 @register
-class UniformExplanations(TwoStage):
+class UniformExplanations(Algorithm1):
     """LE without explanations: same alpha, weight and warm-up, the other classes' targets even.
 
     LE's total loss weight is 1 + λ and its effective smoothing (1 − α)/(1 + λ), so LE against LS is confounded;

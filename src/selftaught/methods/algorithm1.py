@@ -9,7 +9,7 @@ from selftaught import losses
 from selftaught.methods.base import Method, Step
 
 
-class TwoStage(Method):
+class Algorithm1(Method):
     """Warm-up: L(p, y) for `warmup` epochs. Then L(p, q) + weight · L(p, y), alpha on the true class in q."""
 
     recordable = True
