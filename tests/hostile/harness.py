@@ -20,12 +20,13 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 from selftaught import cli
 
-for _module in ("app", "check", "commands", "explain", "export", "predict", "reproduce", "status"):
-    import_module(f"selftaught.cli.{_module}")  # once here, and not again in every child
+for _found in iter_modules(cli.__path__, "selftaught.cli."):
+    import_module(_found.name)  # once here, and not again in every child
 for _module in ("lightning_fabric", "pandas", "pyarrow.parquet"):
     import_module(_module)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from selftaught.data.encoded import Chosen, Collection, Part, Pictures
-from selftaught.data.labels import Labels, are_withheld, check_kind, encode, is_text
+from selftaught.data.labels import Labels, are_withheld, check_kind, encode, is_bytes, is_text
 from selftaught.data.parts import absent, check_classes, divide
 from selftaught.errors import InputError, listed, shown
 
@@ -58,7 +58,7 @@ def layout(schema: "pa.Schema", origin: str) -> Layout:
 def unused(schema: "pa.Schema", found: Layout, origin: str) -> list[str]:
     """What to say of further columns than the `layout` found that could be those of pictures or labels, a line each."""
     features = _features(schema, origin)
-    kind = _is_picture_struct if _is_picture_struct(schema.field(found.pictures).type) else _is_bytes
+    kind = _is_picture_struct if _is_picture_struct(schema.field(found.pictures).type) else is_bytes
     others = {
         "pictures": (found.pictures, [field.name for field in schema if kind(field.type)]),
         "labels": (found.labels, [name for name in schema.names if _may_be_labels(name, features)]),
@@ -106,12 +106,12 @@ def _label_column(schema: "pa.Schema", features: Mapping[str, dict[str, Any]], o
 
 def _picture_column(schema: "pa.Schema", features: Mapping[str, dict[str, Any]], origin: str) -> str:
     """A struct of bytes and path, or else a column of bytes: the one that is declared, or has a usual name."""
-    for holds_pictures in (_is_picture_struct, _is_bytes):
+    for holds_pictures in (_is_picture_struct, is_bytes):
         found = [field.name for field in schema if holds_pictures(field.type)]
         declared = [name for name in found if features.get(name, {}).get("_type") == "Image"]
         usual = [name for known in _PICTURE_COLUMNS for name in found if name.lower() == known]
         chosen = declared or usual or found
-        if len(chosen) > 1 and not declared and not usual and holds_pictures is _is_bytes:
+        if len(chosen) > 1 and not declared and not usual and holds_pictures is is_bytes:
             raise InputError(
                 f"{origin}: any of the columns {shown(', '.join(found))} may be that of the pictures: call it 'image'"
             )
@@ -131,22 +131,8 @@ def _is_picture_struct(kind: "pa.DataType") -> bool:
     inner = {field.name: field.type for field in kind}
     content, path = inner.get("bytes"), inner.get("path", pa.null())
     # Where every picture is a file, a column without bytes.
-    has_bytes = content is not None and (_is_bytes(content) or pa.types.is_null(content))
-    return has_bytes and (is_text(_value_type(path)) or pa.types.is_null(path))
-
-
-def _is_bytes(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    types = pa.types
-    tests = types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary
-    return any(test(_value_type(kind)) for test in tests)
-
-
-def _value_type(kind: "pa.DataType") -> "pa.DataType":
-    import pyarrow as pa
-
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    has_bytes = content is not None and (is_bytes(content) or pa.types.is_null(content))
+    return has_bytes and (is_text(path) or pa.types.is_null(path))
 
 
 def blob(cell: Mapping[str, Any] | bytes | None, where: str, folders: Sequence[Path]) -> bytes:

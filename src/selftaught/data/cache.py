@@ -9,7 +9,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -63,23 +64,30 @@ def read(key: str) -> dict[str, Tensor] | None:
 def write(key: str, tensors: Mapping[str, Tensor]) -> None:
     """Keep contiguous tensors under `key`. A cache that cannot be written costs a warning and nothing else.
 
-    They go to a temporary file that is then renamed, so that no reader ever sees half of them, and of two writers
-    the last one wins with the same content.
+    Of two writers the last one wins with the same content.
     """
-    path, temporary = _path(key), None
+    path = _path(key)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
-        handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        save_file(dict(tensors), temporary, {_DIGEST: _digest(key, tensors)})
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        with replaced(path) as temporary:
+            _sweep(path.parent)
+            save_file(dict(tensors), temporary, {_DIGEST: _digest(key, tensors)})
+            if path.is_dir():
+                shutil.rmtree(path)
     except (OSError, SafetensorError) as error:
         _LOG.warning("decoded data is not cached, the next run decodes it again: %s", error)
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[str]:
+    """A temporary file to write to, which then gets the name `path`, so that nobody ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _path(key: str) -> Path:

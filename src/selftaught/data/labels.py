@@ -41,11 +41,27 @@ class Labels:
 
 
 def is_text(kind: "pa.DataType") -> bool:
-    """Whether a type is one of text."""
+    """Whether a type is one of text, in a dictionary or not."""
+    import pyarrow as pa
+
+    kind, types = value_type(kind), pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def is_bytes(kind: "pa.DataType") -> bool:
+    """Whether a type is one of bytes, in a dictionary or not."""
     import pyarrow as pa
 
     types = pa.types
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+    tests = types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary
+    return any(test(value_type(kind)) for test in tests)
+
+
+def value_type(kind: "pa.DataType") -> "pa.DataType":
+    """The type of a column's values, which may be in a dictionary."""
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def check_kind(piece: Labels) -> None:
@@ -56,7 +72,7 @@ def check_kind(piece: Labels) -> None:
     """
     import pyarrow as pa
 
-    kind, types = _kind(piece), pa.types
+    kind, types = value_type(piece.values.type), pa.types
     tests = types.is_integer, types.is_floating, types.is_boolean, types.is_null
     if not is_text(kind) and not any(test(kind) for test in tests):
         raise InputError(f"{piece.where} must hold whole numbers or names, it holds {shown(kind)}")
@@ -88,13 +104,6 @@ def encode(pieces: Sequence[Labels]) -> tuple[tuple[str, ...], list[Tensor]]:
     return tuple(map(shown, classes)), list(map(torch.from_numpy, codes))
 
 
-def _kind(piece: Labels) -> "pa.DataType":
-    import pyarrow as pa
-
-    kind = piece.values.type
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
 def _checked(piece: Labels) -> tuple[list[Any], np.ndarray]:
     """The different labels of a column, names or numbers, and for each row, int64 (N,), which of them it has."""
     if not len(piece.values):
@@ -107,7 +116,7 @@ def _checked(piece: Labels) -> tuple[list[Any], np.ndarray]:
             row = int(flags.argmax())
             raise InputError(f"{piece.where}, row {row}: {complaint.format(shown(different[at[row]])[:100])}")
 
-    if is_text(_kind(piece)):
+    if is_text(piece.values.type):
         refuse(lambda name: not name, "no label: add it, or remove the row")
         refuse(lambda name: len(name) > _LONGEST, f"a label of more than {_LONGEST:,} characters ({{}}...)")
         return different, at

@@ -1,10 +1,9 @@
 """Folders of Parquet files in the Hugging Face image layout, perhaps divided by name: ``train-*.parquet``, ..."""
 
 import hashlib
-import os
-import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 from selftaught.data import arrow, cache, parquet_column
 from selftaught.data.columns import Candidates, takes
 from selftaught.data.encoded import Collection
-from selftaught.data.labels import Labels, is_text
+from selftaught.data.labels import Labels, is_text, value_type
 from selftaught.data.parquet_files import Found
 from selftaught.data.parts import PARTS
 from selftaught.errors import InputError, shown
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
 # A part with so many bytes of encoded pictures is held in memory. The files of a larger one are unpacked into the
 # cache, where a row can be reached at once: Parquet itself has to be decompressed by thousands of rows.
 _IN_MEMORY = 256 * 2**20
+
+_MOST_PARTS = 50
+"""A column of texts with more different ones in a piece is no column of parts."""
 
 
 def collect(found: Found, where: str, split_by: str | None = None) -> Collection:
@@ -179,9 +181,11 @@ def _map(source: File) -> "pa.ChunkedArray":
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(copy.with_suffix(".lock")):
-            if not copy.exists() or not _is_whole(copy):
-                _unpack(source, copy)
-        return pa.ipc.open_file(pa.memory_map(str(copy))).read_all()[source.column]
+            # What damages a file mostly cuts its end off, without which it does not open.
+            with suppress(pa.ArrowException, OSError):
+                return _mapped(copy, source.column)
+            _unpack(source, copy)
+        return _mapped(copy, source.column)
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{shown(source.path)} cannot be unpacked into {shown(copy.parent)} ({error}): free space there, or set "
@@ -189,42 +193,26 @@ def _map(source: File) -> "pa.ChunkedArray":
         ) from error
 
 
-def _is_whole(copy: Path) -> bool:
-    """Whether the file opens: what damages one mostly cuts its end off."""
+def _mapped(copy: Path, column: str) -> "pa.ChunkedArray":
     import pyarrow as pa
 
-    try:
-        pa.ipc.open_file(pa.memory_map(str(copy)))
-    except (pa.ArrowException, OSError):
-        return False
-    return True
+    return pa.ipc.open_file(pa.memory_map(str(copy))).read_all()[column]
 
 
 def _unpack(source: File, copy: Path) -> None:
-    """Write to a temporary file and rename it, so that a copy is always a whole one."""
     import pyarrow as pa
 
-    handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=copy.parent)
-    os.close(handle)
-    try:
-        with pa.OSFile(temporary, "wb") as sink:
-            writer, schema = None, None
-            for piece in parquet_column.pieces(source.path, source.column):
-                for array in parquet_column.unpacked(piece):
-                    batch = pa.record_batch([array], names=[source.column])
-                    schema = schema or batch.schema  # a large group of rows may come in another one
-                    writer = writer or pa.ipc.new_file(sink, schema)
-                    writer.write_batch(batch.cast(schema))
-            if writer is None:
-                raise InputError(_without_pictures(source))
-            writer.close()
-        os.replace(temporary, copy)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-_MOST_PARTS = 50
-"""A column of texts with more different ones in a piece is no column of parts."""
+    with cache.replaced(copy) as temporary, pa.OSFile(temporary, "wb") as sink:
+        writer, schema = None, None
+        for piece in parquet_column.pieces(source.path, source.column):
+            for array in parquet_column.unpacked(piece):
+                batch = pa.record_batch([array], names=[source.column])
+                schema = schema or batch.schema  # a large group of rows may come in another one
+                writer = writer or pa.ipc.new_file(sink, schema)
+                writer.write_batch(batch.cast(schema))
+        if writer is None:
+            raise InputError(_without_pictures(source))
+        writer.close()
 
 
 @dataclass(frozen=True)
@@ -285,9 +273,9 @@ def _columns(paths: Sequence[Path], used: set[str]) -> list[str]:
 def _may_say(name: str, kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if is_text(kind):
         return True
+    kind = value_type(kind)
     simple = pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind)
     return simple and Candidates([name]).is_known(0)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selftaught.data.image_files import regular
+from selftaught.data.labels import is_bytes, is_text, value_type
 from selftaught.errors import InputError, shown
 
 if TYPE_CHECKING:
@@ -114,10 +115,8 @@ def _texts(field: "pa.Field") -> list[str]:
 
     if pa.types.is_struct(field.type):
         return [f"{field.name}.{text}" for inner in field.type for text in _texts(inner)]
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    types = ("binary", "string", "large_binary", "large_string", "binary_view", "string_view")
-    tests = [getattr(pa.types, f"is_{name}") for name in types]
-    return [field.name] if any(test(kind) for test in tests) else []
+    fixed = pa.types.is_fixed_size_binary(value_type(field.type))
+    return [field.name] if is_text(field.type) or (is_bytes(field.type) and not fixed) else []
 
 
 def _group(

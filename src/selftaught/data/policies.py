@@ -9,6 +9,7 @@ once, and what becomes of an image does not depend on the others.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -68,15 +69,7 @@ def _shear_y(images: Tensor, m: Tensor) -> Tensor:
     return _warp(images, one, none, none, m, one, m * (images.shape[3] / 2))
 
 
-def _translate_x(images: Tensor, m: Tensor) -> Tensor:
-    return _moved(images, m, 3)
-
-
-def _translate_y(images: Tensor, m: Tensor) -> Tensor:
-    return _moved(images, m, 2)
-
-
-def _moved(images: Tensor, m: Tensor, dim: int) -> Tensor:
+def _translate(images: Tensor, m: Tensor, dim: int) -> Tensor:
     """By whole pixels, for which nothing has to be interpolated."""
     moved = torch.zeros_like(images)
     size = images.shape[dim]
@@ -182,8 +175,8 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "identity": _identity,
     "shear-x": _shear_x,
     "shear-y": _shear_y,
-    "translate-x": _translate_x,
-    "translate-y": _translate_y,
+    "translate-x": partial(_translate, dim=3),
+    "translate-y": partial(_translate, dim=2),
     "rotate": _rotate,
     "brightness": _brightness,
     "color": _color,
