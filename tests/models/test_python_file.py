@@ -17,7 +17,7 @@ import selftaught
 from selftaught import models
 from selftaught.data.preparation import Preparation
 from selftaught.errors import InputError
-from selftaught.models import alike, digest, python_file
+from selftaught.models import built, digest, python_file
 
 NN = "from torch import nn\n"
 DICT = NN + "class M(nn.Module):\n    def forward(self, x): return {}\nbuild = lambda: M()"
@@ -370,9 +370,9 @@ def test_the_share_that_stays_is_of_the_body():
         torch.manual_seed(seed)
         return nn.Sequential(*body, nn.Flatten(), nn.Linear(4096, 10))
 
-    assert alike.share(network(1), network(2)) == 0.75
-    assert not alike.is_alike(alike.share(nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3)))
-    assert alike.share(nn.BatchNorm2d(99), nn.BatchNorm2d(99)) is None
+    assert built.share_alike(network(1), network(2)) == 0.75
+    assert not built.is_alike(built.share_alike(nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3)))
+    assert built.share_alike(nn.BatchNorm2d(99), nn.BatchNorm2d(99)) is None
 
 
 COUNTING = NET.replace("    height,", "    calls.append(torch.rand(1).item())\n    height,")
@@ -419,10 +419,10 @@ def test_a_network_that_a_copy_would_be_tied_to_is_built_each_time(net, tied):
         + f"{tied}    return net\n"
     )
     name = net(text + "def seq(net, x):\n    for part in net:\n        x = part(x)\n    return x\n")
-    for built in (1, 2):
+    for times in (1, 2):
         torch.manual_seed(0), random.seed(0), np.random.seed(0)
         model = models.create(name, 3, 1, 4)
-        assert len(calls(name)) == built
+        assert len(calls(name)) == times
         before = {key: value.clone() for key, value in model.named_parameters()}
         model(torch.rand(2, 1, 4, 4)).sum().backward()
         assert all(value.grad is not None for value in model.parameters()), before.keys()

@@ -16,7 +16,6 @@ from selftaught.errors import InputError
 
 # Imported for their registrations.
 from selftaught.models import (  # noqa: F401
-    alike,
     built,
     cnn,
     mlp,
@@ -144,9 +143,9 @@ def check_start(
         return
     spec = _spec(num_classes, in_channels, image_size, dropout, None, True)
     model = create(name, num_classes, in_channels, image_size, dropout)
-    share = alike.share(model, alike.other_build(lambda: architecture.build(spec)))
+    share = built.share_alike(model, built.other_build(lambda: architecture.build(spec)))
     remark = None
-    if alike.is_alike(share) and not architecture.declared():
+    if built.is_alike(share) and not architecture.declared():
         raise InputError(
             f"{name} starts with the same weights whatever the seed: if they are trained ones, write PRETRAINED = True "
             "at the top level of the file (or PRETRAINED = False, if it is to be trained like a fresh network)"
