@@ -352,9 +352,9 @@ class TestRefusals:
             ({"similarity": "cosinus"}, "did you mean 'cosine'"),
             ({"similarity": F.cosine_similarity}, "unknown similarity <built-in method"),
             ({"saliency": None}, "unknown saliency None"),
-            ({"alpha": "0.9"}, "alpha must be in"),
+            ({"alpha": "0.9"}, "alpha must be like 0.9"),
             ({"weight": None}, "weight must be"),
-            ({"refresh": True}, "refresh must be in"),
+            ({"refresh": True}, "refresh must be like 1.0"),
         ],
     )
     def test_options(self, options, message):

@@ -11,9 +11,6 @@ from torch import Tensor, nn
 
 from selftaught.errors import InputError
 
-LEAST_SHARE = 0.01
-"""With less, soft labels would be a hundred epochs old."""
-
 
 class SimilarityTable:
     """The similarities (C,) that each sample was given last, by its id; float32, N · C · 4 bytes.

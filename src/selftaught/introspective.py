@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from selftaught import losses, targets
 from selftaught import similarity as similarities
-from selftaught._inputs import as_float, check_labels, check_range
-from selftaught.amortised import LEAST_SHARE, Amortised
+from selftaught._inputs import as_float, check_labels
+from selftaught.amortised import Amortised
 from selftaught.errors import InputError
+from selftaught.files.settings import METHOD_SETTINGS
 from selftaught.saliency import Explainer
 from selftaught.saliency.capture import as_logits
 from selftaught.saliency.plan import Plan
@@ -32,9 +33,8 @@ def explaining(
     Raises:
         InputError: an unknown name, a value out of range, or options that do not go together.
     """
-    check_range("refresh", refresh, lambda r: LEAST_SHARE <= r <= 1, f"in [{LEAST_SHARE}, 1]")
-    if not isinstance(upsample, bool):
-        raise InputError(f"upsample must be True or False (to the size of the input), not {upsample!r}")
+    METHOD_SETTINGS["refresh"].check(refresh)
+    METHOD_SETTINGS["upsample"].check(upsample)
     explainer = Explainer(saliency, layer, relu, centre=centre)
     if upsample and saliency != "grad-cam":
         raise InputError(f"upsample= belongs to saliency='grad-cam', not to {saliency!r}")
@@ -115,8 +115,8 @@ class IntrospectiveLoss(nn.Module):
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         refuse_foreign(unwrap(model))  # what cannot be explained is refused now, not after the warm-up
-        check_range("alpha", alpha, lambda share: 0 < share <= 1, "in (0, 1]")
-        check_range("weight", weight, lambda λ: 0 <= λ < float("inf"), "a finite number of at least 0")
+        METHOD_SETTINGS["alpha"].check(alpha)
+        METHOD_SETTINGS["weight"].check(weight)
         # Not registered as a part: the criterion has no parameters or mode of its own.
         self.__dict__["model"] = model
         self.alpha, self.weight, self.upsample = alpha, weight, upsample

@@ -10,7 +10,7 @@ import pytest
 
 from selftaught.cli.status import duration, status
 from selftaught.errors import InputError
-from tests.study.test_status import begin, node, write
+from tests.files.test_study_status import begin, node, write
 
 
 @pytest.fixture

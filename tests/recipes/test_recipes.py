@@ -8,6 +8,7 @@ import pytest
 
 from selftaught import recipes
 from selftaught.errors import InputError
+from selftaught.files.config import NEUTRAL
 from selftaught.methods import registry
 from selftaught.recipes.budget import BUDGETS
 from selftaught.recipes.schema import Selected
@@ -44,7 +45,7 @@ def test_le_comes_with_its_control_and_with_every_setting_spelled_out(name):
         settings = {variant.label: variant.settings_in(group.label) for variant in variants}
         for variant in variants:
             # The protocol has the warm-up; the others change nothing unless somebody wants them.
-            optional = {"layer", "refresh", "upsample", "centre"}
+            optional = {"layer", *NEUTRAL}
             asked = set(registry.settings(variant.method)) - {"warmup"} - optional
             assert set(settings[variant.label]) - optional == asked
         if recipe.kind in ("table", "figure3") and any(v.method == "le" for v in variants):

@@ -121,7 +121,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
         lambda p: train(p.good, "--epochs", "4", "--schedule", "cosine", "--milestones", "2"),
         ["milestones", "steps", "leave"],
     ),
-    "alpha out of range": (lambda p: train(p.good, "--alpha", "1.5"), ["alpha", "1.5", "(0, 1)"]),
+    "alpha out of range": (lambda p: train(p.good, "--alpha", "1.5"), ["alpha", "1.5", "(0, 1]"]),
     "weight below zero": (lambda p: train(p.good, "--weight", "-1"), ["weight", "-1", "at least 0"]),
     "a share of no batch": (lambda p: train(p.good, "--refresh", "0"), ["refresh", "0", "[0.01, 1]"]),
     "a share that takes for ever": (

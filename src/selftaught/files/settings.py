@@ -210,7 +210,7 @@ class MethodSettings(BaseModel):
         METHOD,
         "Share of the batches to explain anew, the others keep what they had (le: 1, all).",
         1.0,
-        ge=0.01,
+        ge=0.01,  # with less, soft labels would be a hundred epochs old
         le=1,
         later=True,
     )
