@@ -16,7 +16,7 @@ from selftaught.methods.base import Step
 from selftaught.methods.dml import MutualLearning
 from selftaught.methods.taught import Distillation
 from tests.methods.lessons import ready, seen, tables
-from tests.oracles import objectives as oracle
+from tests.oracles import methods as oracle
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-6}
 few_examples = settings(max_examples=15)

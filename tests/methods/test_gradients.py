@@ -13,7 +13,7 @@ from selftaught import losses
 from selftaught.methods import registry
 from tests.methods.lessons import Table, seen, tables
 from tests.oracles import losses as loss_oracle
-from tests.oracles import objectives as oracle
+from tests.oracles import methods as oracle
 
 shapes = {"batch": st.integers(2, 8), "classes": st.sampled_from([3, 5, 10]), "seed": st.integers(0, 2**31)}
 few_examples = settings(max_examples=15)
