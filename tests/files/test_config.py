@@ -1,8 +1,10 @@
+from typing import Literal, get_args, get_origin
+
 import pytest
 import torch
 
 from selftaught.errors import InputError
-from selftaught.files.config import DATA_OPTIONS, RunConfig, parse
+from selftaught.files.config import DATA_OPTIONS, SETTINGS, RunConfig, parse
 from selftaught.training import presets, run
 from selftaught.training.presets import data_of
 from selftaught.training.session import start
@@ -20,50 +22,22 @@ VALUES = {
     "momentum": 0.9,
     "weight_decay": 0.0,
 }
-OTHER = {
+
+
+def _other(one):
+    """A value in range that is not the one that a configuration with `VALUES` has."""
+    kinds = {int: (2, 3), float: (0.5, 0.1), bool: (True, False), str: ("other",)}
+    values = get_args(one.type) if get_origin(one.type) is Literal else kinds.get(one.type, ((2,),))
+    return next(value for value in values if value != VALUES.get(one.name, one.default))
+
+
+OTHER = {name: _other(one) for name, one in SETTINGS.items()} | {
     "protocol": 99,
     "data": "e",
     "data_fingerprint": "g",
-    "image_size": 9,
-    "train_size": 50,
-    "val_fraction": 0.5,
-    "test_fraction": 0.5,
-    "test_size": 20,
-    "split_seed": 1,
-    "split_per_trial": True,
-    "split_by": "patient",
-    "subset_seed": 3,
-    "model": "n",
     "model_fingerprint": "h",
-    "weights": "w.safetensors",
     "method": "ce",
     "settings": {"alpha": 0.8, "warmup": 1},
-    "epochs": 5,
-    "batch_size": 9,
-    "schedule": "cosine",
-    "lr": 0.2,
-    "momentum": 0.8,
-    "weight_decay": 0.1,
-    "milestones": (2,),
-    "head": "probe",
-    "backbone_factor": 0.1,
-    "batch_norm": "frozen",
-    "ramp": 0.1,
-    "decay_norms": False,
-    "ema": 0.9,
-    "blend": 0.5,
-    "class_weights": "balanced",
-    "padding": 1,
-    "flip": True,
-    "min_scale": 0.5,
-    "crop_originals": True,
-    "policy": "rand",
-    "erasing": 0.1,
-    "sampling": "balanced",
-    "seed": 1,
-    "threads": 2,
-    "precision": "bf16-mixed",
-    "device": "cuda",
     "teacher": VALUES | {"model": "t"},
 }
 
