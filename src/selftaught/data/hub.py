@@ -20,7 +20,7 @@ class HubError(Exception):
     """The Hub did not give the data set; the message is the reason in one line."""
 
 
-class Rows:
+class HubRows:
     """Pictures in the rows of a split, not decoded."""
 
     def __init__(self, dataset: "Dataset", column: str, origin: str) -> None:
@@ -72,7 +72,7 @@ def collect(hub_id: str, split_by: str | None = None) -> Collection:
         layout = arrow.layout(dataset.features.arrow_schema, origin)
         unused += arrow.unused(dataset.features.arrow_schema, layout, origin)
         labels = dataset.select_columns([layout.labels]).with_format("arrow")[:][layout.labels]
-        pictures = Rows(dataset, layout.pictures, origin)
+        pictures = HubRows(dataset, layout.pictures, origin)
         named = [Labels(origin, layout.labels, layout.classes, labels)]
         found[part] = arrow.Split(pictures, named, _groups(dataset, split_by, origin))
         content.update(repr((part, dataset._fingerprint, layout)).encode())

@@ -48,7 +48,7 @@ def collect(found: Found, where: str, split_by: str | None = None) -> Collection
             more += [note for notes in unused for note in notes]
             used.update(file.column for file in files)
             used.update(piece.column for piece in labels)
-            splits[part] = arrow.Split(Rows(files), labels, _groups(files, split_by))
+            splits[part] = arrow.Split(ParquetRows(files), labels, _groups(files, split_by))
             content.update(
                 repr((part, [(file.path.name, file.state, file.column) for file in files])).encode()
             )
@@ -115,7 +115,7 @@ def _open(path: Path) -> tuple[File, Labels, list[str]]:
     return outline, Labels(origin, found.labels, found.classes, values), unused
 
 
-class Rows:
+class ParquetRows:
     """Pictures in the rows of Parquet files, read when the first one is asked for."""
 
     def __init__(self, files: Sequence[File]) -> None:

@@ -91,7 +91,7 @@ def _no_name(source: str, weights: str | None) -> Architecture:
     )
 
 
-def _check(source: str) -> None:
+def _check_known(source: str) -> None:
     torchvision = packages.imported("torchvision")
     known = torchvision.models.list_models(module=torchvision.models)
     if source not in known:
@@ -104,7 +104,7 @@ def _check(source: str) -> None:
 
 def _own(source: str, tag: str | None) -> Any:
     """torchvision's own weights for a model."""
-    _check(source)
+    _check_known(source)
     there_are = packages.imported("torchvision").models.get_model_weights(source)
     if tag is None:
         return there_are.DEFAULT
@@ -145,7 +145,7 @@ def _network(source: str, num_classes: int) -> Any:
 @lru_cache
 def _head(source: str) -> tuple[str, ...]:
     """The parameters whose shape depends on the number of classes."""
-    _check(source)
+    _check_known(source)
     try:
         with torch.device("meta"):
             few, more = _sizes(source)
@@ -165,7 +165,7 @@ def _described(description: dict[str, Any]) -> str:
     """The name of the network that was trained; it comes from outside."""
     try:
         source = description["torchvision"]["name"]
-        _check(source)
+        _check_known(source)
     except InputError:
         raise
     except Exception:  # whatever the wrong types lead to
