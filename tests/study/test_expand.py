@@ -257,7 +257,7 @@ class TestRefusals:
             ("method: le,", "method: lee,", r"recipe mine: unknown method 'lee': did you mean 'le'\?"),
             ("{alpha: 0.9}", "{alfa: 0.9}", r"recipe mine: unknown setting of le 'alfa': did you mean 'alpha'\?"),
             ("{alpha: 0.9}", "{epochs: 9}", r"recipe mine: unknown setting of le 'epochs'"),
-            ("{alpha: 0.9}", "{alpha: 2}", r"recipe mine, variant 'LE' in 'G': alpha must be in \(0, 1\), not 2"),
+            ("{alpha: 0.9}", "{alpha: 2}", r"recipe mine, variant 'LE' in 'G': alpha must be in \(0, 1\], not 2"),
             ("model: resnet8", "model: resnet8, teacher: x", r"recipe mine: unknown model 'x'"),
             ("model: resnet8", "model: 'evil.py:build'", r"recipes, which may come from anywhere, run no code"),
             ("model: resnet8", "model: resnet8, teacher: 'evil.py:build'", r"model 'evil.py:build' is a Python"),
