@@ -15,7 +15,7 @@ from selftaught.files.config import RunConfig
 from selftaught.report import render
 from selftaught.report.study import read
 from selftaught.report.tables import tabulate
-from selftaught.study import results
+from selftaught.study import finishing
 from selftaught.study.reproduce import prepare
 from selftaught.training import cost, presets
 from tests.data import made_up
@@ -81,7 +81,7 @@ def test_a_table_of_the_paper_is_what_its_records_say(table, tmp_path, recorded,
         )
     ]
     study = prepare([table.name], told["budget"], tmp_path / "study", options, (), *parts)
-    results.make(study, lambda line: None, lambda: False, {})
+    finishing.finish(study, lambda line: None, lambda: False, {})
     assert not timed, "costs.json must have the step times of all methods"
     for end in (".md", ".csv", ".json"):
         made = (tmp_path / "study" / table.name).with_suffix(end)

@@ -12,8 +12,8 @@ from selftaught.report import study as reports
 from selftaught.study import compare as studies
 from selftaught.study.executor import in_this_process
 from selftaught.study.executors import executor_for
+from selftaught.study.finishing import finish
 from selftaught.study.flags import plan
-from selftaught.study.results import make
 from selftaught.study.trials import Trial
 from selftaught.training import cost
 from selftaught.training.loop import Stopped
@@ -39,7 +39,7 @@ def make_study(configs, out, **options):
 
 def carry_out(study, **options):
     """What came of it, None if it was stopped."""
-    return None if study.run(in_this_process, **options) else make(study)
+    return None if study.run(in_this_process, **options) else finish(study)
 
 
 def test_a_comparison_writes_its_table_beside_the_trials(tmp_path, configs):
@@ -198,7 +198,7 @@ def test_a_method_is_timed_by_a_trial_that_finished_and_a_table_comes_without_ti
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(cost, "measure", no_memory)
-    table = make(study).table
+    table = finish(study).table
     assert [row.cost for row in table.rows] == [None, None]
     for method in ("ce", "le"):
         assert f"The steps of {method} are not timed (RuntimeError: out of memory)." in table.caption
@@ -226,7 +226,7 @@ def test_what_comes_after_the_training_can_be_interrupted(tmp_path, configs, mon
     monkeypatch.setattr(cost, "measure", None)
     for should_stop, written in ((lambda: True, False), (table.exists, True)):
         with pytest.raises(Stopped):
-            make(study, should_stop=should_stop)
+            finish(study, should_stop=should_stop)
         assert table.exists() == written
 
 

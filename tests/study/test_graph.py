@@ -7,9 +7,9 @@ from selftaught.events import Finished, Outcome
 from selftaught.files import study_folder as folder
 from selftaught.study import compare as studies
 from selftaught.study.executor import in_this_process
+from selftaught.study.finishing import finish
 from selftaught.study.flags import plan
 from selftaught.study.graph import GraphFile
-from selftaught.study.results import make
 from selftaught.study.trials import Trial
 from selftaught.training import cost, teaching
 from tests.training import quick
@@ -27,7 +27,7 @@ def test_a_comparison_with_teachers_tables_the_students_only_and_resumes(tmp_pat
     again = studies.study_of(configs, tmp_path)
     studies.check_directory(again)  # its first run is a teacher of another model
     assert not again.run(in_this_process)
-    comparison = make(again)
+    comparison = finish(again)
     assert [(row.method, row.trials) for row in comparison.table.rows] == [("ce", 2), ("kd", 2)]
     assert "kd learns from resnet14 (ce, seed 10000): one for all trials" in " ".join(
         comparison.table.caption

@@ -8,7 +8,7 @@ from selftaught.files import record
 from selftaught.files import study_folder as folder
 from selftaught.files.evidence import metrics
 from selftaught.report.selection import select
-from selftaught.study import outlook, reproduce, results
+from selftaught.study import finishing, outlook, reproduce
 from selftaught.study.executor import in_this_process
 from selftaught.training import cost
 from selftaught.training.estimate import Estimate
@@ -360,7 +360,7 @@ def test_what_comes_after_the_training_can_be_interrupted(tmp_path, recipe, trai
     study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 1})
     asked = iter([False] * after + [True] * 9)
     with pytest.raises(Stopped):
-        results.make(study, lambda line: None, lambda: next(asked), {})
+        finishing.finish(study, lambda line: None, lambda: next(asked), {})
     assert not list((tmp_path / "out").glob("mine.*"))
 
 
@@ -378,7 +378,7 @@ def test_steps_that_cannot_be_timed_leave_their_cell_empty_and_it_is_said(
     study = reproduce.prepare([recipe], "smoke", tmp_path / "out", {"trials": 1})
     monkeypatch.setattr(cost, "measure", not_kd)
     told = []
-    [table] = results.make(study, told.append, lambda: False, {}).tables
+    [table] = finishing.finish(study, told.append, lambda: False, {}).tables
     assert [line for line in told if "not timed" in line] == [
         "The steps of kd are not timed (RuntimeError: not enough memory)."
     ]

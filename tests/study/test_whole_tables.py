@@ -3,7 +3,7 @@
 import json
 import re
 
-from selftaught.study import reproduce, results
+from selftaught.study import finishing, reproduce
 from selftaught.study.executor import in_this_process
 from tests.commands import call
 from tests.study.reproduced import RECIPE, lend
@@ -74,7 +74,7 @@ def test_what_waits_for_no_other_search_is_shown(tmp_path, stand_ins):
     study = reproduce.prepare(["table3"], "smoke", tmp_path, {"trials": 1}, variants=["LS"])
     while study.pending():
         assert not study.run(in_this_process, lambda event: None, lambda: False)
-    tables = {table.recipe.name: table for table in results.make(study, print, lambda: False, {}).tables}
+    tables = {table.recipe.name: table for table in finishing.finish(study, print, lambda: False, {}).tables}
     assert set(tables) == {"table3", "search-ls"}
     cells = {cell.variant: cell.trials for cell in tables["table3"].cells.values()}
     assert cells == {"CE": 0, "Dropout": 0, "LS": 1, "CP": 0, "LE-Uniform": 0, "LE (Grad)": 0}
@@ -95,7 +95,7 @@ def test_groups_that_were_not_asked_for_stay_in_the_table(tmp_path):
     )
     study = reproduce.prepare([str(path)], "smoke", tmp_path / "out", {"trials": 1}, variants=["no decay"])
     (tmp_path / "out").mkdir()
-    [table] = results.make(study, lambda line: None, lambda: False, {}).tables
+    [table] = finishing.finish(study, lambda line: None, lambda: False, {}).tables
     assert table.groups == ["ResNet8", "Wide"]
     assert len(table.cells) == 9
 

@@ -24,7 +24,7 @@ from selftaught.errors import InputError
 from selftaught.files import claiming, record
 from selftaught.files.config import RunConfig
 from selftaught.files.names import called
-from selftaught.study import results
+from selftaught.study import finishing
 from selftaught.study.compare import check_directory, study_of
 from selftaught.study.demands import split_methods
 from selftaught.study.executor import in_this_process
@@ -102,12 +102,12 @@ def _carried_out(study: Study, work: Work, output: OutputOptions) -> int:
     tell = _announced(study, pending, jobs, work.dry_run, work.dry_run or not output.quiet, output)
     if work.dry_run:
         return DONE
-    made: results.Results | None = None
+    made: finishing.Results | None = None
     with stop_on_interrupt() as should_stop, redirect_stdout(sys.stderr):
         if work.tables_only or not _trained(study, work, output.quiet, should_stop):
             facts = {"wall time of this command": f"{(time.monotonic() - begun) / 60:.1f} minutes"}
             with suppress(Stopped):
-                made = results.make(study, tell, should_stop, facts, hear)
+                made = finishing.finish(study, tell, should_stop, facts, hear)
     if made is None:
         total = len(study.trials())
         left = len([trial for trial in study.trials() if not record.is_finished(trial.directory)])

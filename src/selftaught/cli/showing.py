@@ -12,7 +12,7 @@ from selftaught.files import evidence
 from selftaught.files.results import Record
 from selftaught.report import balance, build, carried, paper_render, render
 from selftaught.report.tables import Table
-from selftaught.study.results import Results
+from selftaught.study.finishing import Results
 from selftaught.study.studies import Study
 
 

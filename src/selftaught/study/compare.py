@@ -17,8 +17,8 @@ from selftaught.files.names import called
 from selftaught.recipes import Group, Recipe, Variant
 from selftaught.study.executors import executor_for
 from selftaught.study.expand import Cell
+from selftaught.study.finishing import Results, finish
 from selftaught.study.flags import plan, taught, try_steps, with_probe
-from selftaught.study.results import Results, make
 from selftaught.study.studies import Study, check_budget
 
 NAME = "comparison"
@@ -129,4 +129,4 @@ def compare(
     try_steps(configs, taught(options), on_activity)
     jobs, executor = executor_for(study.pending(), jobs)
     study.run(executor, on_event, jobs=jobs)
-    return make(study, on_activity=on_activity)
+    return finish(study, on_activity=on_activity)

@@ -55,7 +55,7 @@ class Results:
         return self.tables[0] if self.tables else None
 
 
-def make(
+def finish(
     study: Study,
     tell: Callable[[str], None] = lambda line: None,
     should_stop: Callable[[], bool] = lambda: False,
