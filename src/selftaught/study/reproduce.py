@@ -50,12 +50,7 @@ def prepare(
     Raises:
         InputError: an unknown recipe, variant, group or budget, a value out of range, or `out` holds something else.
     """
-    wanted = dict.fromkeys(n for name in names for n in (recipes.names() if name == ALL else [name]))
-    if not wanted:
-        raise InputError(f"no recipe given: name some of {', '.join(recipes.names())}, or all")
-    whole = list(map(recipes.load, wanted))
-    _check_names(list(wanted), whole)
-    asked = _chosen(whole, variants, groups, optional=wanted.keys() - set(names))
+    whole, asked = _wanted(names, variants, groups)
     found = {recipe.name: recipe for recipe in asked}
     if budget not in recipes.budgets():
         raise errors.unknown("budget", budget, recipes.budgets())
@@ -86,6 +81,18 @@ def prepare(
         narrowed,
         keep_checkpoints=keep_checkpoints,
     )
+
+
+def _wanted(
+    names: Sequence[str], variants: Sequence[str], groups: Sequence[str]
+) -> tuple[list[Recipe], list[Recipe]]:
+    """The recipes of these names, and what is to be run of them."""
+    wanted = dict.fromkeys(n for name in names for n in (recipes.names() if name == ALL else [name]))
+    if not wanted:
+        raise InputError(f"no recipe given: name some of {', '.join(recipes.names())}, or all")
+    whole = list(map(recipes.load, wanted))
+    _check_names(list(wanted), whole)
+    return whole, _chosen(whole, variants, groups, optional=wanted.keys() - set(names))
 
 
 def _check_machine(directory: Path, options: Mapping[str, Any]) -> None:
