@@ -85,7 +85,7 @@ def test_with_a_teacher_only_what_compares_stages_is_left_out(bench):
     assert code == 0
     assert set(STEPPING) - set(json.loads(out)) == {"hint", "at", "fsp"}
     assert err.count("\n") == 2
-    assert "left out hint: needs a student with 2 stages" in err
+    assert "left out hint: needs 2 blocks of the student" in err
     assert "left out at, fsp: needs a student with 3 stages" in err
 
 
@@ -101,7 +101,7 @@ def test_a_finished_run_may_teach(bench, capsys):
     ("flags", "message"),
     [
         ("--drop-rate 0.1 --model net.py:build", "dropout"),
-        ("--alpha 2", "alpha must be in (0, 1), not 2"),
+        ("--alpha 2", "alpha must be in (0, 1], not 2"),
         ("--temperature -1", "temperature must be"),
         ("--teacher resnet9 --model resnet8", "there is no resnet9"),
         ("--model nonet", "unknown model 'nonet'"),
