@@ -30,7 +30,7 @@ import selftaught
 from selftaught import models, similarity, targets
 from selftaught.files import record
 from selftaught.files.config import NEUTRAL
-from selftaught.report import paper_render
+from selftaught.report.numbers import mean_std as mean_and_std
 from selftaught.statistics.paired import mean_std
 from selftaught.training import metrics
 from selftaught.training.explanations import default_saliency
@@ -176,7 +176,7 @@ def _told(values: Sequence[float | None]) -> str:
     if not known:
         return "–"
     mean, std = mean_std(known)
-    return paper_render.mean_std(mean, std if len(known) > 1 else None)
+    return mean_and_std(mean, std if len(known) > 1 else None)
 
 
 def asked(told: str | None, images: int) -> argparse.Namespace:

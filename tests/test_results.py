@@ -12,9 +12,8 @@ import pytest
 from selftaught import recipes
 from selftaught.files import evidence, record
 from selftaught.files.config import RunConfig
-from selftaught.report import render
+from selftaught.report import build
 from selftaught.report.study import read
-from selftaught.report.tables import tabulate
 from selftaught.study import finishing
 from selftaught.study.reproduce import prepare
 from selftaught.training import cost, presets
@@ -106,8 +105,8 @@ def test_networks_of_a_seed_are_the_same_until_their_methods_differ(study):
 @pytest.mark.parametrize("directory", COMPARED, ids=lambda path: path.name)
 def test_a_comparison_is_what_its_records_say(directory):
     found = read([directory])
-    table = tabulate(found.records, found.methods, found.costs, found.notes)
-    assert render.markdown(table) == (directory / "table.md").read_text(encoding="utf-8")
+    table = build.comparison(found.records, found.methods, found.costs, found.notes)
+    assert build.markdown(table) == (directory / "table.md").read_text(encoding="utf-8")
 
 
 def test_nothing_large_and_nothing_secret_is_kept():

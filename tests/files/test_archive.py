@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from scipy.special import softmax
+from selftaught.report.tables import tabulate
 
 import selftaught
 from selftaught.errors import InputError
@@ -14,7 +15,6 @@ from selftaught.files.archive import archive
 from selftaught.files.study_folder import Missing, StudyFile
 from selftaught.report import render
 from selftaught.report.study import read
-from selftaught.report.tables import tabulate
 from selftaught.training import cost
 from tests.commands import call
 from tests.report.paper_factory import write_run

@@ -1,16 +1,23 @@
 """Run directories written by hand, with numbers that look like those of real runs."""
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from safetensors.numpy import save_file
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from selftaught.files import record
 from selftaught.files.config import RunConfig, parse
+from selftaught.report import columns, page
+from selftaught.report.page import About
+from selftaught.report.table import Cell, Table, comparison
+from selftaught.report.terminal import Terminal
+from selftaught.statistics.verdicts import Difference
 
 SETTINGS = {
     "ce": {},
@@ -228,3 +235,37 @@ def _result(
         },
         "environment": {"selftaught": "0.1.0", "torch": "2.13.0", "threads": 1},
     }
+
+
+def rows(table: Table) -> list[Cell]:
+    """The cells of a comparison, a row each."""
+    return list(table.cells.values())
+
+
+def against(row: Cell, base: str = "ce") -> Difference | None:
+    """The row's difference to another."""
+    return row.compared.get(base)
+
+
+def headers(table: Table, page: bool = False) -> list[str]:
+    """The titles of its columns."""
+    return [column.title for column in columns.shown(table, page)]
+
+
+def texts(row: Cell, table: Table, page: bool = False) -> list[str]:
+    """What stands in the columns of a row."""
+    return [column.texts[row.group, row.variant][0] for column in columns.shown(table, page)]
+
+
+def printed(table: Table, width: int = 80) -> str:
+    """What a terminal shows."""
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(Terminal(table))
+    return console.file.getvalue()
+
+
+def html(records, methods=None, costs=None, commands=(), notes=()) -> str:
+    """The page of a comparison of these records."""
+    methods = list(dict.fromkeys(methods or (run.config.method for run in records)))
+    about = About(commands=tuple(map(tuple, commands)))
+    return page.html([comparison(records, methods, costs or {}, notes)], (), about)

@@ -3,6 +3,7 @@
 import pytest
 
 from selftaught.files.results import LearningPoint
+from selftaught.report import sentences
 from selftaught.report.learning import Learning, Point, another_doubling, learning
 from tests.report import factory
 
@@ -10,7 +11,7 @@ from tests.report import factory
 def said(*shares: float) -> str:
     images = [75, 150, 300][-len(shares) :]
     points = [Point(n, share / 100, 0, 1, None, 0.1) for n, share in zip(images, shares, strict=True)]
-    return Learning(tuple(points), 1).sentence
+    return sentences.more_images(Learning(tuple(points), 1))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from safetensors.numpy import load_file, save_file
 
 from selftaught.errors import InputError
 from selftaught.files import record
-from selftaught.report import page, render
-from selftaught.report.tables import tabulate
+from selftaught.report import sentences
+from selftaught.report.markdown import markdown
+from selftaught.report.table import comparison
 from tests.report import factory
 
 METHODS = ["ce", "ls", "le"]
@@ -67,7 +68,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def html(records):
     command = ["selftaught", "compare", "my data", "--methods", "ce,ls,le"]
-    return page.html(records, METHODS, {"ce": 1.0, "le": 1.07}, [command])
+    return factory.html(records, METHODS, {"ce": 1.0, "le": 1.07}, [command])
 
 
 def test_it_is_one_file_that_asks_for_nothing_else(html):
@@ -84,19 +85,21 @@ def test_it_is_one_file_that_asks_for_nothing_else(html):
 
 
 def test_the_table_and_its_downloads_say_what_the_table_says(html, records):
-    found, table = Page(html), tabulate(records, METHODS, {"ce": 1.0, "le": 1.07})
+    found, table = Page(html), comparison(records, METHODS, {"ce": 1.0, "le": 1.07})
     body = html.partition('<table class="comparison">')[2].partition("<tbody>")[2].partition("</table>")[0]
     shown = [
         re.findall(r"<t[hd][^>]*>(?:<bdi>)?(.*?)(?:</bdi>)?</t[hd]>", row) for row in body.split("</tr>")[:-1]
     ]
-    assert shown == [render.cells(row, table, page=True) for row in table.rows]
-    for line in table.caption:
+    assert shown == [factory.texts(row, table, page=True) for row in factory.rows(table)]
+    for line in sentences.caption(table):
         assert line in found.words
     links = {attrs["download"]: attrs["href"] for attrs in found.all("a") if "download" in attrs}
     files = {name: base64.b64decode(href.partition("base64,")[2]).decode() for name, href in links.items()}
-    assert files["selftaught-table.md"] == render.markdown(table)
+    assert files["selftaught-table.md"] == markdown(table)
     rows = list(csv.DictReader(io.StringIO(files["selftaught-table.csv"])))
-    assert [float(row["accuracy"]) for row in rows] == [row.accuracy for row in table.rows]
+    assert [float(row["accuracy"]) for row in rows] == pytest.approx(
+        [row.accuracy for row in factory.rows(table)]
+    )
 
 
 def test_every_section_has_its_evidence(html, records):
@@ -135,7 +138,7 @@ def test_the_numbers_of_the_confusion_matrix_are_percentages_of_the_true_class(r
     logits[:10:10] = np.eye(10, dtype=np.float32)[3] * 5  # one of fifty airplanes is taken for a cat
     kept = load_file(first.directory / record.PREDICTIONS) | {"logits": logits, "labels": labels}
     save_file(kept, first.directory / record.PREDICTIONS)
-    html = page.html([first])
+    html = factory.html([first])
     rows = re.findall(r"<tr>(.*?)</tr>", html.partition('<table class="matrix">')[2].partition("</table>")[0])
     airplane = re.findall(r'<td class="(\w+)" style="--v:(\d+)%">([\d.]*)</td>', rows[1])
     assert [text for *_, text in airplane] == ["98", "", "", "2.0", *[""] * 6]
@@ -151,7 +154,7 @@ def test_names_are_text_wherever_they_stand(tmp_path):
         for method in METHODS
         for seed in range(2)
     ]
-    html = page.html(records, METHODS, commands=[["selftaught", *EVIL]], notes=[EVIL[1]])
+    html = factory.html(records, METHODS, commands=[["selftaught", *EVIL]], notes=[EVIL[1]])
     found = Page(html)
     assert {tag for tag, _ in found.elements}.isdisjoint({"script", "b"})
     assert not [attrs for attrs in found.all("img") if "onerror" in attrs]
@@ -176,7 +179,7 @@ def test_a_most_frequent_class_that_is_always_named_is_told_and_counted(tmp_path
         older = {"balanced_accuracy": None, "per_class_images": (), "per_class_accuracy": ()}
         result = run.result.model_copy(update={"accuracy": 0.9, **older})
         records.append(record.Record(run.directory, run.config, result))
-    html = page.html(records)
+    html = factory.html(records)
     assert frequent not in html
     caution = f"No method is clearly better than always naming '{frequent}', which would score 90.00 %"
     fact = f"from 20 ({rare}) to 450 ({frequent})"
@@ -186,9 +189,9 @@ def test_a_most_frequent_class_that_is_always_named_is_told_and_counted(tmp_path
     assert fact in words
     for run in records[:2]:
         (run.directory / record.PREDICTIONS).unlink()
-    assert caution in Page(page.html(records)).words  # le's test images are ce's
+    assert caution in Page(factory.html(records)).words  # le's test images are ce's
     (records[2].directory / record.PREDICTIONS).unlink()
-    words = Page(page.html(records)).words
+    words = Page(factory.html(records)).words
     assert "always naming" not in words
     assert "test images per class" not in words
 
@@ -199,15 +202,15 @@ def test_classes_of_the_same_size_are_not_counted(html):
 
 def test_a_command_with_bytes_that_are_no_text_can_be_written(tmp_path):
     run = factory.write_run(tmp_path / "trials")
-    page.write([run], tmp_path / "report.html", commands=[["selftaught", "compare", "photos-\udcff"]])
-    assert "photos-�" in (tmp_path / "report.html").read_text()
+    html = factory.html([run], commands=[["selftaught", "compare", "photos-\udcff"]])
+    assert "photos-�" in html.encode().decode()
 
 
 def test_many_classes_are_shown_as_the_hardest_and_the_most_confused(tmp_path):
     records = [
         factory.write_run(tmp_path, method, 0, factory.names(100), images=1500) for method in ("ce", "le")
     ]
-    html = page.html(records)
+    html = factory.html(records)
     found = Page(html)
     assert "The 20 hardest of 100 classes" in found.words
     assert 'class="matrix"' not in html
@@ -217,7 +220,7 @@ def test_many_classes_are_shown_as_the_hardest_and_the_most_confused(tmp_path):
 
 def test_what_the_runs_did_not_keep_is_said(tmp_path):
     records = [factory.write_run(tmp_path, method, 0, val=0) for method in ("ce", "le")]
-    words = Page(page.html(records)).words
+    words = Page(factory.html(records)).words
     assert "Nothing was held out" in words
     assert "held-out images" not in words.partition("Calibration")[0].partition("Training")[2]
     assert "One seed" not in words
@@ -225,7 +228,7 @@ def test_what_the_runs_did_not_keep_is_said(tmp_path):
     for run in records:
         for name in (record.PREDICTIONS, record.METRICS, record.EXAMPLES):
             (run.directory / name).unlink()
-    words = Page(page.html(records)).words
+    words = Page(factory.html(records)).words
     assert "kept no test predictions" in words
     assert "kept no record of their epochs" in words
     assert "kept no explained test images" in words
@@ -236,7 +239,7 @@ def test_methods_of_which_only_some_kept_something(records):
         if run.config.method == "ls":
             (run.directory / record.PREDICTIONS).unlink()
             (run.directory / record.METRICS).unlink()
-    words = Page(page.html(records, METHODS)).words
+    words = Page(factory.html(records, METHODS)).words
     assert "without stored predictions (ls)" in words
 
 
@@ -247,29 +250,29 @@ def test_a_large_map_does_not_make_a_large_page(tmp_path):
     maps = noise.normal(size=(8, 10, 224, 224)).astype(np.float32)
     images = noise.integers(0, 256, (8, 3, 224, 224), dtype=np.uint8)
     save_file(load_file(path) | {"maps": maps, "images": images}, path)
-    assert len(page.html([run])) < 1_000_000
+    assert len(factory.html([run])) < 1_000_000
 
 
 def test_the_same_records_give_the_same_page(records):
-    assert page.html(records, METHODS) == page.html(list(reversed(records)), METHODS)
+    assert factory.html(records, METHODS) == factory.html(list(reversed(records)), METHODS)
 
 
 def test_one_run_is_a_report_too(tmp_path):
     run = factory.write_run(tmp_path, "le", 3)
-    words = Page(page.html([run])).words
+    words = Page(factory.html([run])).words
     assert "one method, nothing to compare" in words
     assert "seed 3" in words
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(InputError, match="no finished trial"):
-        page.html([])
+        factory.html([])
     records = [
         factory.write_run(tmp_path, "ce", 0),
         factory.write_run(tmp_path, "ce", 1, data_fingerprint="other"),
     ]
     with pytest.raises(InputError, match="different data"):
-        page.html(records)
+        factory.html(records)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-1e308", "1e308", "0"])
@@ -284,7 +287,7 @@ def test_results_that_cannot_be_true_do_not_break_the_page(tmp_path, number):
         records.append(record.Record(run.directory, run.config, result))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "Test accuracy in % of each seed" in page.html(records, costs={"ce": float(number)})
+        assert "Test accuracy in % of each seed" in factory.html(records, costs={"ce": float(number)})
 
 
 def test_very_many_classes_take_no_matrix_and_no_long_page(tmp_path):
@@ -297,7 +300,7 @@ def test_very_many_classes_take_no_matrix_and_no_long_page(tmp_path):
         run.directory / record.PREDICTIONS,
     )
     tracemalloc.start()
-    html = page.html([run])
+    html = factory.html([run])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4000 * 4000  # a byte for each pair of classes
@@ -314,25 +317,25 @@ def test_very_many_classes_take_no_matrix_and_no_long_page(tmp_path):
 def test_paths_are_told_by_their_last_part_until_how_it_was_made(tmp_path):
     data, model = "/home/somebody/secret/photos", "hf:/home/somebody/models/vit"
     records = [factory.write_run(tmp_path, m, 0, data=data, model=model) for m in ("ce", "le")]
-    above, _, making = page.html(records).partition('id="making"')
+    above, _, making = factory.html(records).partition('id="making"')
     assert "<title>ce, le on photos with hf:vit</title>" in above
-    assert "photos: 2000 training images" in above
+    assert "photos with hf:vit: 2,000 training images" in above
     assert "somebody" not in above
     assert data in making
     assert model in making
-    table = render.markdown(tabulate(records, ["ce", "le"], {}))
-    assert "photos: 2000 training images" in table
+    table = markdown(comparison(records, ["ce", "le"], {}))
+    assert "photos with hf:vit: 2,000 training images" in table
     assert "somebody" not in table
 
 
 def test_notes_stand_above_the_verdict_and_in_the_tables_that_can_be_downloaded(records):
     note = "1 of 9 trials failed"
-    html = page.html(records, METHODS, notes=[note])
+    html = factory.html(records, METHODS, notes=[note])
     verdict = html.partition('id="verdict"')[2].partition("</section>")[0]
     assert note in verdict
     assert html.count(note) == 1
-    [markdown] = [a["href"] for a in Page(html).all("a") if a.get("download") == "selftaught-table.md"]
-    assert note in base64.b64decode(markdown.partition("base64,")[2]).decode()
+    [file] = [a["href"] for a in Page(html).all("a") if a.get("download") == "selftaught-table.md"]
+    assert note in base64.b64decode(file.partition("base64,")[2]).decode()
 
 
 def test_lists_without_bullets_are_still_lists(html):
@@ -351,7 +354,7 @@ def test_maps_have_the_proportions_of_their_pictures(tmp_path):
     kept["images"] = rng.integers(0, 256, (count, 3, 64, 96), dtype=np.uint8)
     kept["maps"] = rng.normal(size=(count, classes, 4, 6)).astype(np.float32)
     save_file(kept, run.directory / record.EXAMPLES)
-    found = Page(page.html([run]))
+    found = Page(factory.html([run]))
     examples = [attrs for attrs in found.all("li") if attrs.get("class") == "example"]
     assert len(examples) == count
     assert all("--shape:96/64" in attrs["style"] for attrs in examples)

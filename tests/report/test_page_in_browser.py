@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from selftaught.report import page
 from tests.report import factory
 from tests.report.test_page import EVIL, METHODS
 
@@ -58,7 +57,8 @@ def report(tmp_path_factory):
     """A report with ten classes whose names are hostile, three methods and two seeds."""
     folder = tmp_path_factory.mktemp("report")
     records = [factory.write_run(folder / "trials", m, seed, EVIL) for m in METHODS for seed in range(2)]
-    page.write(records, folder / "report.html", METHODS, {"ce": 1.0}, [["selftaught", "compare", "x" * 300]])
+    text = factory.html(records, METHODS, {"ce": 1.0}, [["selftaught", "compare", "x" * 300]])
+    (folder / "report.html").write_text(text)
     return folder / "report.html"
 
 
@@ -68,7 +68,7 @@ def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photographs")
     options = {"classes": factory.names(100), "images": 1200, "val": 0, "size": 96}
     records = [factory.write_run(folder / "trials", method, 0, **options) for method in METHODS]
-    page.write(records, folder / "report.html", METHODS)
+    (folder / "report.html").write_text(factory.html(records, METHODS))
     return folder / "report.html"
 
 

@@ -13,7 +13,7 @@ from selftaught.files.config import RunConfig
 from selftaught.files.names import called
 from selftaught.files.protocols import FINE_TUNE
 from selftaught.methods import registry
-from selftaught.report import balance
+from selftaught.report import sentences
 from selftaught.study.naming import names
 from selftaught.study.outlook import Outlook
 from selftaught.study.studies import Study
@@ -187,7 +187,7 @@ def notes(config: RunConfig, methods: list[str]) -> list[str]:
         lines.append(
             "--head new begins with a random head: there is no row of the linear probe to compare with"
         )
-    uneven = balance.described(_sizes(images.train_labels, images), images.classes, "training")
+    uneven = sentences.sizes(_sizes(images.train_labels, images), images.classes, "training")
     counted_alike = config.sampling == "balanced" or config.class_weights == "balanced"
     if uneven and not counted_alike:
         lines.append(

@@ -10,8 +10,7 @@ from rich.console import Console
 from selftaught.cli.options import OutputOptions
 from selftaught.files import evidence
 from selftaught.files.results import Record
-from selftaught.report import balance, build, carried, paper_render, render
-from selftaught.report.tables import Table
+from selftaught.report import build, sentences
 from selftaught.study.finishing import Results
 from selftaught.study.studies import Study
 
@@ -24,7 +23,7 @@ def study(made: Results, of: Study, output: OutputOptions) -> None:
     # Into a file or a pipe tables go whole.
     console = Console(width=None if sys.stdout.isatty() else 200 if of.budget else 120, highlight=False)
     for table in made.tables:
-        console.print(render.terminal(table) if isinstance(table, Table) else paper_render.Terminal(table))
+        console.print(build.Terminal(table))
         console.print()
     for figure in made.figures:
         console.print(f"{figure.title}\n{' '.join(figure.caption)}\n", markup=False)
@@ -46,8 +45,8 @@ def _values(made: Results, of: Study) -> dict[str, Any]:
 def run(data: str, made: Record, tell: Callable[[str], None], output: OutputOptions) -> None:
     """The numbers of one run, after what has to be known of them."""
     config, result, classes = made.config, made.result, evidence.classes(made)
-    uneven = balance.remark({config.method: [classes]}, result.data.classes)
-    for line in (*carried.cautions([made]), *([uneven] if uneven else [])):
+    uneven = sentences.classes({config.method: [classes]}, result.data.classes)
+    for line in filter(None, (sentences.soft_labels_of([made], config.method), uneven)):
         tell(line)
     if output.as_json:
         print(json.dumps({"directory": str(made.directory), **result.model_dump(mode="json")}, indent=2))
@@ -57,7 +56,7 @@ def run(data: str, made: Record, tell: Callable[[str], None], output: OutputOpti
     )
     print(
         f"{config.method} on {data}, {config.model}, epochs {config.epochs}, seed {config.seed}: test accuracy "
-        f"{100 * result.accuracy:.2f} %{_beside(classes, uneven is not None)}, NLL {result.nll:.3f}, "
+        f"{100 * result.accuracy:.2f} %{_beside(classes, bool(uneven))}, NLL {result.nll:.3f}, "
         f"ECE {100 * result.ece:.2f} %{scaled}"
     )
     print(f"in {made.directory}")

@@ -5,52 +5,39 @@ A comparison is a recipe of one group whose variants are the methods, with no bu
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from selftaught.files import study_folder as folder
-from selftaught.recipes.schema import Recipe
-from selftaught.report import page, paper, paper_page, paper_render, render, tables
-from selftaught.report.paper import Cell, PaperTable
-from selftaught.report.paper_page import About, Figure
-from selftaught.report.tables import Table
+from selftaught.report import plain
+from selftaught.report.markdown import markdown
+from selftaught.report.page import About, Figure, html
+from selftaught.report.plain import as_csv
+from selftaught.report.table import CellRuns, Table, comparison, tabulate
+from selftaught.report.terminal import Terminal
 
-__all__ = ["About", "Cell", "Figure", "files", "table", "values"]
-
-
-def table(
-    recipe: Recipe, cells: Sequence[Cell], budget: str = "", notes: Sequence[str] = ()
-) -> Table | PaperTable:
-    """The table of a recipe over the finished trials of its cells.
-
-    Args:
-        recipe: how the table is laid out and what the paper printed; of a comparison, one group of methods.
-        cells: one per group and variant in the order they are shown, each with its finished trials, the time of a step
-            relative to plain training (None where it is not known), the number of further networks that are trained
-            for one student, and a line per trial that is missing.
-        budget: the name of the budget that the trials had; empty for a comparison.
-        notes: what the reader must know first, such as trials that failed.
-
-    Raises:
-        InputError: cells that the recipe does not have or that cannot stand side by side, a damaged file, or no
-            finished trial at all in a comparison.
-    """
-    if budget:
-        return paper.tabulate(recipe, cells, budget, notes)
-    records = [record for cell in cells for record in cell.records]
-    costs = {cell.variant: cell.cost for cell in cells if cell.cost is not None}
-    made = tables.tabulate(records, [cell.variant for cell in cells], costs, notes)
-    return replace(made, records=tuple(records), costs=costs, notes=tuple(notes))
+__all__ = [
+    "About",
+    "CellRuns",
+    "Figure",
+    "Table",
+    "Terminal",
+    "as_csv",
+    "comparison",
+    "files",
+    "html",
+    "markdown",
+    "tabulate",
+    "values",
+]
 
 
-def values(table: Table | PaperTable, more: Mapping[str, Any] = {}) -> dict[str, Any]:
+def values(table: Table, more: Mapping[str, Any] = {}) -> dict[str, Any]:
     """The table as plain values for JSON, with what else a study knows (`more`)."""
-    made = paper_render.values(table) if isinstance(table, PaperTable) else render.values(table)
-    return {**made, **more}
+    return {**plain.values(table), **more}
 
 
 def files(
-    tables: Sequence[Table | PaperTable],
+    tables: Sequence[Table],
     figures: Sequence[Figure],
     about: About,
     name: str = folder.REPORT,
@@ -66,29 +53,18 @@ def files(
         more: what comparison.json says beside the table: trials, failures, environment.
     """
     made: dict[str, bytes] = {}
-    for one in tables:
-        texts = _comparison(one) if isinstance(one, Table) else _reproduced(one)
-        of_values = values(one, more if isinstance(one, Table) else {})
-        end = folder.SUMMARY if isinstance(one, Table) else f"{one.recipe.name}.json"
-        made |= {key: text.encode() for key, text in texts.items()}
-        made[end] = (json.dumps(of_values, indent=2) + "\n").encode()
+    for table in tables:
+        own = table.recipe.name
+        names = (
+            (folder.TABLE, folder.TABLE_CSV, folder.SUMMARY)
+            if table.is_comparison
+            else (f"{own}.md", f"{own}.csv", f"{own}.json")
+        )
+        said = json.dumps(values(table, more if table.is_comparison else {}), indent=2) + "\n"
+        texts = (markdown(table), as_csv(table), said)
+        made |= {end: text.encode(errors="replace") for end, text in zip(names, texts, strict=True)}
     for figure in figures:
         same = [other for other in figures if other.name == figure.name]
         number = f"-{same.index(figure) + 1}" if len(same) > 1 else ""
         made[f"{figure.name}{number}.png"] = figure.png
-    comparison = next((one for one in tables if isinstance(one, Table)), None)
-    if comparison is not None:
-        methods = [row.method for row in comparison.rows]
-        text = page.html(comparison.records, methods, comparison.costs, about.commands, comparison.notes)
-    else:
-        text = paper_page.html([one for one in tables if isinstance(one, PaperTable)], figures, about)
-    return {**made, name: text.encode()}
-
-
-def _comparison(table: Table) -> dict[str, str]:
-    return {folder.TABLE: render.markdown(table), folder.TABLE_CSV: render.as_csv(table)}
-
-
-def _reproduced(table: PaperTable) -> dict[str, str]:
-    name = table.recipe.name
-    return {f"{name}.md": paper_render.markdown(table), f"{name}.csv": paper_render.as_csv(table)}
+    return {**made, name: html(tables, figures, about).encode()}

@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -29,31 +28,6 @@ class Learning:
 
     points: tuple[Point, ...]
     trials: int
-
-    @property
-    def sentence(self) -> str:
-        """What the points say, and what another doubling may bring: a guess, and called one."""
-        shares = [100 * point.accuracy for point in self.points]
-        decimals = 0 if len({round(share) for share in shares}) == len(shares) else 1
-        images, accuracies = (
-            " to ".join(texts)
-            for texts in (
-                [f"{point.images:,}" for point in self.points],
-                [f"{share:.{decimals}f}" for share in shares],
-            )
-        )
-        went = "rose" if all(a < b for a, b in pairwise(shares)) else "went"
-        return f"From {images} training images the probe {went} from {accuracies} %: {self._outlook(shares)}."
-
-    def _outlook(self, shares: Sequence[float]) -> str:
-        low, high = another_doubling(shares)
-        if high <= 0:
-            return "more photographs like these may bring little"
-        if high < 1:
-            return "doubling them once more may bring less than a point"
-        few, many = round(low), round(high)
-        amount = f"about {many}" if few == many else f"{few} to {many}" if few else f"up to {many}"
-        return f"doubling them once more may bring {amount} point{'s' if many > 1 else ''}"
 
 
 def another_doubling(shares: Sequence[float]) -> tuple[float, float]:

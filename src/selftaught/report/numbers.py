@@ -23,14 +23,32 @@ def points(values: Iterable[float], unit: float = 1.0) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """A p-value as it stands in a sentence; empty where there is none.
+    """A p-value in a column; empty where there is none.
 
     >>> p_value(0.0431), p_value(0.0002), p_value(None)
-    ('p 0.043', 'p < 0.001', '')
+    ('0.043', '< 0.001', '')
     """
     if p is None:
         return ""
-    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def percent(share: float) -> str:
+    """A fraction in %, two decimals of it.
+
+    >>> percent(0.1234)
+    '12.34'
+    """
+    return f"{100 * share:.2f}"
+
+
+def mean_std(mean: float, std: float | None) -> str:
+    """A mean and, if there is one, its standard deviation.
+
+    >>> mean_std(90.256, 0.331), mean_std(90.256, None)
+    ('90.26 ± 0.33', '90.26')
+    """
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
 def duration(seconds: float) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
-from selftaught.report.differences import LEVEL
 from selftaught.report.drawing import WIDTH, Drawing, canvas, plain_ticks, png
 from selftaught.statistics.paired import holm
+from selftaught.statistics.verdicts import LEVEL
 
 PAPER_ORDER = {
     "grad-input": "Grad*Input",

@@ -1,19 +1,17 @@
 """What each section of the report shows, as plain values for its template; None where the runs kept nothing for it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from selftaught.files.catalogue import PROBE
 from selftaught.files.evidence import BINS, Evidence, Examples
-from selftaught.files.evidence import classes as of_classes
-from selftaught.files.names import called
-from selftaught.files.results import DataSummary, Record
-from selftaught.report import charts, pixels, probe
-from selftaught.report.numbers import signed
-from selftaught.report.render import ABSENT
-from selftaught.report.tables import Table
+from selftaught.report import charts, facts, pixels, sentences
+from selftaught.report.columns import ABSENT, NUMBERS
+from selftaught.report.learning import learning as learning_of
+from selftaught.report.numbers import percent, signed
+from selftaught.report.table import Cell, Table
 
 _QUANTITIES = (
     ("Accuracy", "accuracy %", "accuracy", 100.0),
@@ -30,49 +28,44 @@ _MOST_ROWS = 1000
 """More classes are not listed one by one: the page would be too heavy to open."""
 
 _MOST_PAIRS = 12
-_MOST_EXAMPLES, _MOST_MAPS = 8, 10
-
-_WORDS = {None: "none", True: "yes", False: "no"}
+_MOST_MAPS = 10
 
 Rows = list[list[str]]
 Shown = dict[str, Any]
 
 
-def trials(evidence: Sequence[Evidence], table: Table, styles: Mapping[str, int]) -> Shown:
-    """Accuracy of each seed, and the intervals of the differences."""
+def trials(evidence: Sequence[Evidence], styles: Mapping[str, int]) -> Shown:
+    """Accuracy of each seed."""
     accuracy = {
         item.method: {run.config.seed: 100 * run.result.accuracy for run in item.records} for item in evidence
     }
-    intervals = {row.method: row.difference.interval for row in table.rows if row.difference is not None}
     seeds = sorted({seed for of in accuracy.values() for seed in of})
     return {
         "seeds": charts.seeds(accuracy, styles),
-        "differences": charts.differences(intervals, table.baseline, styles) if intervals else None,
-        "baseline": table.baseline,
         "headers": ["seed", *accuracy],
-        "rows": [[str(seed), *(_number(of.get(seed), ".2f") for of in accuracy.values())] for seed in seeds],
+        "rows": [[str(seed), *(number(of.get(seed), ".2f") for of in accuracy.values())] for seed in seeds],
     }
 
 
-def learning(evidence: Sequence[Evidence], table: Table, styles: Mapping[str, int]) -> Shown | None:
+def learning(table: Table, styles: Mapping[str, int]) -> Shown | None:
     """What the linear probe makes of fewer images; None where it was not tried."""
-    found = table.learning
+    found = learning_of(table.records)
     if found is None:
         return None
-    runs = [run for item in evidence if item.method == PROBE for run in item.records]
+    runs = [run for run in table.records if run.config.method == PROBE]
     return {
-        "sentence": found.sentence,
+        "sentence": sentences.more_images(found),
         "chart": charts.learning(found, styles.get(PROBE, 0)),
         "trials": found.trials,
-        "strength": probe.strength(runs),
+        "strength": facts.strength(runs),
         "test": runs[0].result.data.test,
         "headers": ["training images", "accuracy %", "lowest to highest", "balanced %", "seconds"],
         "rows": [
             [
                 f"{point.images:,}",
-                f"{100 * point.accuracy:.2f}",
-                f"{100 * point.lowest:.2f} to {100 * point.highest:.2f}",
-                _number(_percent(point.balanced_accuracy), ".2f"),
+                percent(point.accuracy),
+                f"{percent(point.lowest)} to {percent(point.highest)}",
+                share(point.balanced_accuracy),
                 f"{point.seconds:.2f}",
             ]
             for point in found.points
@@ -114,15 +107,17 @@ def curves(evidence: Sequence[Evidence], styles: Mapping[str, int]) -> list[Show
     return panels
 
 
-def reliability(evidence: Sequence[Evidence], table: Table, styles: Mapping[str, int]) -> list[Shown]:
+def reliability(
+    evidence: Sequence[Evidence], table: Table, cells: Sequence[Cell], styles: Mapping[str, int]
+) -> list[Shown]:
     """A diagram per method that kept its predictions."""
-    rows = {row.method: row for row in table.rows}
+    scaled = next(column for column in NUMBERS if column.key == "ece_scaled")
     return [
         {
             "method": item.method,
             "chart": charts.reliability(item.method, item.reliability, item.scaled, styles[item.method]),
-            "ece": _number(100 * rows[item.method].ece, ".2f"),
-            "scaled": None if item.scaled is None else _number(_percent(rows[item.method].ece_scaled), ".2f"),
+            "ece": share(cell.ece),
+            "scaled": None if item.scaled is None else share(scaled.value(table, cell)),
             "temperatures": [
                 f"{run.result.temperature:.2f}" for run in item.records if run.result.temperature
             ],
@@ -130,7 +125,7 @@ def reliability(evidence: Sequence[Evidence], table: Table, styles: Mapping[str,
             + (["predictions, scaled", "accuracy %, scaled"] if item.scaled is not None else []),
             "rows": _bins(item.reliability, item.scaled),
         }
-        for item in evidence
+        for item, cell in zip(evidence, cells, strict=True)
         if item.reliability is not None
     ]
 
@@ -159,7 +154,7 @@ def classes(evidence: Sequence[Evidence], styles: Mapping[str, int]) -> Shown | 
         "count": len(names),
         "headers": ["class", *known],
         "listed": f"the {len(listed)} hardest of {len(names)}" if len(listed) < len(names) else "",
-        "rows": [[names[k], *(_number(of[k], ".1f") for of in known.values())] for k in listed],
+        "rows": [[names[k], *(number(of[k], ".1f") for of in known.values())] for k in listed],
     }
 
 
@@ -184,16 +179,14 @@ def confusions(evidence: Sequence[Evidence]) -> list[Shown]:
     ]
 
 
-def examples(evidence: Sequence[Evidence]) -> list[Shown]:
-    """Per method the explained test images of its first seed, the right ones and the wrong ones."""
+def examples(evidence: Sequence[Evidence], most: int) -> list[Shown]:
+    """Per method up to so many explained test images of its first seed, the right ones and the wrong ones."""
     shown = []
     for item in evidence:
         if item.examples is None:
             continue
         names = item.classes
-        found = [
-            _example(item.examples, i, names) for i in range(min(len(item.examples.index), _MOST_EXAMPLES))
-        ]
+        found = [_example(item.examples, i, names) for i in _some(item.examples, most)]
         groups = [
             ("Confident and right", [example for example in found if example["right"]]),
             ("Confident and wrong", [example for example in found if not example["right"]]),
@@ -212,57 +205,25 @@ def examples(evidence: Sequence[Evidence]) -> list[Shown]:
     return shown
 
 
-def making(records: Sequence[Record], sizes: np.ndarray | None) -> Shown:
-    """Data, configuration, environment and trials; `sizes` are the test images of each class, None where unknown."""
-    found = [of_classes(run) for run in records]
-    top5 = any(of.top5_accuracy is not None for of in found)
-    return {
-        "data": list(_data_facts(records, sizes)),
-        "settings": _settings(records),
-        "shared": _shared(
-            [run.config.model_dump(mode="json") for run in records], ("method", "settings", "seed")
-        ),
-        "environment": _shared([dict(run.result.environment) for run in records], ()),
-        "headers": [
-            "method",
-            "seed",
-            "trial",
-            "accuracy %",
-            "balanced %",
-            "macro F1 %",
-            *(["top-5 %"] if top5 else []),
-            "NLL",
-            "ECE %",
-            "temperature",
-            "minutes",
-            "images/s",
-        ],
-        "rows": [
-            [
-                run.config.method,
-                str(run.config.seed),
-                run.result.trial_id,
-                f"{100 * run.result.accuracy:.2f}",
-                _number(_percent(of.balanced_accuracy), ".2f"),
-                _number(_percent(of.macro_f1), ".2f"),
-                *([_number(_percent(of.top5_accuracy), ".2f")] if top5 else []),
-                f"{run.result.nll:.3f}",
-                f"{100 * run.result.ece:.2f}",
-                _number(run.result.temperature, ".2f"),
-                f"{run.result.seconds / 60:.1f}",
-                f"{run.result.images_per_second:,.0f}",
-            ]
-            for run, of in zip(records, found, strict=True)
-        ],
-    }
-
-
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """A number in this form; a dash where there is none."""
     return ABSENT if value is None or not np.isfinite(value) else format(value, form)
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def share(value: float | None) -> str:
+    """A fraction in %."""
+    return number(None if value is None else 100 * value, ".2f")
+
+
+def _some(found: Examples, most: int) -> list[int]:
+    """The positions of so many examples; of few as many right ones as wrong ones, where there are both."""
+    right = found.probabilities.argmax(axis=1) == found.labels
+    places = range(len(found.index))
+    if len(places) <= most:
+        return list(places)
+    of = ([i for i in places if right[i]], [i for i in places if not right[i]])
+    half = max(most // 2, most - min(map(len, of)))
+    return sorted([*of[0][:half], *of[1][: most - len(of[0][:half])]])
 
 
 def _ends(table: np.ndarray, largest: bool) -> list[str]:
@@ -370,66 +331,3 @@ def _example(found: Examples, i: int, names: Sequence[str]) -> Shown:
             for k, label in list(enumerate(found.classes[i].tolist()))[:_MOST_MAPS]
         ],
     }
-
-
-def _data_facts(records: Sequence[Record], sizes: np.ndarray | None) -> Iterable[tuple[str, str]]:
-    config, data = records[0].config, records[0].result.data
-    yield "data", config.data
-    yield "fingerprint", _listed(run.config.data_fingerprint[:12] for run in records)
-    more = f" and {len(data.classes) - _MOST_ROWS:,} more" if len(data.classes) > _MOST_ROWS else ""
-    yield "classes", f"{len(data.classes)}: " + ", ".join(data.classes[:_MOST_ROWS]) + more
-    held_out = f", {data.val:,} more held out" if data.val else ", none held out"
-    yield "training images", f"{data.train:,}{held_out}"
-    parts = [run.result.data for run in records]
-    yield "test images", f"{data.test:,}; {_listed(part.test_part for part in parts)}"
-    if sizes is not None and sizes.min() < sizes.max():
-        fewest, most = (f"{sizes[k]:,} ({data.classes[k]})" for k in (sizes.argmin(), sizes.argmax()))
-        yield "test images per class", f"from {fewest} to {most}"
-    yield "test images also in training", _listed(str(part.duplicates or "none") for part in parts)
-    height, width = data.image_size
-    yield (
-        "input",
-        f"{width} × {height} pixels, {'grey' if data.channels == 1 else 'colour'}, {_fitted(data)}",
-    )
-    if data.levels is not None:
-        yield "grey values", "{:,g} to {:,g} of more than 8 bits became black to white".format(*data.levels)
-    yield "resampling", data.resample
-    yield "mean", _listed(_decimals(part.mean) for part in parts)
-    yield "standard deviation", _listed(_decimals(part.std) for part in parts)
-
-
-def _decimals(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.3f}" for value in values)
-
-
-def _fitted(data: DataSummary) -> str:
-    if data.crop is None:
-        return "stretched to size"
-    how, side = ("stretched", "each") if data.stretch else ("scaled", "the shorter")
-    return f"{how} and cut out ({100 * data.crop:.0f} % of {side} side)"
-
-
-def _settings(records: Sequence[Record]) -> Shown:
-    """The methods' own settings side by side."""
-    of = {run.config.method: run.config.settings for run in records}
-    names = list(dict.fromkeys(name for settings in of.values() for name in settings))
-    rows = [[name, *(_plain(settings.get(name, ABSENT)) for settings in of.values())] for name in names]
-    return {"headers": ["setting", *of], "rows": rows}
-
-
-def _shared(values: Sequence[Mapping[str, Any]], without: Sequence[str]) -> list[tuple[str, str]]:
-    """Each name with its value, or with all of its values where the runs differ."""
-    names = dict.fromkeys(name for one in values for name in one if name not in without)
-    return [(name, _listed(_plain(one.get(name)) for one in values)) for name in names]
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):  # the configuration of a teacher
-        return f"{called(str(value.get('model')))} ({value.get('method')}, seed {value.get('seed')})"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return _WORDS.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
-
-
-def _listed(values: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(values))

@@ -13,8 +13,9 @@ from selftaught.files import study_folder as folder
 from selftaught.files.catalogue import PROBE
 from selftaught.files.reading import DamagedError, exists
 from selftaught.files.results import Record
-from selftaught.report import page, render
-from selftaught.report.tables import tabulate
+from selftaught.report import build
+from selftaught.report.markdown import begins_table as begins_markdown
+from selftaught.report.plain import begins_table as begins_csv
 
 _GENERATOR = b'<meta name="generator" content="selftaught'
 """What a page of a report holds near its beginning."""
@@ -41,6 +42,7 @@ class Found:
         costs: the time of a step relative to plain training, by method.
         commands: the commands that made them, where they are known.
         notes: what is missing, a line each.
+        missing: of each method the seeds that are not finished, a line each.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -48,6 +50,7 @@ class Found:
     costs: dict[str, float] = field(default_factory=dict)
     commands: list[tuple[str, ...]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    missing: dict[str, list[str]] = field(default_factory=dict)
 
 
 def read(directories: Sequence[Path]) -> Found:
@@ -96,7 +99,7 @@ def write(directories: Sequence[Path], out: Path) -> list[Path]:
         The three files.
 
     Raises:
-        InputError: as for `read` and `selftaught.report.page.html`, or `out` is no name for an HTML file, a
+        InputError: as for `read` and `selftaught.report.table.tabulate`, or `out` is no name for an HTML file, a
             directory, or would replace a file that is not part of a report.
         SelftaughtError: a file cannot be written.
     """
@@ -104,11 +107,11 @@ def write(directories: Sequence[Path], out: Path) -> list[Path]:
     files = [out, out.with_suffix(".md"), out.with_suffix(".csv")]
     _check_writable(files)
     found = read(directories)
-    table = tabulate(found.records, found.methods, found.costs, found.notes)
+    table = build.comparison(found.records, found.methods, found.costs, found.notes, found.missing)
     texts = (
-        page.html(found.records, found.methods, found.costs, found.commands, found.notes),
-        render.markdown(table),
-        render.as_csv(table),
+        build.html([table], (), build.About(commands=tuple(found.commands))),
+        build.markdown(table),
+        build.as_csv(table),
     )
     record.make_directory(out.parent)
     contents = (text.encode(errors="replace") for text in texts)
@@ -154,6 +157,9 @@ def _add_comparison(found: Found, directory: Path) -> None:
         integrity.check_unfinished(trial)
     known = {m.trial_id: _Absent(m.method, m.seed, m.error) for m in described.missing} if described else {}
     absent = [known.get(trial.name) or _from_config(trial) for trial in trials if trial not in finished]
+    for one in absent:
+        if one.seed is not None:
+            found.missing.setdefault(one.method, []).append(f"seed {one.seed}")
     found.notes += _about_absent(absent, f"{len(trials)} trials of {name}")
     records = [record.read(trial) for trial in finished]
     found.records += records
@@ -231,4 +237,5 @@ def _is_ours(path: Path) -> bool:
         raise InputError(f"cannot replace {path}: {error.strerror}") from None
     if path.suffix == ".html":
         return _GENERATOR in begin
-    return render.begins_table(begin.decode(errors="replace"), path.suffix)
+    begins = begins_csv if path.suffix == ".csv" else begins_markdown
+    return begins(begin.decode(errors="replace"))

@@ -10,9 +10,7 @@ from selftaught.files import evidence, manifest, record
 from selftaught.files import study_folder as folder
 from selftaught.recipes import Recipe, Selected
 from selftaught.report import build
-from selftaught.report.paper import PaperTable
 from selftaught.report.study import read
-from selftaught.report.tables import Table
 from selftaught.study.costs import EFFORT, of_cell, time_steps, untimed
 from selftaught.study.expand import Cell
 from selftaught.study.illustrations import FIGURES
@@ -42,7 +40,7 @@ class Results:
         more: of a comparison, what its JSON says beside the table.
     """
 
-    tables: list[Table | PaperTable] = field(default_factory=list)
+    tables: list[build.Table] = field(default_factory=list)
     figures: list[build.Figure] = field(default_factory=list)
     files: tuple[str, ...] = ()
     problems: list[str] = field(default_factory=list)
@@ -50,7 +48,7 @@ class Results:
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def table(self) -> Table | PaperTable | None:
+    def table(self) -> build.Table | None:
         """The first table, if there is one."""
         return self.tables[0] if self.tables else None
 
@@ -120,9 +118,7 @@ def _shown(
     return made
 
 
-def _tables(
-    study: Study, recipe: Recipe, cells: list[Cell], problems: dict[str, str]
-) -> list[Table | PaperTable]:
+def _tables(study: Study, recipe: Recipe, cells: list[Cell], problems: dict[str, str]) -> list[build.Table]:
     """The whole table, whatever was asked for this time: what is left out of it would be left out of the correction.
 
     Of a comparison without a finished trial there is none.
@@ -151,18 +147,18 @@ def _tables(
             if config.trial_id in problems
         ),
     ]
-    return [build.table(whole, found, study.budget, notes)]
+    return [build.tabulate(whole, found, study.budget, notes)]
 
 
 def _filled(
     study: Study, place: tuple[str, str], cell: Cell | None, costs: dict[str, float], asked: bool
-) -> build.Cell:
+) -> build.CellRuns:
     """A cell of a table, with what is finished of it; `cell` is None where a search has not selected its settings."""
     if cell is None:
-        return build.Cell(*place, (), None, 0)
+        return build.CellRuns(*place, (), None, 0)
     records, first = tuple(study.records(cell)), cell.configs[0]
     missing = study.missing(cell) if asked or records else ()
-    return build.Cell(*place, records, of_cell(cell, costs), extra_networks(first), missing)
+    return build.CellRuns(*place, records, of_cell(cell, costs), extra_networks(first), missing)
 
 
 def _recipe_notes(study: Study, recipe: Recipe, cells: list[Cell]) -> list[str]:

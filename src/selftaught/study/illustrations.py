@@ -6,7 +6,7 @@ import numpy as np
 
 from selftaught.files import record, trace
 from selftaught.recipes import Recipe
-from selftaught.report import paper, paper_figures
+from selftaught.report import paper_figures
 from selftaught.report.build import Figure
 from selftaught.report.drawing import Drawing
 from selftaught.study.expand import Cell
@@ -81,6 +81,6 @@ FIGURES: dict[str, Callable[[Study, Recipe, list[Cell], Measuring], list[Figure]
 
 
 def _figure(recipe: Recipe, title: str, drawing: Drawing, study: Study) -> Figure:
-    reduced = () if study.budget == paper.FULL else (f"{study.budget} budget: NOT the paper's protocol.",)
+    reduced = () if study.budget == FULL else (f"{study.budget} budget: NOT the paper's protocol.",)
     caption = (*reduced, *drawing.caption, *recipe.notes)
     return Figure(recipe.name, title, caption, drawing.alt, drawing.png, drawing.headers, drawing.rows)

@@ -5,11 +5,11 @@ import re
 import pytest
 
 from selftaught import recipes
-from selftaught.report import paper_words
-from selftaught.report.paper import tabulate
+from selftaught.report import sentences
+from selftaught.report.table import tabulate
 from selftaught.statistics.paired import holm
-from tests.report import paper_factory as factory
-from tests.report.test_paper import (  # noqa: F401 (fixtures)
+from tests.report import cells as factory
+from tests.report.test_table import (  # noqa: F401 (fixtures)
     RECIPE,
     STEPS,
     accuracy,
@@ -30,10 +30,10 @@ def test_what_stands_in_for_a_variant_is_compared_with_it(tmp_path):
     compared = {place: c for place, cell in table.cells.items() if (c := cell.compared.get("reference"))}
     assert list(compared) == [("One", "cheap")]
     [comparison] = compared.values()
-    assert comparison.test.estimate == pytest.approx(-1.0)
+    assert comparison.interval.estimate == pytest.approx(-0.01)
     every = [c for cell in table.cells.values() for c in cell.compared.values()]
-    assert [c.p_holm for c in every] == pytest.approx(holm([c.p for c in every]))
-    assert any("over the table's 16 comparisons" in line for line in table.caption)
+    assert [c.p for c in every] == pytest.approx(holm([c.p_alone for c in every]))
+    assert any("over the table's 16 comparisons" in line for line in sentences.caption(table))
 
 
 ALTERNATIVES = """
@@ -50,17 +50,17 @@ def test_an_alternative_is_compared_with_what_it_is_based_on_alone(tmp_path):
         recipe, tmp_path, lambda g, v, s: accuracy(g, v.removesuffix(" without"), s) + shift.get(v, 0)
     )
     table = tabulate(recipe, cells, "quick")
-    found = {v: c for (_, v), cell in table.cells.items() if (c := cell.compared.get("reference"))}
-    assert {v: (c.base, round(c.test.estimate, 9)) for v, c in found.items()} == {
-        "LE without": ("LE", -1.0),
-        "CE without": ("CE", 0.5),
-    }
+    found = {v: cell for (_, v), cell in table.cells.items() if "reference" in cell.compared}
+    assert {
+        v: (cell.bases["reference"], round(cell.compared["reference"].interval.estimate, 9))
+        for v, cell in found.items()
+    } == {"LE without": ("LE", -0.01), "CE without": ("CE", 0.005)}
     assert all(list(table.cells["One", variant].compared) == ["reference"] for variant in shift)
-    assert table.cells["One", "LE"].compared["ce"].base == "CE"
+    assert table.cells["One", "LE"].bases["ce"] == "CE"
     every = [c for cell in table.cells.values() for c in cell.compared.values()]
-    assert [c.p_holm for c in every] == pytest.approx(holm([c.p for c in every]))
-    assert any("over the table's 14 comparisons" in line for line in table.caption)
-    about = dict(paper_words.about_le(table))["LE without, One"]
+    assert [c.p for c in every] == pytest.approx(holm([c.p_alone for c in every]))
+    assert any("over the table's 14 comparisons" in line for line in sentences.caption(table))
+    about = dict(sentences.about_le(table))["LE without, One"]
     assert re.search(r"(worse than|no clear difference from) LE \(−1\.00", about)
 
 
@@ -73,10 +73,10 @@ def test_a_table_may_be_judged_on_held_out_images(tmp_path, metric):
     cell = table.cells["One", "LE"]
     assert cell.mean == pytest.approx(98.25 if metric == "accuracy" else 1.75)
     assert (cell.nll, cell.ece) == (0.3, 0.07)
-    assert cell.compared["ce"].test.estimate == pytest.approx(8.0 if metric == "accuracy" else -8.0)
-    assert "held-out images" in table.caption[0]
-    assert table.caption[1].startswith(f"Held-out {metric} in %")
-    assert not any("over seeds and test images" in line for line in table.caption)
+    assert cell.compared["ce"].interval.estimate == pytest.approx(0.08 if metric == "accuracy" else -0.08)
+    assert "held-out images" in sentences.caption(table)[0]
+    assert sentences.caption(table)[1].startswith(f"Held-out {metric} in %")
+    assert not any("over seeds and test images" in line for line in sentences.caption(table))
 
 
 def test_le_in_short_counts_settings_apart_and_held_out_images_only_alone(tmp_path):
@@ -91,13 +91,13 @@ def test_le_in_short_counts_settings_apart_and_held_out_images_only_alone(tmp_pa
         recipe, tmp_path / "held", lambda g, v, s: STEPS[v] + better[g] * (v == "LE") + 0.25 * s, trials=5
     )
     table = tabulate(recipe, held_out, "quick")
-    said = paper_words.le_in_short([table])
+    said = sentences.le_in_short([table])
     assert said.startswith(
         "On held-out images at the quick budget and after correction LE is clearly better than CE"
     )
     assert "LE-Uniform in 1 of 2 cells" in said
     tested = tabulate(make_recipe(), factory.cells(make_recipe(), tmp_path / "tested", accuracy), "quick")
-    assert paper_words.le_in_short([table, tested]) == paper_words.le_in_short([tested])
+    assert sentences.le_in_short([table, tested]) == sentences.le_in_short([tested])
 
 
 def test_what_is_plain_is_not_an_alternative_that_comes_first(tmp_path):
@@ -109,7 +109,7 @@ def test_what_is_plain_is_not_an_alternative_that_comes_first(tmp_path):
     recipe = recipes.parse(text, "table2.yaml")
     cells = factory.cells(recipe, tmp_path, lambda g, v, s: 90 + 0.25 * s)
     table = tabulate(recipe, cells, "quick")
-    assert table.cells["One", "LE 0"].compared["ls"].base == "LS"
+    assert table.cells["One", "LE 0"].bases["ls"] == "LS"
     assert table.label("ls") == "LS"
 
 
@@ -119,4 +119,4 @@ def test_pairs_are_told_of_alternatives_as_well(tmp_path):
     cells = factory.cells(recipe, tmp_path, lambda g, v, s: accuracy(g, v.removesuffix(" without"), s))
     short = next(cell.records[:2] for cell in cells if (cell.group, cell.variant) == ("One", "LE"))
     table = tabulate(recipe, replace_cell(cells, "One", "LE", records=short), "quick")
-    assert any("One LE without to LE (2)" in line for line in table.caption)
+    assert any("One LE without to LE (2)" in line for line in sentences.caption(table))

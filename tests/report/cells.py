@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from selftaught.files import record
 from selftaught.files.config import parse
 from selftaught.recipes import Recipe
-from selftaught.report.paper import Cell
+from selftaught.report.table import CellRuns
 from tests.report.factory import scores
 
 CLASSES = ("a", "b", "c")
@@ -75,7 +75,7 @@ def cells(
     images: int = 400,
     missing: Mapping[tuple[str, str], tuple[str, ...]] = {},
     **changes,
-) -> list[Cell]:
+) -> list[CellRuns]:
     """Every cell of a recipe; `accuracy`, on the images that count, is asked for group, variant and seed."""
     made = []
     for group in recipe.groups:
@@ -103,7 +103,7 @@ def cells(
                     )
                 )
             extra = 1 if variant.method in ("kd", "ban", "dml") else 0
-            made.append(Cell(group.label, variant.label, tuple(runs), 1.0 + 0.07 * extra, extra, told))
+            made.append(CellRuns(group.label, variant.label, tuple(runs), 1.0 + 0.07 * extra, extra, told))
     return made
 
 

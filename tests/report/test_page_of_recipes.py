@@ -8,14 +8,16 @@ import pytest
 from PIL import Image
 
 from selftaught import recipes
-from selftaught.report import paper_comparisons, paper_page
-from selftaught.report.paper import Cell, tabulate
-from selftaught.report.paper_page import About, Figure
+from selftaught.report import sentences
+from selftaught.report.page import About, Figure
+from selftaught.report.page import html as html_of
+from selftaught.report.table import CellRuns, tabulate
+from selftaught.statistics import verdicts
 from selftaught.statistics.paired import paired_test
-from tests.report import paper_factory as factory
+from tests.report import cells as factory
 from tests.report.test_page import Page
 from tests.report.test_page_in_browser import CONTRAST, OVERFLOW, visit  # noqa: F401 (a fixture)
-from tests.report.test_paper import accuracy, make_recipe
+from tests.report.test_table import accuracy, make_recipe
 
 EVIL = '"><script>alert(1)</script>{{ 7 * 7 }}\u0001'
 
@@ -23,7 +25,7 @@ EVIL = '"><script>alert(1)</script>{{ 7 * 7 }}\u0001'
 @pytest.fixture(autouse=True, scope="module")
 def few_draws():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper_comparisons, "paired_test", partial(paired_test, resamples=500))
+        patch.setattr(verdicts, "paired_test", partial(paired_test, resamples=500))
         yield
 
 
@@ -60,7 +62,7 @@ def written(tmp_path_factory, budget):
     folder = tmp_path_factory.mktemp(budget)
     about = About(budget, (("selftaught", "reproduce", EVIL),), (("wall time", "3 minutes"),), (EVIL,))
     page = folder / "page.html"
-    page.write_text(paper_page.html(tables(folder, budget), figures(), about))
+    page.write_text(html_of(tables(folder, budget), figures(), about))
     return page
 
 
@@ -125,7 +127,7 @@ def test_the_summary_says_what_agrees_and_whether_le_helps(html, budget):
 def test_a_printed_value_that_two_tables_show_counts_once(tmp_path):
     recipe = make_recipe()
     table = tabulate(recipe, factory.cells(recipe, tmp_path, accuracy, 3), "paper")
-    once, twice = (paper_page._lead(shown, "paper") for shown in ([table], [table, table]))
+    once, twice = (sentences.lead(shown, "paper") for shown in ([table], [table, table]))
     assert once == twice == "1 of 3 printed values that can be compared agree with ours."
 
 
@@ -140,7 +142,7 @@ def test_a_printed_value_that_two_tables_show_counts_once(tmp_path):
 def test_the_summary_of_a_table_without_le_is_not_empty(tmp_path, trials, gain, said):
     recipe = recipes.load("weight-decay")
     cells = factory.cells(recipe, tmp_path, lambda g, v, s: 80.0 + gain * (v != "CE") + 0.25 * s, trials)
-    page = paper_page.html([tabulate(recipe, cells, "quick")], [], About("quick"))
+    page = html_of([tabulate(recipe, cells, "quick")], [], About("quick"))
     assert Page(page).words.count(said) == 1
 
 
@@ -161,18 +163,18 @@ def test_trials_and_environment_are_counted(html, budget):
 
 
 def test_nothing_run_is_still_a_page():
-    table = tabulate(make_recipe(), [Cell("One", "CE", (), None, 0, ("not finished",))], "paper")
-    words = Page(paper_page.html([table], [], About("paper"))).words
+    table = tabulate(make_recipe(), [CellRuns("One", "CE", (), None, 0, ("not finished",))], "paper")
+    words = Page(html_of([table], [], About("paper"))).words
     assert "No printed value can be compared with ours yet." in words
     assert "none of 1 finished" in words
-    assert "Is it as in the paper?" in Page(paper_page.html([], [], About("smoke"))).words
+    assert "Is it as in the paper?" in Page(html_of([], [], About("smoke"))).words
 
 
 def test_tables_that_wait_for_a_search_say_so():
     waiting = [
         tabulate(recipes.load(name), [], "smoke", ["Not run yet."]) for name in ("table3", "search-ls")
     ]
-    words = Page(paper_page.html(waiting, [], About("smoke"))).words
+    words = Page(html_of(waiting, [], About("smoke"))).words
     assert words.count("Not run yet.") == 2
     assert "In detail" not in words
     assert "Selected on" not in words
@@ -183,7 +185,7 @@ def test_several_drawings_of_one_figure_and_its_numbers_have_names_of_their_own(
     cells = factory.cells(recipe, tmp_path, lambda g, v, s: 90 + s / 4, trials=2)
     drawings = [Figure("figure1", title, (), "x", b"") for title in "AB"]
     drawings.append(Figure("figure3", "C", (), "x", b""))
-    found = Page(paper_page.html([tabulate(recipe, cells, "quick")], drawings, About("quick")))
+    found = Page(html_of([tabulate(recipe, cells, "quick")], drawings, About("quick")))
     contents = found.words.partition("Summary")[2].partition("How it was made")[0]
     assert re.sub(r"\W+(?=Figure)", "|", contents).strip() == (
         "|Figure 3 in numbers|Figure 1a|Figure 1b|Figure 3"
@@ -229,7 +231,7 @@ def points(tmp_path_factory):
     folder, recipe = tmp_path_factory.mktemp("points"), recipes.load("open-points")
     cells = factory.cells(recipe, folder, lambda g, v, s: 60 + len(v) / 9 + 0.25 * s)
     path = folder / "page.html"
-    path.write_text(paper_page.html([tabulate(recipe, cells, "quick")], [], About("quick")))
+    path.write_text(html_of([tabulate(recipe, cells, "quick")], [], About("quick")))
     return path
 
 

@@ -8,19 +8,24 @@ import pytest
 from rich.console import Console
 
 from selftaught import recipes
-from selftaught.report import paper_comparisons, paper_page, paper_render
-from selftaught.report.paper import Cell, tabulate
-from selftaught.report.paper_page import About
+from selftaught.report import sentences
+from selftaught.report.columns import ours, shown
+from selftaught.report.markdown import markdown, overview
+from selftaught.report.page import About, html
+from selftaught.report.plain import OF_RECIPE, as_csv, values
+from selftaught.report.table import CellRuns, tabulate
+from selftaught.report.terminal import Terminal
+from selftaught.statistics import verdicts
 from selftaught.statistics.paired import paired_test
-from tests.report import paper_factory as factory
-from tests.report.test_paper import accuracy, make_recipe
+from tests.report import cells as factory
+from tests.report.test_table import accuracy, make_recipe
 
 EVIL = ("a|b*c_<script>", "[bold]x[/bold]", "`code`\\", "قطة\u202e", "x" * 80)
 
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(paper_comparisons, "paired_test", partial(paired_test, resamples=500))
+    monkeypatch.setattr(verdicts, "paired_test", partial(paired_test, resamples=500))
 
 
 @pytest.fixture
@@ -40,44 +45,47 @@ def third(tmp_path):
 
 def printed_on(table, width):
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(paper_render.Terminal(table))
+    console.print(Terminal(table))
     return console.file.getvalue()
 
 
 def test_a_cell_shows_ours_the_papers_and_the_differences(table):
-    columns = {column.title: column.text for column in paper_render.columns(table)}
-    cell = table.cells["One", "LE"]
-    assert columns["ours, accuracy %"](cell) == "98.25 ± 0.25 (3)"
-    assert columns["paper"](cell) == "91.00 ± 0.10"
-    assert columns["verdict"](cell) == "better"
-    assert columns["ECE %"](cell) == "5.00"
+    columns = {column.title: column.texts for column in shown(table)}
+
+    def text(title, *place):
+        return "\n".join(filter(None, columns[title][place][:2]))
+
+    assert text("ours, accuracy %", "One", "LE") == "98.25 ± 0.25 (3)"
+    assert text("paper", "One", "LE") == "91.00 ± 0.10"
+    assert text("verdict", "One", "LE") == "better"
+    assert text("ECE %", "One", "LE") == "5.00"
     assert re.fullmatch(
-        r"\+8\.00 \[\+\d\.\d\d, \+\d+\.\d\d\]\np 0\.0\d\d, no clear difference", columns["Δ to CE"](cell)
+        r"\+8\.00 \[\+\d\.\d\d, \+\d+\.\d\d\]\np 0\.0\d\d, no clear difference", text("Δ to CE", "One", "LE")
     )
-    assert columns["paper"](table.cells["Two", "CE"]) == "80.00 ± 0.20 †"
-    assert any(line.startswith("†") for line in table.caption)
-    assert columns["paper"](table.cells["One", "LE-Uniform"]) == "–"
+    assert text("paper", "Two", "CE") == "80.00 ± 0.20 †"
+    assert any(line.startswith("†") for line in sentences.caption(table))
+    assert text("paper", "One", "LE-Uniform") == "–"
 
 
 def test_comparisons_without_a_column_are_told_in_words(table):
     told = "LE, One: no clear difference from LS (+7.50 ["
-    assert f"- {told}" in paper_render.markdown(table).replace("\\", "")
+    assert f"- {told}" in markdown(table).replace("\\", "")
     assert told in printed_on(table, 160)
-    page = paper_page.html([table], [], About("quick"))
+    page = html([table], [], About("quick"))
     assert "<strong><bdi>LE, One</bdi>:</strong> <bdi>no clear difference from LS (+7.50 [" in page
 
 
 def test_columns_that_nothing_fills_are_left_out(table):
-    titles = [column.title for column in paper_render.columns(table)]
+    titles = [column.title for column in shown(table)]
     assert "extra networks" not in titles
     without = [cell for cell in table.cells.values() if cell.method == "ce"]
-    bare = [Cell(cell.group, cell.variant, (), None, 0, ("not finished",)) for cell in without]
-    titles = [column.title for column in paper_render.columns(tabulate(make_recipe(), bare, "quick"))]
+    bare = [CellRuns(cell.group, cell.variant, (), None, 0, ("not finished",)) for cell in without]
+    titles = [column.title for column in shown(tabulate(make_recipe(), bare, "quick"))]
     assert titles == ["variant", "ours, accuracy %", "paper"]
 
 
 def test_the_overview_is_the_papers_layout(third):
-    titles, rows = paper_render.overview(third)
+    titles, rows = overview(third)
     assert titles == ["", "CE", "Dropout", "LS", "CP", "LE-Uniform", "LE (Grad)"]
     assert [row[0] for row in rows] == ["MNIST MLP, ours", "MNIST MLP, paper", "[21], quoted", "[38], quoted"]
     assert rows[1][1:] == [
@@ -93,8 +101,8 @@ def test_the_overview_is_the_papers_layout(third):
 
 def test_missing_trials_are_counted_and_told(third):
     cell = third.cells["MNIST MLP", "CP"]
-    assert paper_render.ours(cell).endswith("(2 of 3)")
-    for text in (paper_render.markdown(third), printed_on(third, 100)):
+    assert ours(cell).line.endswith("(2 of 3)")
+    for text in (markdown(third), printed_on(third, 100)):
         assert "Missing: MNIST MLP, CP: seed 2: failed" in text
 
 
@@ -111,7 +119,7 @@ def test_the_terminal_shows_every_number_whole(third, width):
 
 
 def test_markdown_is_one_table_per_group_with_equally_many_cells(table):
-    text = paper_render.markdown(table)
+    text = markdown(table)
     tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
     assert len(tables) == 3
     for found in tables:
@@ -130,22 +138,22 @@ def test_hostile_names_stay_text(tmp_path):
     text["title"] = EVIL[2]
     recipe = recipes.Recipe.model_validate(text)
     table = tabulate(recipe, factory.cells(recipe, tmp_path, lambda g, v, s: 90 + s / 4), "quick")
-    markdown = paper_render.markdown(table)
-    assert "a\\|b\\*c\\_\\<script\\>" in markdown
-    assert "<script>" not in markdown
+    text = markdown(table)
+    assert "a\\|b\\*c\\_\\<script\\>" in text
+    assert "<script>" not in text
     shown = printed_on(table, 160)
     assert EVIL[1] in shown
     assert EVIL[2] in shown
-    rows = list(csv.DictReader(io.StringIO(paper_render.as_csv(table))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(table))))
     assert {row["group"] for row in rows} == {EVIL[1], "Two"}
     assert rows[0]["variant"] == EVIL[0]
 
 
 def test_csv_holds_fractions_and_says_what_budget(third):
-    rows = list(csv.DictReader(io.StringIO(paper_render.as_csv(third))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(third))))
     told = ("base", "estimate", "low", "high", "p", "p_holm", "pairs", "verdict")
     bases = ("ce", "le_uniform", "dropout", "ls", "cp")
-    assert list(rows[0]) == [*paper_render.FIELDS, *(f"to_{base}_{name}" for base in bases for name in told)]
+    assert list(rows[0]) == [*OF_RECIPE, *(f"to_{base}_{name}" for base in bases for name in told)]
     ours = [row for row in rows if row["source"] == "ours"]
     assert [row["variant"] for row in ours] == ["CE", "Dropout", "LS", "CP", "LE-Uniform", "LE (Grad)"]
     assert {(row["budget"], row["paper_protocol"], row["metric"]) for row in rows} == {
@@ -153,9 +161,9 @@ def test_csv_holds_fractions_and_says_what_budget(third):
     }
     cell = third.cells["MNIST MLP", "LE (Grad)"]
     assert float(ours[-1]["mean"]) == pytest.approx(cell.mean / 100)
-    assert float(ours[-1]["to_ce_low"]) == pytest.approx(cell.compared["ce"].test.low / 100)
-    assert float(ours[-1]["to_le_uniform_p_holm"]) == cell.compared["le-uniform"].p_holm
-    assert float(ours[-1]["to_ls_p_holm"]) == cell.compared["ls"].p_holm
+    assert float(ours[-1]["to_ce_low"]) == pytest.approx(cell.compared["ce"].interval.low)
+    assert float(ours[-1]["to_le_uniform_p_holm"]) == cell.compared["le-uniform"].p
+    assert float(ours[-1]["to_ls_p_holm"]) == cell.compared["ls"].p
     assert (ours[-1]["paper_mean"], ours[-1]["paper_std"]) == ("0.011", "0.0003")
     assert ours[0]["to_ce_estimate"] == ""
     quoted = [row for row in rows if row["source"] == "[21], quoted"]
@@ -170,7 +178,7 @@ def test_values_are_json_without_nan(tmp_path):
     recipe = make_recipe()
     for trials in (1, 3):
         table = tabulate(recipe, factory.cells(recipe, tmp_path, accuracy, trials=trials), "smoke")
-        found = json.loads(json.dumps(paper_render.values(table), allow_nan=False))
+        found = json.loads(json.dumps(values(table), allow_nan=False))
         assert found["paper_protocol"] is False
         cell = next(c for c in found["cells"] if (c["group"], c["variant"]) == ("One", "LE"))
         assert cell["compared"]["ce"]["estimate"] == pytest.approx(0.08)
@@ -181,20 +189,20 @@ def test_values_are_json_without_nan(tmp_path):
 
 def test_selected_settings_of_a_cell_without_trials_can_be_written():
     recipe = recipes.load("table3")
-    table = tabulate(recipe, [Cell("MNIST MLP", "Dropout", (), None, 0, ("not finished",))], "paper")
-    [cell] = json.loads(json.dumps(paper_render.values(table)))["cells"]
+    table = tabulate(recipe, [CellRuns("MNIST MLP", "Dropout", (), None, 0, ("not finished",))], "paper")
+    [cell] = json.loads(json.dumps(values(table)))["cells"]
     assert "search-dropout" in cell["settings"]["drop_rate"]
-    assert "none of 1 finished" in paper_render.markdown(table)
+    assert "none of 1 finished" in markdown(table)
 
 
 def test_a_search_shows_no_test_accuracy(tmp_path):
     recipe = recipes.load("search-ls")
     cells = factory.cells(recipe, tmp_path, lambda g, v, s: 70 + 10 * float(v.split()[1]) + s, trials=2)
     table = tabulate(recipe, cells, "quick")
-    titles = [column.title for column in paper_render.columns(table)]
+    titles = [column.title for column in shown(table)]
     assert titles == ["variant", "held-out accuracy %", "held-out NLL", "selected", "the paper's best"]
-    texts = [paper_render.markdown(table), paper_render.as_csv(table), printed_on(table, 80)]
-    texts.append(json.dumps(paper_render.values(table)))
+    texts = [markdown(table), as_csv(table), printed_on(table, 80)]
+    texts.append(json.dumps(values(table)))
     for text in texts:
         assert not re.search(r"12\.2|12\.3|0\.12[23]", text)  # what the factory gives the test images
     assert "| alpha 0.9 | 79.50 ± 0.71 (2) | 0.300 | selected | best |" in texts[0]
