@@ -32,31 +32,17 @@ LAYERS = (
 ONLY = {
     "statistics": {"errors"},
     "files": {"errors", "activities"},
-    "report": {"errors", "files", "statistics"},
+    "report": {"errors", "files", "statistics", "recipes"},
 }
 """What stands apart imports nothing else, wherever that lies."""
 
 WITHOUT_TORCH = ("statistics", "files", "recipes", "report")
 """Records are read, judged and shown without it."""
 
-NEED_TORCH = {"report.figures"}
-"""Modules there that are still to go elsewhere."""
-
-EXCEPTIONS = {
-    ("report.build", "recipes.schema"),
-    ("report.figures", "training.explanations"),
-    ("report.paper", "recipes.schema"),
-    ("report.paper_comparisons", "recipes.schema"),
-    ("report.paper_render", "recipes.schema"),
-    ("report.selection", "recipes.schema"),
-}
+EXCEPTIONS: set[tuple[str, str]] = set()
 """Arrows that are still to go; one that is gone has to go here too."""
 
-CLOSED_LATE = {
-    ("cli", "cli.app"),
-    ("report.paper_comparisons", "report.paper"),
-    ("report.paper_words", "report.paper"),
-}
+CLOSED_LATE = {("cli", "cli.app")}
 """Arrows that would close a circle, were they not drawn late, by a function or for types: still to go."""
 
 
@@ -130,7 +116,7 @@ def test_records_need_no_torch(name):
         for path in (ROOT / name).rglob("*.py")
         if any(part(target) == "torch" for target in _all_imported(path))
     }
-    assert importing == {module for module in NEED_TORCH if part(module) == name}
+    assert importing == set()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from selftaught import cli
 from selftaught.cli import announcement
 from selftaught.cli.options import parse_milestones
 from selftaught.files import record
-from selftaught.report import carried
+from selftaught.report import facts
 from selftaught.training import cost
 from tests.report import factory
 
@@ -156,13 +156,13 @@ def test_train_says_what_soft_labels_carry_where_that_is_too_little(run, monkeyp
         "mine",
         *QUICK[:-1],
     ]
-    monkeypatch.setattr(carried, "MOSTLY", 2.0)
-    monkeypatch.setattr(carried, "NEARLY_EVEN", 2.0)
+    monkeypatch.setattr(facts, "MOSTLY_OPPOSITE", 2.0)
+    monkeypatch.setattr(facts, "NEARLY_EVEN", 2.0)
     code, _, err = run(*arguments)
     assert code == 0
     assert record.read_config(Path("mine")).settings["centre"] is True
     assert "le's soft labels of the last epoch put " in err
-    monkeypatch.setattr(carried, "NEARLY_EVEN", 0.0)
+    monkeypatch.setattr(facts, "NEARLY_EVEN", 0.0)
     assert "soft labels" not in run(*arguments)[2]
 
 

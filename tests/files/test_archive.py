@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 from scipy.special import softmax
-from selftaught.report.tables import tabulate
 
 import selftaught
 from selftaught.errors import InputError
@@ -13,11 +12,11 @@ from selftaught.files import answers, evidence, manifest, record
 from selftaught.files import study_folder as folder
 from selftaught.files.archive import archive
 from selftaught.files.study_folder import Missing, StudyFile
-from selftaught.report import render
+from selftaught.report.build import comparison, markdown
 from selftaught.report.study import read
 from selftaught.training import cost
 from tests.commands import call
-from tests.report.paper_factory import write_run
+from tests.report.cells import write_run
 from tests.unsealed import unseal
 
 RECIPE = """
@@ -118,14 +117,14 @@ def test_of_paths_the_last_part_is_kept(tmp_path):
     folder.write_study(source, described)
     folder.write_graph(source, folder.Graph(title="a study", nodes=()))
     found = read([source])
-    (source / "table.md").write_text(render.markdown(tabulate(found.records, found.methods, {}, found.notes)))
+    (source / "table.md").write_text(markdown(comparison(found.records, found.methods, {}, found.notes)))
     assert "secret" in (source / "table.md").read_text()
     archive(source, kept)
     assert not [path for path in kept.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
     again = read([kept])
     assert again.records[0].config.data == "photos"
     assert again.records[0].config.trial_id == run.config.trial_id
-    made = render.markdown(tabulate(again.records, again.methods, {}, again.notes))
+    made = markdown(comparison(again.records, again.methods, {}, again.notes))
     assert made == (kept / "table.md").read_text()
     assert "cannot read a.jpg: no picture" in made
     assert "survivorship" in made

@@ -237,11 +237,6 @@ def _result(
     }
 
 
-def rows(table: Table) -> list[Cell]:
-    """The cells of a comparison, a row each."""
-    return list(table.cells.values())
-
-
 def against(row: Cell, base: str = "ce") -> Difference | None:
     """The row's difference to another."""
     return row.compared.get(base)

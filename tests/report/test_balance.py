@@ -73,7 +73,7 @@ def test_it_stands_beside_accuracy_in_tables_for_people(uneven):
         *("method", "accuracy %", "balanced %", "macro F1 %"),
         "difference to ce",
     ]
-    row = factory.rows(uneven)[1]
+    row = uneven.rows[1]
     assert factory.texts(row, uneven)[2] == "{:.2f} ± {:.2f}".format(*(100 * value for value in row.balanced))
     assert sentences.remarks(uneven)[0] in markdown(uneven)
     assert "bag has 52 of 102 test images, hat 10" in sentences.remarks(uneven)[0]
@@ -143,4 +143,4 @@ def test_an_archive_says_what_the_study_said(tmp_path):
         for found in map(read, ([tmp_path / "s"], [tmp_path / "kept"]))
     )
     assert sentences.remarks(kept) == sentences.remarks(there) != []
-    assert factory.rows(kept)[0].classes == factory.rows(there)[0].classes
+    assert kept.rows[0].classes == there.rows[0].classes

@@ -98,7 +98,7 @@ def test_a_row_is_mean_std_difference_and_cost(make):
         make("le", 0, 180),
     ]
     table = comparison(records, ["ce", "le"], {"ce": 1.0, "le": 1.04})
-    ce, le = factory.rows(table)
+    ce, le = table.rows
     assert (ce.method, ce.trials, factory.against(ce)) == ("ce", 2, None)
     assert ce.accuracy == pytest.approx(0.525)
     assert ce.std == pytest.approx(5 / np.sqrt(2))  # n-1: |0.50 - 0.55| / sqrt(2)
@@ -112,9 +112,7 @@ def test_verdicts_follow_the_corrected_p_values(make):
     right = {"ce": (150, 151, 152), "ls": (152, 150, 153), "cp": (50, 51, 52), "le": (195, 196, 197)}
     records = [make(method, seed, n) for method, counts in right.items() for seed, n in enumerate(counts)]
     table = comparison(records, ["le", "cp", "ls", "ce"], {})
-    assert [
-        factory.texts(row, table)[factory.headers(table).index("verdict")] for row in factory.rows(table)
-    ] == [
+    assert [factory.texts(row, table)[factory.headers(table).index("verdict")] for row in table.rows] == [
         "better",
         "worse",
         "no clear difference",
@@ -138,8 +136,8 @@ def test_p_values_are_corrected_for_all_that_is_planned(make):
 
     table = comparison(records, ["ce", "ls", "le", "kd"], {})
     asked = [("ls", "ce"), ("le", "ce"), ("le", "ls")]
-    assert [(row.method, base) for row in factory.rows(table) for base in row.compared] == asked
-    found = [one for row in factory.rows(table) for one in row.compared.values()]
+    assert [(row.method, base) for row in table.rows for base in row.compared] == asked
+    found = [one for row in table.rows for one in row.compared.values()]
     alone = [tested(*pair) for pair in asked]
     assert [one.p_alone for one in found] == alone
     assert [one.p for one in found] == holm([*alone, 1.0, 1.0])[:3]  # kd with ce and le with kd are asked
@@ -147,7 +145,7 @@ def test_p_values_are_corrected_for_all_that_is_planned(make):
     caption = " ".join(sentences.caption(table))
     assert "p: corrected after Holm over 5 comparisons (all methods with ce, le with all)" in caption
     assert sentences.further(table)[0][0] == "le"
-    [_, only] = factory.rows(comparison([*records[:3], *records[6:]], ["ce", "le"], {}))
+    [_, only] = comparison([*records[:3], *records[6:]], ["ce", "le"], {}).rows
     assert factory.against(only).p == tested("le", "ce")
 
 
@@ -172,7 +170,7 @@ def test_trials_are_paired_by_seed_not_by_position(make):
         make("ls", 2, 199),
         make("ls", 3, 120),
     ]
-    [_, ls] = factory.rows(comparison(records, ["ce", "ls"], {}))
+    [_, ls] = comparison(records, ["ce", "ls"], {}).rows
     assert tuple(factory.against(ls).interval) == (0.0, -0.015, 0.015)
     assert factory.against(ls).verdict == "no clear difference"
     assert ls.trials == 3
@@ -187,15 +185,15 @@ def test_without_ce_the_first_method_is_the_baseline_and_it_is_said(make):
 
 def test_one_trial_has_no_deviation_and_says_what_its_interval_covers(make):
     table = comparison([make("ce", 0, 100), make("le", 0, 120)], ["ce", "le"], {})
-    assert factory.rows(table)[0].std is None
-    assert factory.texts(factory.rows(table)[0], table)[1] == "50.00"
+    assert table.rows[0].std is None
+    assert factory.texts(table.rows[0], table)[1] == "50.00"
     assert "covers the test images only" in " ".join(sentences.caption(table))
 
 
 def test_methods_without_a_finished_trial_have_no_row(make):
     table = comparison([make("le", 0, 120)], ["ce", "le"], {})
-    assert [row.method for row in factory.rows(table)] == ["le"]
-    assert factory.against(factory.rows(table)[0]) is None
+    assert [row.method for row in table.rows] == ["le"]
+    assert factory.against(table.rows[0]) is None
 
 
 def test_the_caption_gives_the_sizes(make):
@@ -221,7 +219,7 @@ def test_renderings_hold_the_same_numbers(make):
     assert float(le["accuracy"]) == pytest.approx(0.9025)
     assert float(le["difference_estimate"]) == pytest.approx(0.4)
     assert (ce["difference_low"], ce["cost"], le["cost"], le["verdict"]) == ("", "1.0", "", "better")
-    assert (ce["p"], float(le["p"])) == ("", factory.against(factory.rows(table)[1]).p)
+    assert (ce["p"], float(le["p"])) == ("", factory.against(table.rows[1]).p)
 
     text = markdown(table)
     assert "| le | 90.25 ± 0.35 | +40.00 [" in text
@@ -247,7 +245,7 @@ def test_scaled_calibration_is_shown_where_a_method_has_it(make):
         None,
     ]  # not every trial of le has one
     column = factory.headers(table).index("ECE % scaled")
-    assert [factory.texts(row, table)[column] for row in factory.rows(table)] == ["3.20", "–"]
+    assert [factory.texts(row, table)[column] for row in table.rows] == ["3.20", "–"]
     assert "temperature fitted on its held-out images" in " ".join(sentences.caption(table))
     assert "| 10.00 | 3.20 | – |" in markdown(table)
     [ce, le] = csv.DictReader(io.StringIO(as_csv(table)))
@@ -298,7 +296,7 @@ def test_trials_with_their_own_splits_are_compared_over_the_seeds(make):
     table = comparison(records, ["ce", "le"], {})
     differences = np.array([10, 9, 11]) / IMAGES
     students = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    le = factory.rows(table)[1]
+    le = table.rows[1]
     assert factory.against(le).interval.estimate == pytest.approx(differences.mean())
     # wider than Student's over independent trials, and no bootstrap over images that are not the same
     assert factory.against(le).interval.low < students.low
@@ -320,7 +318,7 @@ def test_trials_that_share_their_test_images_are_compared_over_them_whatever_the
         )
         for apart in (True, False)
     )
-    assert factory.against(factory.rows(own)[1]) == factory.against(factory.rows(common)[1])
+    assert factory.against(own.rows[1]) == factory.against(common.rows[1])
     assert "and test images (bootstrap)" in " ".join(sentences.caption(own))
 
 
@@ -379,13 +377,13 @@ def test_runs_that_differ_in_more_than_the_method_are_refused(make):
             {},
         )
     other_machine = comparison([make("ce", 3, 100), make("le", 3, 100, threads=2)], ["ce", "le"], {})
-    assert factory.against(factory.rows(other_machine)[1]).pairs == 1
+    assert factory.against(other_machine.rows[1]).pairs == 1
 
 
 def test_trials_without_predictions_have_a_row_but_no_interval(make):
     records = [make("ce", 0, 100), make("ce", 1, 100), make("le", 0, 120), make("le", 1, 120)]
     (records[3].directory / record.PREDICTIONS).unlink()
-    le = factory.rows(comparison(records, ["ce", "le"], {}))[1]
+    le = comparison(records, ["ce", "le"], {}).rows[1]
     assert (le.trials, factory.against(le).pairs, factory.against(le).verdict) == (
         2,
         1,
@@ -393,7 +391,7 @@ def test_trials_without_predictions_have_a_row_but_no_interval(make):
     )
     (records[2].directory / record.PREDICTIONS).unlink()
     table = comparison(records, ["ce", "le"], {})
-    assert factory.against(factory.rows(table)[1]) is None
+    assert factory.against(table.rows[1]) is None
     assert "without stored predictions (le)" in " ".join(sentences.caption(table))
 
 
@@ -425,7 +423,7 @@ def test_a_model_of_files_may_have_moved(tmp_path):
         factory.write_run(tmp_path, method, 0, model=f"/{place}/net.py:build", model_fingerprint="f" * 64)
         for method, place in (("ce", "here"), ("le", "there"))
     ]
-    assert [row.method for row in factory.rows(comparison(moved, ["ce", "le"], {}))] == ["ce", "le"]
+    assert [row.method for row in comparison(moved, ["ce", "le"], {}).rows] == ["ce", "le"]
     other = factory.write_run(tmp_path, "ls", 0, model="/here/net.py:build", model_fingerprint="e" * 64)
     with pytest.raises(InputError, match="the model's files have changed"):
         comparison([*moved, other], ["ce", "le", "ls"], {})

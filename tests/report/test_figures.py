@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from selftaught.files.trace import ExplainedImage
 from selftaught.report.figures import explanation_grid, is_photograph, overlaid
 from selftaught.report.numbers import signed
-from selftaught.training.explanations import ExplainedImage
 
 DIGITS = [str(k) for k in range(10)]
 

@@ -90,16 +90,14 @@ def test_the_table_and_its_downloads_say_what_the_table_says(html, records):
     shown = [
         re.findall(r"<t[hd][^>]*>(?:<bdi>)?(.*?)(?:</bdi>)?</t[hd]>", row) for row in body.split("</tr>")[:-1]
     ]
-    assert shown == [factory.texts(row, table, page=True) for row in factory.rows(table)]
+    assert shown == [factory.texts(row, table, page=True) for row in table.rows]
     for line in sentences.caption(table):
         assert line in found.words
     links = {attrs["download"]: attrs["href"] for attrs in found.all("a") if "download" in attrs}
     files = {name: base64.b64decode(href.partition("base64,")[2]).decode() for name, href in links.items()}
     assert files["selftaught-table.md"] == markdown(table)
     rows = list(csv.DictReader(io.StringIO(files["selftaught-table.csv"])))
-    assert [float(row["accuracy"]) for row in rows] == pytest.approx(
-        [row.accuracy for row in factory.rows(table)]
-    )
+    assert [float(row["accuracy"]) for row in rows] == pytest.approx([row.accuracy for row in table.rows])
 
 
 def test_every_section_has_its_evidence(html, records):

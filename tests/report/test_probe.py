@@ -41,12 +41,12 @@ def with_right(run: record.Record, count: int) -> record.Record:
 
 def test_its_difference_is_shown_and_makes_no_answer_harder(runs):
     with_it, without = comparison(runs, METHODS, {}), comparison(runs[:6], ["ce", "le"], {})
-    assert [row.method for row in factory.rows(with_it)] == METHODS
-    assert factory.against(factory.rows(with_it)[1]) == factory.against(factory.rows(without)[1])
+    assert [row.method for row in with_it.rows] == METHODS
+    assert factory.against(with_it.rows[1]) == factory.against(without.rows[1])
     assert [q for q in with_it.questions if not q.apart] == list(without.questions)
-    own = factory.against(factory.rows(with_it)[2])
+    own = factory.against(with_it.rows[2])
     assert own.pairs == 3
-    assert not [1 for row in factory.rows(with_it)[:2] if "probe" in row.compared]
+    assert not [1 for row in with_it.rows[:2] if "probe" in row.compared]
     assert sentences.headline(with_it) == sentences.headline(without)
     assert "probe" in [method for method, _, _ in sentences.findings(with_it)]
 
@@ -77,7 +77,7 @@ def test_seeds_without_any_noise_are_judged_too(runs, equal):
     """One network on the same images is the same for all seeds; and so may be what it is compared with."""
     ce = [with_right(run, 300) for run in runs[:3]] if equal else runs[:3]
     table = comparison([*ce, *(with_right(run, 420) for run in runs[6:])], ["ce", "probe"], {})
-    row = factory.rows(table)[1]
+    row = table.rows[1]
     assert row.std == 0
     assert factory.against(row).verdict == "better" if equal else factory.against(row).p is not None
     assert (
@@ -90,7 +90,7 @@ def test_seeds_without_any_noise_are_judged_too(runs, equal):
 def test_it_has_a_time_and_no_steps(tmp_path):
     runs = [*write(tmp_path, ["ce"], 1), factory.write_run(tmp_path, "probe", 0, told={"seconds": 0.61})]
     table = comparison(runs, ["ce", "probe"], {"ce": 1.0})
-    assert [factory.texts(row, table)[-2:] for row in factory.rows(table)] == [
+    assert [factory.texts(row, table)[-2:] for row in table.rows] == [
         ["1.00", "2 min"],
         ["–", "0.6 s"],
     ]

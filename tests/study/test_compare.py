@@ -8,6 +8,7 @@ from selftaught.errors import InputError
 from selftaught.events import Finished
 from selftaught.files import record
 from selftaught.files import study_folder as folder
+from selftaught.report import sentences
 from selftaught.report import study as reports
 from selftaught.study import compare as studies
 from selftaught.study.executor import in_this_process
@@ -143,7 +144,7 @@ def test_a_failure_may_name_a_place_that_is_no_text(tmp_path, configs):
     (study.trials()[0].directory / "thesis.tex").write_text("mine")
     comparison = carry_out(study)
     assert len(comparison.failures) == 1
-    assert "trials of odd-? failed" in " ".join(comparison.table.caption)
+    assert "trials of odd-? failed" in " ".join(sentences.caption(comparison.table))
     assert (study.directory / "report.html").is_file()
 
 
@@ -201,7 +202,9 @@ def test_a_method_is_timed_by_a_trial_that_finished_and_a_table_comes_without_ti
     table = finish(study).table
     assert [row.cost for row in table.rows] == [None, None]
     for method in ("ce", "le"):
-        assert f"The steps of {method} are not timed (RuntimeError: out of memory)." in table.caption
+        assert f"The steps of {method} are not timed (RuntimeError: out of memory)." in sentences.caption(
+            table
+        )
 
 
 def test_a_method_that_cannot_be_timed_takes_no_other_with_it(tmp_path, configs, monkeypatch):
@@ -215,7 +218,7 @@ def test_a_method_that_cannot_be_timed_takes_no_other_with_it(tmp_path, configs,
     monkeypatch.setattr(cost, "measure", not_le)
     table = carry_out(study).table
     assert {row.method: row.cost for row in table.rows} == {"ce": 1.0, "le": None}
-    assert [line for line in table.caption if "not timed" in line] == [
+    assert [line for line in sentences.caption(table) if "not timed" in line] == [
         "The steps of le are not timed (RuntimeError: out of memory)."
     ]
 

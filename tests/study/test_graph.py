@@ -5,6 +5,7 @@ import pytest
 from selftaught.errors import InputError
 from selftaught.events import Finished, Outcome
 from selftaught.files import study_folder as folder
+from selftaught.report import sentences
 from selftaught.study import compare as studies
 from selftaught.study.executor import in_this_process
 from selftaught.study.finishing import finish
@@ -30,7 +31,7 @@ def test_a_comparison_with_teachers_tables_the_students_only_and_resumes(tmp_pat
     comparison = finish(again)
     assert [(row.method, row.trials) for row in comparison.table.rows] == [("ce", 2), ("kd", 2)]
     assert "kd learns from resnet14 (ce, seed 10000): one for all trials" in " ".join(
-        comparison.table.caption
+        sentences.caption(comparison.table)
     )
     (tmp_path / folder.STUDY).unlink()
     assert len(folder.compared(tmp_path)) == 4

@@ -3,6 +3,7 @@
 import json
 import re
 
+from selftaught.report import sentences
 from selftaught.study import finishing, reproduce
 from selftaught.study.executor import in_this_process
 from tests.commands import call
@@ -79,7 +80,8 @@ def test_what_waits_for_no_other_search_is_shown(tmp_path, stand_ins):
     cells = {cell.variant: cell.trials for cell in tables["table3"].cells.values()}
     assert cells == {"CE": 0, "Dropout": 0, "LS": 1, "CP": 0, "LE-Uniform": 0, "LE (Grad)": 0}
     assert any(
-        re.search(r"MNIST MLP LS: alpha 0\.\d \(search-ls\)", line) for line in tables["table3"].caption
+        re.search(r"MNIST MLP LS: alpha 0\.\d \(search-ls\)", line)
+        for line in sentences.caption(tables["table3"])
     )
 
 

@@ -16,7 +16,8 @@ from selftaught.cli.busy import hear
 from selftaught.cli.inputs import batches, check_output, find_device, find_images, load_run, printable
 from selftaught.errors import InputError
 from selftaught.files import record
-from selftaught.training.explanations import ExplainedImage, explain_images, one_per_class
+from selftaught.files.trace import ExplainedImage
+from selftaught.training.explanations import explain_images, one_per_class
 from selftaught.training.presets import data_of
 from selftaught.training.trained import TrainedModel
 

@@ -133,3 +133,34 @@ def _check(run: record.Record, holds: bool, reason: str) -> None:
 
 def _damaged(run: record.Record, reason: str) -> DamagedError:
     return DamagedError(run.directory / TRACE, reason, remedy(run.directory))
+
+
+@dataclass(frozen=True)
+class ExplainedImage:
+    """One image's explanation: C classes, of which k are explained.
+
+    Attributes:
+        name: what the image is called.
+        image: uint8 (H, W) or (H, W, 3).
+        classes: (k,) int64, the classes explained: all of them in their order; where that is too many the reference
+            class, the predicted one and the most probable others, in this order.
+        maps: (k, h, w) float32, signed; several input channels are summed.
+        similarity: (k,) float32, of each map to the reference class's.
+        probabilities: (C,) float32.
+        reference: the true class where it is known, else the predicted one; always among `classes`.
+        truth: the true class, or None.
+    """
+
+    name: str
+    image: np.ndarray
+    classes: np.ndarray
+    maps: np.ndarray
+    similarity: np.ndarray
+    probabilities: np.ndarray
+    reference: int
+    truth: int | None
+
+    @property
+    def prediction(self) -> int:
+        """The most probable class."""
+        return int(self.probabilities.argmax())

@@ -1,7 +1,7 @@
 """Whether trials can stand side by side in a table: on the same data, differing in nothing but what it compares."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from selftaught.errors import InputError
 from selftaught.files import answers, integrity
@@ -10,9 +10,6 @@ from selftaught.files.config import DATA_OPTIONS, RunConfig
 from selftaught.files.results import Record
 from selftaught.recipes.schema import Recipe
 
-if TYPE_CHECKING:
-    from selftaught.report.table import CellRuns
-
 _FREE = {"data_fingerprint": "", "threads": 1, "device": "cpu"}
 """What else may differ between the runs of a comparison; whether they share their data is looked at apart."""
 
@@ -20,7 +17,23 @@ _OF_A_PROBE = ("model", "model_fingerprint", "precision", "class_weights", "samp
 """What the result of a linear probe depends on, beside its data."""
 
 
-def check(recipe: Recipe, cells: "Sequence[CellRuns]", comparison: bool) -> None:
+@dataclass(frozen=True)
+class CellRuns:
+    """What a study hands over for one cell of its recipe.
+
+    `cost` is the time of a training step relative to CE, `extra` the number of further networks that are trained for
+    one student, `missing` a line per trial that is not finished.
+    """
+
+    group: str
+    variant: str
+    records: tuple[Record, ...]
+    cost: float | None = None
+    extra: int = 0
+    missing: tuple[str, ...] = ()
+
+
+def check(recipe: Recipe, cells: Sequence[CellRuns], comparison: bool) -> None:
     """Refuse cells that are not the recipe's, or whose trials cannot stand side by side.
 
     Raises:
@@ -54,7 +67,7 @@ def has_a_subset(run: Record) -> bool:
     return run.config.subset_seed is not None and not run.config.split_per_trial
 
 
-def _check_places(recipe: Recipe, cells: "Sequence[CellRuns]") -> None:
+def _check_places(recipe: Recipe, cells: Sequence[CellRuns]) -> None:
     groups, variants = ([item.label for item in items] for items in (recipe.groups, recipe.variants))
     places = [(cell.group, cell.variant) for cell in cells]
     for group, variant in places:

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
+from selftaught.files.trace import ExplainedImage
 from selftaught.report.drawing import COLOURS, canvas, colour_key, frame, short, show_map, strength
 from selftaught.report.numbers import signed
-from selftaught.training.explanations import ExplainedImage
 
 _CELL = 0.95
 """Inches per map; photographs get half as much again."""
@@ -108,8 +107,8 @@ def overlaid(image: np.ndarray, values: np.ndarray) -> np.ndarray:
         float (H, W, 3) in [0, 1].
     """
     height, width = image.shape[:2]
-    small = torch.from_numpy(values)[None, None].float()
-    large = F.interpolate(small, (height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
+    small = Image.fromarray(np.asarray(values, np.float32))
+    large = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
     grey = (image if image.ndim == 2 else image @ np.array([0.299, 0.587, 0.114])) / 255
     opacity = 0.65 * np.clip(np.abs(large), 0, 1)[..., None]
     colour = np.where(large[..., None] > 0, COLOURS(0.9)[:3], COLOURS(0.1)[:3])

@@ -19,6 +19,7 @@ from selftaught.files.names import called
 from selftaught.files.results import OWN_TEST_PART, Record
 from selftaught.recipes.schema import Group, Recipe, Value, Variant
 from selftaught.report import balance, comparable
+from selftaught.report.comparable import CellRuns
 from selftaught.report.questions import (
     CONTROLS,
     REFERENCE,
@@ -43,22 +44,6 @@ COMPARISON = "comparison"
 
 _SIDE_BY_SIDE = 12
 """Variants that a reader can follow along a line; Table 1 has 7."""
-
-
-@dataclass(frozen=True)
-class CellRuns:
-    """What a study hands over for one cell of its recipe.
-
-    `cost` is the time of a training step relative to CE, `extra` the number of further networks that are trained for
-    one student, `missing` a line per trial that is not finished.
-    """
-
-    group: str
-    variant: str
-    records: tuple[Record, ...]
-    cost: float | None = None
-    extra: int = 0
-    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,6 +120,11 @@ class Table:
     def is_comparison(self) -> bool:
         """Whether it is of methods on the user's data rather than of a recipe at a budget."""
         return not self.budget
+
+    @property
+    def rows(self) -> list[Cell]:
+        """The cells, a row each."""
+        return list(self.cells.values())
 
     @property
     def records(self) -> list[Record]:

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 from selftaught import models, similarity
 from selftaught.data.streaming import Images
 from selftaught.errors import ExplanationError
+from selftaught.files.trace import ExplainedImage
 from selftaught.saliency import explain
 from selftaught.saliency.layers import name_of
 from selftaught.training.trained import TrainedModel
@@ -26,37 +26,6 @@ _AT_ONCE = 4
 
 _STORED_SIDE = 64
 """Stored maps have no longer side than this: enough to look at, and a record stays small."""
-
-
-@dataclass(frozen=True)
-class ExplainedImage:
-    """One image's explanation: C classes, of which k are explained.
-
-    Attributes:
-        name: what the image is called.
-        image: uint8 (H, W) or (H, W, 3).
-        classes: (k,) int64, the classes explained: all of them in their order; where that is too many the reference
-            class, the predicted one and the most probable others, in this order.
-        maps: (k, h, w) float32, signed; several input channels are summed.
-        similarity: (k,) float32, of each map to the reference class's.
-        probabilities: (C,) float32.
-        reference: the true class where it is known, else the predicted one; always among `classes`.
-        truth: the true class, or None.
-    """
-
-    name: str
-    image: np.ndarray
-    classes: np.ndarray
-    maps: np.ndarray
-    similarity: np.ndarray
-    probabilities: np.ndarray
-    reference: int
-    truth: int | None
-
-    @property
-    def prediction(self) -> int:
-        """The most probable class."""
-        return int(self.probabilities.argmax())
 
 
 def default_saliency(model: TrainedModel) -> str:
