@@ -86,7 +86,7 @@ def test_with_a_teacher_only_what_compares_stages_is_left_out(bench):
     assert set(STEPPING) - set(json.loads(out)) == {"hint", "at", "fsp"}
     assert err.count("\n") == 2
     assert "left out hint: needs 2 blocks of the student" in err
-    assert "left out at, fsp: needs a student with 3 stages" in err
+    assert "left out at, fsp: needs 3 blocks of the student" in err
 
 
 def test_a_finished_run_may_teach(bench, capsys):
