@@ -9,7 +9,7 @@ from selftaught import recipes
 from selftaught.errors import InputError
 from selftaught.files import evidence, record
 from selftaught.report import selection, sentences
-from selftaught.report import table as table_module
+from selftaught.report.agreement import against_paper
 from selftaught.report.table import CellRuns, tabulate
 from selftaught.statistics import verdicts
 from selftaught.statistics.paired import holm, paired_test
@@ -158,10 +158,10 @@ def test_the_verdict_on_the_paper_is_the_oracles(tmp_path, shift, metric):
 def test_the_limit_of_agreement_is_two_combined_standard_errors():
     recipe, value = make_recipe(), recipes.Value(mean=90.0, std=0.5)
     limit = 2 * math.sqrt(0.3**2 / 3 + 0.5**2 / 5)
-    assert table_module._against_paper(recipe, "paper", 90 + 0.999 * limit, 0.3, 3, value)[0] == "agrees"
-    assert table_module._against_paper(recipe, "paper", 90 - 0.999 * limit, 0.3, 3, value)[0] == "agrees"
-    assert table_module._against_paper(recipe, "paper", 90 + 1.001 * limit, 0.3, 3, value)[0] == "better"
-    assert table_module._against_paper(recipe, "paper", 90 - 1.001 * limit, 0.3, 3, value)[0] == "worse"
+    assert against_paper(recipe, "paper", 90 + 0.999 * limit, 0.3, 3, value)[0] == "agrees"
+    assert against_paper(recipe, "paper", 90 - 0.999 * limit, 0.3, 3, value)[0] == "agrees"
+    assert against_paper(recipe, "paper", 90 + 1.001 * limit, 0.3, 3, value)[0] == "better"
+    assert against_paper(recipe, "paper", 90 - 1.001 * limit, 0.3, 3, value)[0] == "worse"
 
 
 def test_what_cannot_be_compared_says_why(cells):
@@ -182,7 +182,7 @@ def test_what_cannot_be_compared_says_why(cells):
 
 def test_no_spread_on_either_side_is_no_agreement():
     value = recipes.Value(mean=90.0, std=0.0)
-    assert table_module._against_paper(make_recipe(), "paper", 90.0, 0.0, 3, value)[0] == "not comparable"
+    assert against_paper(make_recipe(), "paper", 90.0, 0.0, 3, value)[0] == "not comparable"
 
 
 @pytest.mark.parametrize("budget", ["smoke", "quick"])

@@ -15,10 +15,11 @@ import selftaught
 from selftaught.files.evidence import class_sizes, gather
 from selftaught.files.names import called
 from selftaught.report import charts, making, plain, sections, sentences, svg
+from selftaught.report.agreement import FULL
 from selftaught.report.columns import columns, shown
 from selftaught.report.markdown import markdown, overview
 from selftaught.report.questions import REFERENCE
-from selftaught.report.table import FULL, Table
+from selftaught.report.table import Table
 from selftaught.statistics.paired import Interval
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")

@@ -19,6 +19,7 @@ from selftaught.files.names import called
 from selftaught.files.results import OWN_TEST_PART, Record
 from selftaught.recipes.schema import Group, Recipe, Value, Variant
 from selftaught.report import balance, comparable
+from selftaught.report.agreement import FULL, against_paper
 from selftaught.report.comparable import CellRuns
 from selftaught.report.questions import (
     CONTROLS,
@@ -32,12 +33,6 @@ from selftaught.report.questions import (
 from selftaught.report.selection import select
 from selftaught.statistics.paired import mean_std
 from selftaught.statistics.verdicts import Difference, differences
-
-FULL = "paper"
-"""The budget that follows the paper's protocol."""
-
-PAPER_TRIALS = 5
-"""The trials behind each printed mean ± std (Section 3)."""
 
 COMPARISON = "comparison"
 """The name of the recipe of a comparison."""
@@ -309,7 +304,7 @@ def _cell(recipe: Recipe, runs: CellRuns, budget: str) -> Cell:
     sign, offset = (-100, 100) if recipe.metric == "error" else (100, 0)
     mean, std = mean_std_of([offset + sign * accuracy for accuracy, _, _ in scores])
     value = recipe.paper.get(runs.group, {}).get(runs.variant)
-    verdict, why = _against_paper(recipe, budget, mean, std, len(scores), value)
+    verdict, why = against_paper(recipe, budget, mean, std, len(scores), value)
     variant = recipe.variant(runs.variant)
     return Cell(
         group=runs.group,
@@ -344,29 +339,6 @@ def mean_of(values: Iterable[float | None]) -> float | None:
     """The mean, None unless every trial has a value and it is finite."""
     mean, _ = mean_std_of(list(values))
     return mean if mean is not None and math.isfinite(mean) else None
-
-
-def _against_paper(
-    recipe: Recipe, budget: str, mean: float | None, std: float | None, trials: int, value: Value | None
-) -> tuple[str, str]:
-    """The verdict on a printed value, and why there is none."""
-    if value is None or mean is None:
-        return "", ""
-    reasons = (
-        (budget != FULL, "reduced budget"),
-        (not value.anchor, "the printed number is doubtful"),
-        (trials < recipe.trials, f"fewer than {recipe.trials} trials"),
-        (value.std is None, "the paper prints no deviation"),
-        (std is None, "one trial has no deviation"),
-        (not std and not value.std, "all trials are equal, ours and the paper's"),
-    )
-    why = next((reason for holds, reason in reasons if holds), "")
-    if why:
-        return "not comparable", why
-    error = math.sqrt((std or 0) ** 2 / trials + (value.std or 0) ** 2 / PAPER_TRIALS)
-    if abs(mean - value.mean) <= 2 * error:
-        return "agrees", ""
-    return ("better" if (mean > value.mean) == (recipe.metric == "accuracy") else "worse"), ""
 
 
 def _compared(table: Table) -> Table:

@@ -7,9 +7,9 @@ import numpy as np
 from selftaught.files import record, trace
 from selftaught.recipes import Recipe
 from selftaught.report import paper_figures
+from selftaught.report.agreement import FULL
 from selftaught.report.build import Figure
 from selftaught.report.drawing import Drawing
-from selftaught.report.table import FULL
 from selftaught.study.expand import Cell
 from selftaught.study.measures import Measuring, class_similarity, discriminativeness
 from selftaught.study.studies import Study
