@@ -48,18 +48,8 @@ PARTS = {
         ),
     ),
     "losses": Part(("losses.py",), ("tests/test_losses.py", "tests/test_weighted_losses.py")),
-    "statistics": Part(
-        ("statistics/*.py", "report/statistics.py"), ("tests/statistics", "tests/report/test_stat*")
-    ),
-    "files": Part(
-        ("files/*.py", "training/config.py", "training/record.py", "study/folder.py"),
-        (
-            "tests/files",
-            "tests/training/test_config.py",
-            "tests/study/test_folder.py",
-            "tests/study/test_check.py",
-        ),
-    ),
+    "statistics": Part(("statistics/*.py",), ("tests/statistics",)),
+    "files": Part(("files/*.py",), ("tests/files",)),
     "resume": Part(
         ("training/checkpoint.py", "training/loop.py", "training/averaging.py", "training/seeds.py"),
         ("tests/training/test_run.py", "tests/training/test_loop.py", "tests/training/test_averaging.py"),

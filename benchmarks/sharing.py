@@ -16,7 +16,7 @@ from benchmarks.throughput import Setting, config_of, pictures, session
 from selftaught.files.config import RunConfig
 from selftaught.training import seeds
 from selftaught.training.environment import usable_cores
-from selftaught.training.recording import REHEARSALS
+from selftaught.training.recording import UNRECORDED
 
 INTRO = """Each process trains a network of its own with plain cross-entropy, one thread each, as the workers of
 `selftaught compare --jobs N` do; all of them begin together. Steps are the trainer's, on batches that are there; what
@@ -75,7 +75,7 @@ def _work(connection: Connection, config: RunConfig, seconds: float) -> None:
                 for _ in range(count):
                     trained.step(x, y, samples)
 
-        steps(REHEARSALS + 2)
+        steps(UNRECORDED + 2)
         connection.send("ready")
         connection.recv()
         begun, done = time.perf_counter(), 0

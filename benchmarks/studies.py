@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import harness
+from selftaught.events import unheard
 from selftaught.files import record
 from selftaught.study.compare import study_of
-from selftaught.study.executor import Event
 from selftaught.study.executors import executor_for
 from selftaught.study.flags import plan
 from selftaught.study.studies import Study
@@ -63,10 +63,6 @@ def _finished(study: Study) -> None:
         raise RuntimeError(f"{len(study.pending())} of {len(study.trials())} trials did not finish")
 
 
-def _ignore(event: Event) -> None:
-    """Nobody watches."""
-
-
 def _never() -> bool:
     """Nobody stops it."""
     return False
@@ -80,7 +76,7 @@ def in_one_study(wanted: Setting, jobs: int, threads: int) -> float:
         study = study_of(configs, Path(folder, "study"))
         trials = study.pending()
         _, executor = executor_for(trials, jobs)
-        seconds = harness.timed(lambda: executor(trials, _ignore, _never))
+        seconds = harness.timed(lambda: executor(trials, unheard, _never))
         _finished(study)
     return seconds
 
