@@ -174,7 +174,7 @@ def test_a_grey_model_reads_photographs(photos, tmp_path, capsys):
         (b"", "photos/c/z.png is not an image that can be read: "),
         (b"not a picture", "photos/c/z.png is not an image that can be read: "),
         ("half", "photos/c/z.png is not an image that can be read: "),
-        (None, "cannot read photos/c/z.png: No such file or directory"),
+        (None, "photos/c/z.png cannot be read (No such file or directory): check its path"),
     ],
 )
 @pytest.mark.parametrize("out", [[], ["-o", "out.csv"]])
@@ -341,8 +341,8 @@ def test_new_pictures_are_scaled_as_in_training(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.png"], "cannot read missing.png: No such file or directory"),
-        (["missing.png"], "; check its path"),
+        (["missing.png"], "missing.png cannot be read (No such file or directory)"),
+        (["missing.png"], ": check its path"),
         ([], "(see selftaught predict --help)"),
         (["empty"], "empty holds no images"),
         (["mixed"], "mixed/1.heic is not an image that can be read (.heic): convert it"),

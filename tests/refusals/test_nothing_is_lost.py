@@ -36,7 +36,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(place, capsys, 
     epoch, step = (int(number) for number in re.findall(r"epoch (\d+), step (\d+)", said[0])[0])
     state = torch.load(out / "checkpoint.pt", weights_only=True)
     assert 0 < 2 * state["position"]["epoch"] + state["position"]["step"] < 2 * (epoch - 1) + step
-    assert all(value.isfinite().all() for value in state["model"].values())
+    assert all(value.isfinite().all() for value in state["parts"]["model"].values())
     assert not (out / "result.json").exists()
 
 

@@ -237,7 +237,9 @@ def _no_image(path: Path) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> str:
-    return f"{shown(path)} cannot be read ({error.strerror or error}): make it readable, or remove it"
+    gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+    remedy = "check its path" if gone else "make it readable, or remove it"
+    return f"{shown(path)} cannot be read ({error.strerror or error}): {remedy}"
 
 
 def collection(
