@@ -157,7 +157,10 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, monkeypatch, capsys, coun
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet8", "missing.png"], "missing.png cannot be read (No such file or directory): check its path"),
+        (
+            ["resnet8", "missing.png"],
+            "missing.png cannot be read (No such file or directory): check its path",
+        ),
         (["resnet8", "{text}"], "not an image that can be read"),
         (["resnet8", "--out", "{folder}"], "is not a picture: name a .png"),
         (["resnet8", "--out", "x.txt"], "is not a picture: name a .png"),

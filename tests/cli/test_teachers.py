@@ -75,7 +75,10 @@ def test_a_record_does_not_run_code_by_being_named_as_teacher(tmp_path, capsys):
         (("--method", "ce", "--teacher", "resnet14"), "--teacher is of no use to ce"),
         (("--method", "kd", "--assistant", "resnet14"), "--assistant is of no use to kd: it belongs to takd"),
         (("--method", "kd", "--model", "mlp"), "kd needs to know which teacher mlp has"),
-        (("--method", "hint", "--model", "mlp", "--teacher", "mlp"), "hint needs 2 blocks of the student, not 0: name them with blocks="),
+        (
+            ("--method", "hint", "--model", "mlp", "--teacher", "mlp"),
+            "hint needs 2 blocks of the student, not 0: name them",
+        ),
         (("--method", "kd", "--temperature", "0"), "temperature must be greater than 0"),
         (("--method", "cwtm-random", "--beta", "1"), "beta must be in [0, 1)"),
     ],

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from selftaught.errors import InputError
 from selftaught.study import outlook
 from selftaught.study.flags import plan
 from selftaught.training import estimate as estimates
@@ -91,3 +92,17 @@ def test_what_there_is_no_time_to_measure_is_taken_to_be_like_what_is_most_like_
     assert told == [("ce", "resnet14"), ("ce", "resnet8")]
     assert (found.measured, found.kinds) == (2, 4)
     assert found.seconds == pytest.approx(10 + 10 + 2 * 10 / 3 + 2 * 10 / 6)
+
+
+def test_a_method_whose_steps_fail_does_not_stop_the_others(monkeypatch):
+    def measured(config):
+        if config.method == "le":
+            raise InputError("layer 'nosuch' is not there")
+        return Estimate(10.0, 1000, None)
+
+    monkeypatch.setattr(outlook, "estimate", measured)
+    both = [quick.config("ce"), quick.config("le")]
+    found = outlook.outlook(both)
+    assert (found.measured, found.seconds) == (1, 20.0)
+    assert found.failures == {"le": "layer 'nosuch' is not there"}
+    assert outlook.outlook(both[1:]).measured == 0

@@ -187,3 +187,18 @@ def test_a_method_that_asks_hears_which_parts_of_the_pictures_come(monkeypatch):
     assert heard[:steps] == [None] * steps
     for ours, theirs in zip(heard[steps:], session.batches.views(0), strict=True):
         assert all(map(torch.equal, ours, theirs))
+
+
+def test_a_state_holds_what_the_method_itself_has():
+    config = quick.config()
+    session = start(config, data_of(config))
+    session.method.register_parameter("scale", torch.nn.Parameter(torch.ones(2)))
+    session.method.register_buffer("means", torch.zeros(3))
+    session.network.register_buffer("unsaved", torch.zeros(1), persistent=False)
+    tensors = session.method.scale, session.method.means, session.network.unsaved
+    before = copy.deepcopy(session.state())
+    with torch.no_grad():
+        for tensor in tensors:
+            tensor.add_(1)
+    session.restore(before)
+    assert [tensor.tolist() for tensor in tensors] == [[1, 1], [0, 0, 0], [0]]

@@ -160,6 +160,11 @@ def _comparison_planned(study: Study) -> dict[str, Any]:
 
 def expectation(estimate: Outlook, jobs: int) -> list[str]:
     """What it will take, from a few measured steps."""
+    failures = [
+        f"the steps of {method} could not be measured: {error}" for method, error in estimate.failures.items()
+    ]
+    if not estimate.measured:
+        return failures
     at_once = f", {_size(jobs * estimate.memory)} for {jobs} at a time" if jobs > 1 else ""
     some = estimate.measured < estimate.kinds
     of = f" of {estimate.measured} of {estimate.kinds} kinds of trials" if some else ""
@@ -168,7 +173,7 @@ def expectation(estimate: Outlook, jobs: int) -> list[str]:
         f"{_size(estimate.memory)} per trial{at_once}"
     ]
     layers = ", ".join(f"{method}: {layer}" for method, layer in estimate.explained.items())
-    return [*lines, f"Grad-CAM explains {layers}"] if layers else lines
+    return [*lines, *([f"Grad-CAM explains {layers}"] if layers else []), *failures]
 
 
 def notes(config: RunConfig, methods: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """What every training method is to the trainer: a module from a batch to its loss, with its settings."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,8 +116,8 @@ class Method(nn.Module, ABC):
         return {
             name: _declared(name, vars(parent).get(name, ...))
             for parent in parents
-            for name, kind in vars(parent).get("__annotations__", {}).items()
-            if get_origin(kind) is not ClassVar
+            for name, kind in inspect.get_annotations(parent).items()
+            if get_origin(kind) is not ClassVar and not str(kind).startswith(("ClassVar", "typing.ClassVar"))
         }
 
     @classmethod

@@ -210,7 +210,7 @@ class Table:
     @property
     def uneven(self) -> bool:
         """Whether accuracy alone would mislead about the classes."""
-        trials = [one for cell in self.contestants for one in cell.classes]
+        trials = [one for cell in self.cells.values() for one in cell.classes]
         return self.is_comparison and balance.misleads(trials)
 
     def has(self, name: str) -> bool:

@@ -3,11 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import mean
 from time import monotonic
 
 from selftaught.activities import OnActivity, activity, nobody
+from selftaught.errors import SelftaughtError
 from selftaught.files.config import RunConfig
 from selftaught.training.estimate import Estimate, estimate
 
@@ -26,6 +27,7 @@ class Outlook:
     """Of trials that are to be trained: `seconds` in all, `memory` in bytes of one, what is explained by method.
 
     Trials of one kind take equally long; `measured` of the `kinds` were, the others are reckoned up from them.
+    `failures` say by method why steps could not be taken; with no kind measured there are no seconds and no memory.
     """
 
     seconds: float
@@ -33,6 +35,7 @@ class Outlook:
     explained: dict[str, str]
     measured: int = 0
     kinds: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 def outlook(pending: Sequence[RunConfig], jobs: int = 1, on_activity: OnActivity = nobody) -> Outlook:
@@ -46,14 +49,22 @@ def outlook(pending: Sequence[RunConfig], jobs: int = 1, on_activity: OnActivity
     epochs = Counter[str]()
     for kind, config in zip(kinds, pending, strict=True):
         epochs[kind] += config.epochs
-    found, begun = dict[str, Estimate](), monotonic()
+    found, failures, begun = dict[str, Estimate](), dict[str, str](), monotonic()
     with activity(on_activity, "measuring a few steps of each method", len(first)) as doing:
         for kind, _ in epochs.most_common():
             if found and monotonic() - begun > LONGEST:
                 break
             with activity(doing, first[kind].method):
-                found[kind] = estimate(first[kind])
-            doing.advance(len(found))
+                try:
+                    found[kind] = estimate(first[kind])
+                except (
+                    SelftaughtError,
+                    RuntimeError,
+                ) as error:  # its trials will fail, and the others will not
+                    failures[first[kind].method] = str(error)
+            doing.advance(len(found) + len(failures))
+    if not found:
+        return Outlook(0.0, 0, {}, kinds=len(first), failures=failures)
     measured = {kind: (first[kind], of_kind.seconds) for kind, of_kind in found.items()}
     times = sorted((_seconds(*pair, measured) for pair in zip(kinds, pending, strict=True)), reverse=True)
     # Each worker takes the next trial when it is done: the sum shared out, but never less than the longest.
@@ -63,6 +74,7 @@ def outlook(pending: Sequence[RunConfig], jobs: int = 1, on_activity: OnActivity
         explained={first[kind].method: one.explained for kind, one in found.items() if one.explained},
         measured=len(found),
         kinds=len(first),
+        failures=failures,
     )
 
 

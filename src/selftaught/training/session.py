@@ -1,6 +1,7 @@
 """What one run needs in memory: method, networks, optimiser, schedule and batches, on their device."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -149,6 +150,7 @@ class Session:
         return {
             # By parts: a wrapper of Fabric saves and loads what it wraps, but not as a part of another module.
             "parts": {name: part.state_dict() for name, part in self.method.named_children()},
+            "own": dict(self._own_tensors()),
             "found": self.method.get_extra_state(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -162,6 +164,9 @@ class Session:
         """Go back to a `state`."""
         for name, part in self.method.named_children():
             part.load_state_dict(state["parts"][name])
+        with torch.no_grad():
+            for name, tensor in self._own_tensors():
+                tensor.copy_(state["own"][name])
         self.method.set_extra_state(state["found"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -174,14 +179,18 @@ class Session:
         # What was recorded may write to what the method has left behind.
         self._begin_recording()
 
+    def _own_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameters and buffers of the method itself, in none of its parts."""
+        yield from self.method.named_parameters(recurse=False)
+        yield from self.method.named_buffers(recurse=False)
+
     def _unsaved_buffers(self) -> dict[str, Tensor]:
-        """Those that a state dict leaves out (``persistent=False``)."""
-        saved = [network.state_dict().keys() for network in self.networks]
+        """Those of the method and its parts that a state dict leaves out (``persistent=False``)."""
         return {
-            f"{number}/{name}": buffer
-            for number, network in enumerate(self.networks)
-            for name, buffer in network.named_buffers()
-            if name not in saved[number]
+            f"{path}.{name}": buffer
+            for path, module in self.method.named_modules()
+            for name, buffer in module.named_buffers(recurse=False)
+            if name in module._non_persistent_buffers_set
         }
 
     def train_mode(self) -> None:
