@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 
 from selftaught.files import record
+from selftaught.recipes.comparison import recipe_of
 from selftaught.report import sentences
-from selftaught.report.table import Cell, Table, recipe_of
+from selftaught.report.table import Cell, Table
 from selftaught.statistics.paired import Interval
 from selftaught.statistics.verdicts import Difference, verdict
 from tests.report import factory

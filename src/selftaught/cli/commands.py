@@ -99,7 +99,9 @@ def _carried_out(study: Study, work: Work, output: OutputOptions) -> int:
     begun = time.monotonic()
     pending = [] if work.tables_only else study.pending()
     jobs, _ = executor_for(pending, work.jobs, work.executor)
-    tell = _announced(study, pending, jobs, work.dry_run, work.dry_run or not output.quiet, output)
+    # What recipes take is written in them, and measuring each kind of their trials may take as long as a small budget.
+    measured = work.dry_run or not (output.quiet or study.budget)
+    tell = _announced(study, pending, jobs, work.dry_run, measured, output)
     if work.dry_run:
         return DONE
     made: finishing.Results | None = None

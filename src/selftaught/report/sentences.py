@@ -109,9 +109,7 @@ def findings(table: Table) -> list[tuple[str, str, str]]:
     made = []
     for cell in table.cells.values():
         own = cell.compared.get(table.baseline)
-        rest = [
-            (base, one) for name, one in cell.compared.items() if name != table.baseline for base in [name]
-        ]
+        rest = [(name, one) for name, one in cell.compared.items() if name != table.baseline]
         if not cell.compared:
             continue
         parts = [say("finding", table.baseline, own, "accuracy", True)] if own else []

@@ -15,9 +15,9 @@ from selftaught.errors import InputError
 from selftaught.files import evidence
 from selftaught.files.catalogue import PROBE
 from selftaught.files.evidence import Classes
-from selftaught.files.names import called
 from selftaught.files.results import OWN_TEST_PART, Record
-from selftaught.recipes.schema import Group, Recipe, Value, Variant
+from selftaught.recipes.comparison import recipe_of
+from selftaught.recipes.schema import Recipe, Value
 from selftaught.report import balance, comparable
 from selftaught.report.agreement import FULL, against_paper
 from selftaught.report.comparable import CellRuns
@@ -33,9 +33,6 @@ from selftaught.report.questions import (
 from selftaught.report.selection import select
 from selftaught.statistics.paired import mean_std
 from selftaught.statistics.verdicts import Difference, differences
-
-COMPARISON = "comparison"
-"""The name of the recipe of a comparison."""
 
 _SIDE_BY_SIDE = 12
 """Variants that a reader can follow along a line; Table 1 has 7."""
@@ -228,7 +225,7 @@ def tabulate(recipe: Recipe, cells: Sequence[CellRuns], budget: str = "", notes:
 
     Args:
         recipe: how the table is laid out and what the paper printed; of a comparison one group of methods, see
-            `recipe_of`.
+            `selftaught.recipes.comparison`.
         cells: one per group and variant, in the order they are shown; those without a finished trial say why.
         budget: the name of the budget that the trials had, of which only "paper" is compared with the printed values;
             empty for a comparison.
@@ -281,22 +278,6 @@ def comparison(
     label = recipe.groups[0].label
     cells = [CellRuns(label, m, of[m], costs.get(m), missing=tuple(missing.get(m, ()))) for m in of]
     return tabulate(recipe, cells, notes=notes)
-
-
-def recipe_of(methods: Sequence[str], data: str, model: str, trials: int) -> Recipe:
-    """The recipe of a comparison: one group whose variants are the methods.
-
-    It is not checked as a recipe in a file is, since paths may hold bytes that are no text.
-    """
-    group = Group.model_construct(label=called(data), data=data, model=model)
-    return Recipe.model_construct(
-        name=COMPARISON,
-        title=f"{', '.join(methods)} on {group.label} with {called(model)}",
-        kind="table",
-        trials=trials,
-        groups=(group,),
-        variants=tuple(Variant.model_construct(label=method, method=method) for method in methods),
-    )
 
 
 def _cell(recipe: Recipe, runs: CellRuns, budget: str) -> Cell:

@@ -13,16 +13,12 @@ from selftaught.events import OnEvent, unheard
 from selftaught.files import record
 from selftaught.files import study_folder as folder
 from selftaught.files.config import RunConfig
-from selftaught.files.names import called
-from selftaught.recipes import Group, Recipe, Variant
+from selftaught.recipes.comparison import COMPARISON, recipe_of
 from selftaught.study.executors import executor_for
 from selftaught.study.expand import Cell
 from selftaught.study.finishing import Results, finish
 from selftaught.study.flags import plan, taught, try_steps, with_probe
 from selftaught.study.studies import Study, check_budget
-
-NAME = "comparison"
-"""What the recipe of a comparison is called."""
 
 
 def study_of(
@@ -43,28 +39,16 @@ def study_of(
         command: what the user typed.
         place: the directory of a trial; by default it lies in `out`.
     """
+    by_method = {method: tuple(of) for method, of in groupby(configs, lambda config: config.method)}
     first = configs[0]
-    # Not checked as a recipe in a file is: paths may hold bytes that are no text.
-    group = Group.model_construct(label=called(first.data), data=first.data, model=first.model)
-    cells = [
-        Cell(group, Variant.model_construct(label=method, method=method), tuple(of_method))
-        for method, of_method in groupby(configs, lambda config: config.method)
-    ]
-    methods = [cell.variant.label for cell in cells]
-    recipe = Recipe.model_construct(
-        name=NAME,
-        title=f"{', '.join(methods)} on {group.label} with {called(first.model)}",
-        kind="table",
-        trials=len(cells[0].configs),
-        groups=(group,),
-        variants=tuple(cell.variant for cell in cells),
-    )
+    recipe = recipe_of(list(by_method), first.data, first.model, len(by_method[first.method]))
+    cells = [Cell(recipe.groups[0], recipe.variant(method), of) for method, of in by_method.items()]
     return Study(
         (recipe,),
         Path(out),
         lambda recipe, chosen: cells,
         command=tuple(command),
-        asked=(NAME,),
+        asked=(COMPARISON,),
         ready=ready,
         place=place,
         keep_checkpoints=keep_checkpoints,
@@ -87,7 +71,7 @@ def check_directory(study: Study) -> None:
     if found is not None and found.shared().canonical() != config.shared().canonical():
         changes = "; ".join(found.shared().differences(config.shared()))
         raise InputError(f"{directory} holds another comparison ({changes}): choose another --out")
-    for cell in study.cells()[NAME]:
+    for cell in study.cells()[COMPARISON]:
         study.records(cell)
 
 

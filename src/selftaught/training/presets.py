@@ -43,7 +43,7 @@ def resolve(
 
     Args:
         data: a dataset's name, a folder, ...; it is loaded here, because its fingerprint is part of the configuration.
-        method: a method's key (`selftaught.methods.names`).
+        method: a method's key (`selftaught.methods.registry.names`).
         model: a model's name, ``hf:DIR_OR_ID``, ``timm:NAME``, ``torchvision:NAME`` or ``path.py:function``; by default
             the dataset's preset.
         on_activity: hears of the reading of the data.
