@@ -237,11 +237,6 @@ def of_doubts(table: Table) -> dict[str, Any]:
     }
 
 
-def sizes_of(records: Sequence[Record]) -> np.ndarray | None:
-    """Test images of each class, int64 (C,); None where nobody knows."""
-    return evidence.class_sizes(records)
-
-
 def guessing(best: float, classes: Sequence[str], sizes: np.ndarray | None) -> dict[str, Any] | None:
     """What does as well as a network of this accuracy without looking at an image; None where nothing does.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from selftaught.errors import shown as printable
+from selftaught.files import evidence
 from selftaught.files.results import Record
 from selftaught.report import balance, facts
 from selftaught.report.columns import Column, columns
@@ -148,7 +149,7 @@ def guessing(table: Table, sizes: np.ndarray | None = None) -> dict[str, Any] | 
     """What is to be said where no method does better than one that looks at no image."""
     records = table.records
     best = max((cell.accuracy for cell in table.contestants), default=0.0)
-    known = facts.sizes_of(records) if sizes is None else sizes
+    known = evidence.class_sizes(records) if sizes is None else sizes
     return facts.guessing(best, records[0].result.data.classes, known) if records else None
 
 
